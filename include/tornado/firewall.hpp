@@ -1,0 +1,99 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tornado/runtime.hpp"
+
+namespace tornado::inline v1 {
+
+/// What a lane may do.
+enum class LaneMode : std::uint8_t {
+  open,    ///< straight out: forwarded and masqueraded, DNS to the upstream
+  closed,  ///< nothing but the client API and echo to the gateway address
+};
+
+/// The policy of one lane.
+class LanePolicy {
+ public:
+  LanePolicy() {}
+  Lane lane;
+  std::string interface;
+  Prefix pool;
+  std::optional<Prefix> pool6;
+  Address gateway;
+  std::optional<Address> gateway6;
+  LaneMode mode = LaneMode::closed;
+};
+
+/// Everything the firewall is computed from.
+class GatewayPolicy {
+ public:
+  GatewayPolicy() {}
+  std::vector<LanePolicy> lanes;
+  /// Where clients believe the API to be (login address and port); reached from inside every lane (I-22).
+  std::vector<Endpoint> api;
+  /// Local TCP port of the client API that these are redirected to.
+  std::uint16_t api_port = 4605;
+  /// Resolver that answers port 53 of every open lane, per family; never loopback (I-23).
+  std::optional<Endpoint> dns;
+  std::optional<Endpoint> dns6;
+};
+
+struct Ruleset;  // libtornado/firewall/ruleset.hpp: the complete content of the table, a value
+
+/// The complete ruleset for a policy. Pure. `std::shared_ptr` because Ruleset is an implementation type.
+TORNADO_API std::shared_ptr<const Ruleset> compile(const GatewayPolicy& policy);
+
+/// The ruleset in nft(8) syntax, for `tornadoctl firewall show` and for reviews.
+TORNADO_API std::string to_text(const Ruleset& ruleset);
+
+/// Seam: one nftables table, replaced as a whole at start, changed in small batches afterwards (I-26).
+///
+/// Loop thread. Errors: permission_denied, backend_failed (nothing was changed: a batch is all or nothing),
+/// deadline_exceeded.
+class TORNADO_API Firewall {
+ public:
+  virtual ~Firewall() = default;
+  /// Replaces the whole table in one transaction.
+  virtual Task<void> apply(std::shared_ptr<const Ruleset> ruleset) = 0;
+  /// Refills the chains of one lane for a mode; everything else, sets included, stays.
+  virtual Task<void> mode(std::shared_ptr<const Ruleset> ruleset, Lane lane) = 0;
+  /// Replaces the elements of the `api` sets.
+  virtual Task<void> api(std::vector<Endpoint> endpoints) = 0;
+  /// Removes the table; absent: success.
+  virtual Task<void> remove() = 0;
+  /// The table is there and nobody else has changed it since we did.
+  virtual Task<bool> intact() = 0;
+  /// Waits until somebody else changes the ruleset (nftables notification); returns a revision.
+  virtual Task<std::uint64_t> changed(std::uint64_t since) = 0;
+};
+
+/// In memory, for simulations and dry runs.
+class TORNADO_API MemoryFirewall final : public Firewall {
+ public:
+  explicit MemoryFirewall(Runtime& runtime);
+  ~MemoryFirewall() override;
+  Task<void> apply(std::shared_ptr<const Ruleset> ruleset) override;
+  Task<void> mode(std::shared_ptr<const Ruleset> ruleset, Lane lane) override;
+  Task<void> api(std::vector<Endpoint> endpoints) override;
+  Task<void> remove() override;
+  Task<bool> intact() override;
+  Task<std::uint64_t> changed(std::uint64_t since) override;
+
+  std::shared_ptr<const Ruleset> applied() const;
+  void fail_next(int count, errc code);
+  void tamper();  ///< somebody else flushed the table
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// The table `inet tornado` through nfnetlink, in the network namespace the process lives in.
+TORNADO_API std::unique_ptr<Firewall> nft_firewall(Runtime& runtime, std::string table = "tornado");
+
+}  // namespace tornado::inline v1

@@ -1,0 +1,122 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tornado/runtime.hpp"
+
+namespace tornado::inline v1 {
+
+/// A network link as the kernel lists it.
+class Link {
+ public:
+  Link() {}
+  std::string name;
+  int index = 0;
+  bool up = false;
+  std::uint32_t mtu = 0;
+};
+
+/// An address on a link, host bits and all: 10.8.0.1/24.
+class LinkAddress {
+ public:
+  LinkAddress() {}
+  LinkAddress(std::string link_, Address address_, int length_)
+      : link(std::move(link_)), address(address_), length(length_) {}
+  bool operator==(const LinkAddress&) const = default;
+
+  std::string link;
+  Address address;
+  int length = 32;
+};
+
+enum class RouteKind : std::uint8_t { unicast, blackhole, throw_ };
+
+/// A route in a table; `link` is empty for blackhole and throw.
+class Route {
+ public:
+  Route() {}
+  Prefix destination;
+  RouteKind kind = RouteKind::unicast;
+  std::string link;
+  std::uint32_t table = 254;
+};
+
+/// A policy-routing rule: packets that came in by a link, or from a prefix, look into a table.
+class RoutingRule {
+ public:
+  RoutingRule() {}
+  bool v6 = false;
+  std::string incoming;            ///< interface name, or empty
+  std::optional<Prefix> source;    ///< or none
+  std::uint32_t priority = 0;
+  std::uint32_t table = 0;
+};
+
+/// Mark that the firewall sets on the connections of a lane address, so that they can be flushed in one request.
+/// IPv4: the address; IPv6: its last four bytes. Never 0.
+TORNADO_API std::uint32_t connection_mark(const Address& lane_address) noexcept;
+
+/// Seam: links, addresses, routes, rules, sysctls and connection tracking of this network namespace.
+///
+/// `ensure_*` are idempotent. Loop thread; operations carry a deadline of 5 s. Errors: interface_missing,
+/// permission_denied (CAP_NET_ADMIN is missing), backend_failed with the kernel's text, deadline_exceeded.
+class TORNADO_API Host {
+ public:
+  virtual ~Host() = default;
+  virtual Task<std::vector<Link>> links() = 0;
+  virtual Task<void> remove_link(std::string name) = 0;  ///< absent: success
+  virtual Task<void> set_link(std::string name, bool up, std::optional<std::uint32_t> mtu) = 0;
+  virtual Task<std::vector<LinkAddress>> addresses() = 0;
+  virtual Task<void> ensure_address(LinkAddress address) = 0;
+  virtual Task<void> remove_address(LinkAddress address) = 0;  ///< absent: success
+  virtual Task<void> ensure_route(Route route) = 0;
+  virtual Task<void> remove_route(Route route) = 0;
+  virtual Task<void> ensure_rule(RoutingRule rule) = 0;
+  virtual Task<void> remove_rule(RoutingRule rule) = 0;
+  /// `name` with slashes below /proc/sys: "net/ipv4/ip_forward". Writes only if the value differs.
+  virtual Task<void> ensure_sysctl(std::string name, std::string value) = 0;
+  /// Deletes every tracked connection with that mark; both families.
+  virtual Task<void> flush_connections(std::uint32_t mark) = 0;
+  /// Waits until a link or an address changed since the revision the caller has seen (start with 0); returns the new
+  /// revision. Several changes may be one.
+  virtual Task<std::uint64_t> changed(std::uint64_t since) = 0;
+};
+
+/// In memory, for simulations and dry runs.
+class TORNADO_API MemoryHost final : public Host {
+ public:
+  explicit MemoryHost(Runtime& runtime, std::vector<std::string> links = {});
+  ~MemoryHost() override;
+  Task<std::vector<Link>> links() override;
+  Task<void> remove_link(std::string name) override;
+  Task<void> set_link(std::string name, bool up, std::optional<std::uint32_t> mtu) override;
+  Task<std::vector<LinkAddress>> addresses() override;
+  Task<void> ensure_address(LinkAddress address) override;
+  Task<void> remove_address(LinkAddress address) override;
+  Task<void> ensure_route(Route route) override;
+  Task<void> remove_route(Route route) override;
+  Task<void> ensure_rule(RoutingRule rule) override;
+  Task<void> remove_rule(RoutingRule rule) override;
+  Task<void> ensure_sysctl(std::string name, std::string value) override;
+  Task<void> flush_connections(std::uint32_t mark) override;
+  Task<std::uint64_t> changed(std::uint64_t since) override;
+
+  /// Every mark that was flushed, in order.
+  const std::vector<std::uint32_t>& flushed() const noexcept;
+  void create_link(const std::string& name);
+  /// The next `count` mutations fail with `code` and change nothing.
+  void fail_next(int count, errc code);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// rtnetlink(7), conntrack over nfnetlink, and /proc/sys of the namespace the process lives in.
+TORNADO_API std::unique_ptr<Host> netlink_host(Runtime& runtime);
+
+}  // namespace tornado::inline v1

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "tornado/export.hpp"
+
+namespace tornado::inline v1 {
+
+enum class LogLevel : std::uint8_t { debug, info, warning, error };
+
+/// One named value of a log line. Values are texts; a Secret does not convert.
+using LogField = std::pair<std::string_view, std::string>;
+
+/// Where log lines go. The library keeps no logger of its own and writes nowhere by itself.
+///
+/// `write` may be called from any thread and must not block for long nor throw.
+class TORNADO_API LogSink {
+ public:
+  virtual ~LogSink() = default;
+  /// `id` is a stable message id, listed with its remedy in docs/events.md.
+  virtual void write(LogLevel level, std::string_view id, const std::vector<LogField>& fields) = 0;
+};
+
+/// A sink that drops everything.
+TORNADO_API LogSink& null_log() noexcept;
+
+}  // namespace tornado::inline v1

@@ -1,0 +1,95 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "tornado/wireguard.hpp"
+
+namespace tornado::inline v1 {
+
+/// A peer that should be there: one key, one address set per lane.
+class WantedPeer {
+ public:
+  WantedPeer(Owner owner_, PublicKey key_, std::vector<LaneAddress> addresses_)
+      : owner(std::move(owner_)), key(key_), addresses(std::move(addresses_)) {}
+  bool operator==(const WantedPeer&) const = default;
+
+  Owner owner;
+  PublicKey key;
+  std::vector<LaneAddress> addresses;
+};
+
+/// What to do with peers on our interfaces that nobody here wants.
+enum class ForeignPeers : std::uint8_t {
+  alert,   ///< report them, leave them alone
+  remove,  ///< take them away
+};
+
+/// What reconciling would change, or has changed.
+class Difference {
+ public:
+  Difference() {}
+  bool empty() const noexcept { return missing.empty() && surplus.empty(); }
+
+  std::vector<WantedPeer> missing;  ///< wanted, and absent or wrong on at least one lane
+  std::vector<PublicKey> surplus;   ///< ours once, no longer wanted
+  std::vector<PublicKey> foreign;   ///< never ours
+  std::vector<std::string> interfaces_missing;
+};
+
+/// Counters of one peer on one lane.
+class PeerSample {
+ public:
+  PeerSample() {}
+  Owner owner;
+  PublicKey key;
+  Lane lane;
+  std::uint64_t received = 0, sent = 0;  ///< as the interface counts now; see I-09 for sums
+  Instant handshake;
+  std::optional<Endpoint> endpoint;
+};
+
+/// Keeps the peers of all lanes equal to what is wanted. Reconciling is the primary operation; `add` and `remove` are
+/// its fast path.
+///
+/// Loop thread. `add` and `remove` of one owner must not overlap (the gateway's gate per device sees to it).
+class TORNADO_API PeerProgrammer {
+ public:
+  PeerProgrammer(Runtime& runtime, WireGuard& wireguard, ForeignPeers foreign = ForeignPeers::alert);
+  ~PeerProgrammer();
+
+  void add_lane(Lane lane, std::string interface);
+  void remove_lane(const Lane& lane);
+
+  /// Programs the peer on all its lanes or on none: after a failure the former state of the owner, its former key
+  /// included, is restored. A former key of the owner goes after the new one is up on every lane (I-04). The same
+  /// peer again changes nothing but drives it again. Errors: key_in_use (another owner's), interface_missing,
+  /// backend_failed, deadline_exceeded.
+  Task<void> add(WantedPeer peer);
+  /// Takes the peer from every lane; success only if every lane has confirmed (I-06). Nothing happens if the key is
+  /// no longer that owner's. Errors: as `add`.
+  Task<void> remove(Owner owner, PublicKey key);
+  /// Final counters of an owner's peer on every lane, taken after its allowed IPs were stripped so that they cannot
+  /// move any more (I-09). Lanes without the peer are absent.
+  Task<std::vector<PeerSample>> strip(Owner owner, PublicKey key);
+
+  /// Sets the whole wanted list; touches no interface.
+  void want(std::vector<WantedPeer> peers);
+  std::optional<WantedPeer> wanted(const Owner& owner) const;
+  std::optional<Owner> owner_of(const PublicKey& key) const;
+  std::size_t wanted_count() const noexcept;
+
+  /// What `reconcile` would do now.
+  Task<Difference> difference();
+  /// Makes the interfaces equal to the wanted list, in chunks of at most 32 peers; touches no peer that is right.
+  Task<Difference> reconcile();
+  /// Counters of all wanted peers, one read per lane.
+  Task<std::vector<PeerSample>> sample();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tornado::inline v1

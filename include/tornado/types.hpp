@@ -1,0 +1,177 @@
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tornado/error.hpp"
+#include "tornado/export.hpp"
+
+namespace tornado::inline v1 {
+
+/// A point in time: UTC, milliseconds since 1970. The default value means "never" or "not known".
+using Instant = std::chrono::sys_time<std::chrono::milliseconds>;
+using Seconds = std::chrono::seconds;
+
+/// A text with a meaning of its own, so that a lane cannot be passed where a device is wanted.
+/// At most 128 bytes by convention; checked where the text enters the system.
+template <class Tag>
+class Name {
+ public:
+  Name() = default;
+  explicit Name(std::string text) : text_(std::move(text)) {}
+
+  const std::string& str() const noexcept { return text_; }
+  bool empty() const noexcept { return text_.empty(); }
+  auto operator<=>(const Name&) const = default;
+  bool operator==(const Name&) const = default;
+
+ private:
+  std::string text_;
+};
+
+using Lane = Name<struct LaneTag>;          ///< "vpn", "tor", later one per tenant: a name, not an enumeration
+using Owner = Name<struct OwnerTag>;        ///< who holds leases and peers: a device, an agent, a router
+using UserId = Name<struct UserTag>;        ///< UUID, lower case with hyphens
+using DeviceId = Name<struct DeviceTag>;    ///< UUID, lower case with hyphens
+using SignInId = Name<struct SignInTag>;    ///< one refresh-token family; UUID
+using Instance = Name<struct InstanceTag>;  ///< one connection of a device; UUIDv7 (RFC 9562), sorts by time
+
+/// Owner under which the leases and peers of a device stand.
+inline Owner owner_of(const DeviceId& device) { return Owner(device.str()); }
+
+/// An IPv4 or IPv6 address. IPv4 is kept apart from IPv4-mapped IPv6. The default value is 0.0.0.0.
+class TORNADO_API Address {
+ public:
+  Address() = default;
+  /// Dotted IPv4 or RFC 4291 IPv6 without zone and prefix. Errors: invalid_argument.
+  static Result<Address> parse(std::string_view text);
+  static Address from_v4(std::uint32_t host_order) noexcept;
+  static Address from_v6(const std::array<std::uint8_t, 16>& network_order) noexcept;
+
+  std::string str() const;
+  bool is_v4() const noexcept { return v4_; }
+  bool is_loopback() const noexcept;
+  bool is_unspecified() const noexcept;
+  std::uint32_t v4() const noexcept;
+  /// 4 or 16 bytes in network order.
+  std::string_view bytes() const noexcept;
+  auto operator<=>(const Address&) const = default;
+  bool operator==(const Address&) const = default;
+
+ private:
+  std::array<std::uint8_t, 16> bytes_{};
+  bool v4_ = true;
+};
+
+/// An address block in CIDR notation with no host bit set.
+class TORNADO_API Prefix {
+ public:
+  Prefix() = default;
+  /// Errors: invalid_argument (malformed, host bits set, length out of range).
+  static Result<Prefix> parse(std::string_view text);
+  /// Throws std::invalid_argument; for literals.
+  explicit Prefix(std::string_view text);
+  Prefix(Address base, int length);
+
+  const Address& base() const noexcept { return base_; }
+  int length() const noexcept { return length_; }
+  bool contains(const Address& address) const noexcept;
+  bool overlaps(const Prefix& other) const noexcept;
+  /// The address at an offset from the base. The offset must lie inside the block.
+  Address at(std::uint64_t offset) const noexcept;
+  /// Offset of an address of this block from its base; only the low 64 bits count in IPv6.
+  std::uint64_t offset_of(const Address& address) const noexcept;
+  /// Number of addresses, saturating at 2^63.
+  std::uint64_t size() const noexcept;
+  std::string str() const;
+  auto operator<=>(const Prefix&) const = default;
+  bool operator==(const Prefix&) const = default;
+
+ private:
+  Address base_;
+  int length_ = 0;
+};
+
+/// Address and UDP or TCP port.
+class TORNADO_API Endpoint {
+ public:
+  Endpoint() = default;
+  Endpoint(Address address_, std::uint16_t port_) : address(address_), port(port_) {}
+  /// "192.0.2.1:80" or "[2001:db8::1]:80". Errors: invalid_argument.
+  static Result<Endpoint> parse(std::string_view text);
+  std::string str() const;
+  auto operator<=>(const Endpoint&) const = default;
+  bool operator==(const Endpoint&) const = default;
+
+  Address address;
+  std::uint16_t port = 0;
+};
+
+/// A Curve25519 public key (RFC 7748): 32 bytes, written in standard base64 (44 characters).
+class TORNADO_API PublicKey {
+ public:
+  static constexpr std::size_t size = 32;
+
+  PublicKey() = default;
+  explicit PublicKey(const std::array<std::uint8_t, size>& bytes) : bytes_(bytes) {}
+  /// Exactly 44 characters of canonical base64. Errors: key_invalid.
+  static Result<PublicKey> parse(std::string_view base64);
+  std::string str() const;
+  const std::array<std::uint8_t, size>& bytes() const noexcept { return bytes_; }
+  bool is_zero() const noexcept;
+  /// The seven encodings whose shared secret is all zero (RFC 7748 section 6.1), non-canonical ones included.
+  bool is_low_order() const noexcept;
+  auto operator<=>(const PublicKey&) const = default;
+  bool operator==(const PublicKey&) const = default;
+
+ private:
+  std::array<std::uint8_t, size> bytes_{};
+};
+
+/// The addresses one owner has on one lane.
+class LaneAddress {
+ public:
+  LaneAddress() = default;
+  LaneAddress(Lane lane_, Address v4_, std::optional<Address> v6_ = std::nullopt)
+      : lane(std::move(lane_)), v4(v4_), v6(v6_) {}
+  bool operator==(const LaneAddress&) const = default;
+
+  Lane lane;
+  Address v4;
+  std::optional<Address> v6;
+};
+
+/// ISO 8601 in UTC with milliseconds, "2026-01-02T03:04:05.678Z"; empty for the default Instant.
+TORNADO_API std::string iso8601(Instant instant);
+/// Reads what `iso8601` writes. Errors: invalid_argument.
+TORNADO_API Result<Instant> parse_iso8601(std::string_view text);
+
+}  // namespace tornado::inline v1
+
+template <class Tag>
+struct std::hash<tornado::Name<Tag>> {
+  std::size_t operator()(const tornado::Name<Tag>& name) const noexcept {
+    return std::hash<std::string>()(name.str());
+  }
+};
+template <>
+struct std::hash<tornado::Address> {
+  std::size_t operator()(const tornado::Address& address) const noexcept {
+    return std::hash<std::string_view>()(address.bytes());
+  }
+};
+template <>
+struct std::hash<tornado::PublicKey> {
+  std::size_t operator()(const tornado::PublicKey& key) const noexcept {
+    return std::hash<std::string_view>()(
+        std::string_view(reinterpret_cast<const char*>(key.bytes().data()), key.bytes().size()));
+  }
+};

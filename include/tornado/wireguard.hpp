@@ -1,0 +1,93 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tornado/runtime.hpp"
+#include "tornado/secret.hpp"
+
+namespace tornado::inline v1 {
+
+/// A WireGuard peer: one value type for reading and for writing, as in the kernel's own interface.
+class Peer {
+ public:
+  Peer() {}
+
+  PublicKey key;
+  std::vector<Prefix> allowed;         ///< reading: all of them; writing: replaces the peer's allowed IPs
+  std::optional<Endpoint> endpoint;    ///< reading only: where the last authenticated packet came from
+  std::uint64_t received = 0;          ///< reading only: bytes from the peer, since the peer was added
+  std::uint64_t sent = 0;              ///< reading only: bytes to the peer
+  Instant handshake;                   ///< reading only: last completed handshake; default: none yet
+  bool remove = false;                 ///< writing only: the peer goes
+};
+
+/// A WireGuard interface as it is. The private key is never read.
+class Interface {
+ public:
+  Interface() {}
+
+  std::string name;
+  PublicKey public_key;
+  std::uint16_t listen_port = 0;
+  std::vector<Peer> peers;
+};
+
+/// A change of one interface. What is left empty stays as it is.
+class InterfaceChange {
+ public:
+  InterfaceChange() {}
+  explicit InterfaceChange(std::string name_) : name(std::move(name_)) {}
+
+  std::string name;
+  std::optional<Secret> private_key;  ///< 32 raw bytes
+  std::optional<std::uint16_t> listen_port;
+  bool replace_peers = false;  ///< every peer not in `peers` goes
+  std::vector<Peer> peers;
+};
+
+/// Seam: WireGuard interfaces and their peers. Interfaces are made elsewhere (Host, or a userspace process).
+///
+/// Loop thread. Each operation carries its own deadline (5 s). Errors of all verbs: interface_missing,
+/// backend_failed (refused; nothing or a part of the batch was applied), deadline_exceeded (outcome unknown: read
+/// back before relying on anything, see I-27), protocol_error.
+class TORNADO_API WireGuard {
+ public:
+  virtual ~WireGuard() = default;
+  /// Names of the interfaces that answer now.
+  virtual Task<std::vector<std::string>> list() = 0;
+  virtual Task<Interface> get(std::string name) = 0;
+  /// Applies a change in chunks; not atomic across peers.
+  virtual Task<void> set(InterfaceChange change) = 0;
+};
+
+/// An in-memory implementation with the semantics of the kernel: allowed IPs move to the peer that claims them last,
+/// counters start at zero with each peer. For tests, simulations and dry runs.
+class TORNADO_API MemoryWireGuard final : public WireGuard {
+ public:
+  MemoryWireGuard(Runtime& runtime, std::vector<std::string> interfaces);
+  ~MemoryWireGuard() override;
+  Task<std::vector<std::string>> list() override;
+  Task<Interface> get(std::string name) override;
+  Task<void> set(InterfaceChange change) override;
+
+  /// Simulates traffic and a handshake of a peer. False: no such peer.
+  bool traffic(const std::string& name, const PublicKey& key, std::uint64_t received, std::uint64_t sent, Instant handshake);
+  /// Interfaces come and go under us: drops one with its peers, or makes an empty one.
+  void drop(const std::string& name);
+  void create(const std::string& name);
+  /// The next `count` calls of `set` fail with `code`; `applied`: the change is made all the same (a lost answer).
+  void fail_next(int count, errc code, bool applied = false);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// The cross-platform userspace protocol of wireguard-go: UNIX stream sockets `<directory>/<interface>.sock`.
+TORNADO_API std::unique_ptr<WireGuard> uapi_wireguard(Runtime& runtime, std::string directory = "/var/run/wireguard");
+
+}  // namespace tornado::inline v1
