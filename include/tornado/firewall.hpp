@@ -68,7 +68,8 @@ class TORNADO_API Firewall {
   virtual Task<void> remove() = 0;
   /// The table is there and nobody else has changed it since we did.
   virtual Task<bool> intact() = 0;
-  /// Waits until somebody else changes the ruleset (nftables notification); returns a revision.
+  /// Waits until somebody else changes the table (nftables notification), since the revision the caller has seen;
+  /// returns the new revision. Starts at 1, so that `changed(0)` returns at once. Errors: cancelled.
   virtual Task<std::uint64_t> changed(std::uint64_t since) = 0;
 };
 

@@ -50,20 +50,23 @@ class RoutingRule {
  public:
   RoutingRule() {}
   bool v6 = false;
-  std::string incoming;            ///< interface name, or empty
-  std::optional<Prefix> source;    ///< or none
+  std::string incoming;          ///< interface name, or empty
+  std::optional<Prefix> source;  ///< or none
   std::uint32_t priority = 0;
   std::uint32_t table = 0;
 };
 
 /// Mark that the firewall sets on the connections of a lane address, so that they can be flushed in one request.
-/// IPv4: the address; IPv6: its last four bytes. Never 0.
+/// The last four bytes of the address as they lie in a packet, read as one integer of this machine, which is what
+/// `ct mark set` stores when it copies them. Never 0. Two devices share a mark only where the last four bytes of an
+/// IPv6 address equal another one's IPv4 address.
 TORNADO_API std::uint32_t connection_mark(const Address& lane_address) noexcept;
 
 /// Seam: links, addresses, routes, rules, sysctls and connection tracking of this network namespace.
 ///
-/// `ensure_*` are idempotent. Loop thread; operations carry a deadline of 5 s. Errors: interface_missing,
-/// permission_denied (CAP_NET_ADMIN is missing), backend_failed with the kernel's text, deadline_exceeded.
+/// `ensure_*` are idempotent, `remove_*` succeed if the thing is absent (a route or an address of a missing link is).
+/// Loop thread; operations carry a deadline of 5 s. Errors: invalid_argument, interface_missing, permission_denied
+/// (CAP_NET_ADMIN is missing), backend_failed with the kernel's text, deadline_exceeded, cancelled.
 class TORNADO_API Host {
  public:
   virtual ~Host() = default;
@@ -73,16 +76,19 @@ class TORNADO_API Host {
   virtual Task<std::vector<LinkAddress>> addresses() = 0;
   virtual Task<void> ensure_address(LinkAddress address) = 0;
   virtual Task<void> remove_address(LinkAddress address) = 0;  ///< absent: success
+  /// Takes the place of a route with the same destination in the same table.
   virtual Task<void> ensure_route(Route route) = 0;
   virtual Task<void> remove_route(Route route) = 0;
   virtual Task<void> ensure_rule(RoutingRule rule) = 0;
   virtual Task<void> remove_rule(RoutingRule rule) = 0;
   /// `name` with slashes below /proc/sys: "net/ipv4/ip_forward". Writes only if the value differs.
   virtual Task<void> ensure_sysctl(std::string name, std::string value) = 0;
-  /// Deletes every tracked connection with that mark; both families.
+  /// Deletes every tracked connection with that mark; both families. Errors: invalid_argument for mark 0, which is
+  /// every connection that is not ours.
   virtual Task<void> flush_connections(std::uint32_t mark) = 0;
-  /// Waits until a link or an address changed since the revision the caller has seen (start with 0); returns the new
-  /// revision. Several changes may be one.
+  /// Waits until a link or an address changed since the revision the caller has seen; returns the new revision. Starts
+  /// at 1, so that `changed(0)` returns at once. Several changes may be one, and one of our own counts. Errors:
+  /// cancelled.
   virtual Task<std::uint64_t> changed(std::uint64_t since) = 0;
 };
 
@@ -107,6 +113,10 @@ class TORNADO_API MemoryHost final : public Host {
 
   /// Every mark that was flushed, in order.
   const std::vector<std::uint32_t>& flushed() const noexcept;
+  const std::vector<Route>& routes() const noexcept;
+  const std::vector<RoutingRule>& rules() const noexcept;
+  /// Empty if it was never written.
+  std::string sysctl(const std::string& name) const;
   void create_link(const std::string& name);
   /// The next `count` mutations fail with `code` and change nothing.
   void fail_next(int count, errc code);

@@ -1,0 +1,64 @@
+#include "host/host_state.hpp"
+
+#include <cstring>
+
+namespace tornado::inline v1 {
+namespace {
+
+Error invalid(std::string text) {
+  return Error(errc::invalid_argument, std::move(text));
+}
+
+/// IFNAMSIZ counts the zero at the end.
+bool usable_name(const std::string& name) {
+  return !name.empty() && name.size() < 16 && name.find('/') == name.npos && name.find('\0') == name.npos;
+}
+
+}  // namespace
+
+std::uint32_t connection_mark(const Address& lane_address) noexcept {
+  std::string_view bytes = lane_address.bytes();
+  std::uint32_t mark = 0;
+  std::memcpy(&mark, bytes.data() + bytes.size() - sizeof mark, sizeof mark);
+  return mark != 0 ? mark : 1;
+}
+
+Result<void> check(const LinkAddress& address) {
+  if (!usable_name(address.link)) return invalid("not a link name: '" + address.link + "'");
+  if (address.length < 0 || address.length > (address.address.is_v4() ? 32 : 128))
+    return invalid("prefix length out of range: " + std::to_string(address.length));
+  return {};
+}
+
+Result<void> check(const Route& route) {
+  if ((route.kind == RouteKind::unicast) != !route.link.empty())
+    return invalid("a unicast route has a link, others have none: " + route.destination.str());
+  if (!route.link.empty() && !usable_name(route.link)) return invalid("not a link name: '" + route.link + "'");
+  if (route.table == 0) return invalid("routing table 0");
+  return {};
+}
+
+Result<void> check(const RoutingRule& rule) {
+  if (rule.table == 0 || rule.priority == 0) return invalid("a rule needs a table and a priority");
+  if (!rule.incoming.empty() && !usable_name(rule.incoming)) return invalid("not a link name: '" + rule.incoming + "'");
+  if (rule.source && rule.source->base().is_v4() == rule.v6) return invalid("family of a rule contradicts its source");
+  return {};
+}
+
+Result<void> check_sysctl(const std::string& name) {
+  if (name.empty() || name.front() == '/' || name.back() == '/' || name.find("//") != name.npos ||
+      name.find("..") != name.npos || name.find('\0') != name.npos)
+    return invalid("not a sysctl: '" + name + "'");
+  return {};
+}
+
+bool same_place(const Route& a, const Route& b) noexcept {
+  return a.table == b.table && a.destination == b.destination;
+}
+
+bool same_rule(const RoutingRule& a, const RoutingRule& b) noexcept {
+  return a.v6 == b.v6 && a.incoming == b.incoming && a.source == b.source && a.priority == b.priority &&
+         a.table == b.table;
+}
+
+}  // namespace tornado::inline v1

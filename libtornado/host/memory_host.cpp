@@ -1,0 +1,171 @@
+#include <algorithm>
+#include <map>
+
+#include "base/notifier.hpp"
+#include "base/try.hpp"
+#include "host/host_state.hpp"
+#include "tornado/host.hpp"
+
+namespace tornado::inline v1 {
+
+struct MemoryHost::Impl {
+  explicit Impl(Runtime& runtime) : changes(runtime) {}
+
+  Result<void> begin() {
+    if (failures == 0) return {};
+    --failures;
+    return Error(failure, "injected");
+  }
+
+  Result<Link*> link(const std::string& name) {
+    auto it = std::find_if(links.begin(), links.end(), [&](const Link& l) { return l.name == name; });
+    if (it == links.end()) return Error(errc::interface_missing, "no link '" + name + "'");
+    return &*it;
+  }
+
+  std::vector<Link> links;
+  std::vector<LinkAddress> addresses;
+  std::vector<Route> routes;
+  std::vector<RoutingRule> rules;
+  std::map<std::string, std::string> sysctls;
+  std::vector<std::uint32_t> flushed;
+  int next_index = 2;
+  int failures = 0;
+  errc failure = errc::backend_failed;
+  Notifier changes;
+};
+
+MemoryHost::MemoryHost(Runtime& runtime, std::vector<std::string> links) : impl_(std::make_unique<Impl>(runtime)) {
+  for (const std::string& name : links) create_link(name);
+}
+MemoryHost::~MemoryHost() = default;
+
+Task<std::vector<Link>> MemoryHost::links() {
+  co_return impl_->links;
+}
+
+Task<void> MemoryHost::remove_link(std::string name) {
+  TRY_VOID(impl_->begin());
+  if (!impl_->link(name)) co_return Result<void>();
+  std::erase_if(impl_->links, [&](const Link& link) { return link.name == name; });
+  std::erase_if(impl_->addresses, [&](const LinkAddress& address) { return address.link == name; });
+  std::erase_if(impl_->routes, [&](const Route& route) { return route.link == name; });
+  impl_->changes.notify();
+  co_return Result<void>();
+}
+
+Task<void> MemoryHost::set_link(std::string name, bool up, std::optional<std::uint32_t> mtu) {
+  TRY_VOID(impl_->begin());
+  TRY(Link * link, impl_->link(name));
+  link->up = up;
+  if (mtu) link->mtu = *mtu;
+  impl_->changes.notify();
+  co_return Result<void>();
+}
+
+Task<std::vector<LinkAddress>> MemoryHost::addresses() {
+  co_return impl_->addresses;
+}
+
+Task<void> MemoryHost::ensure_address(LinkAddress address) {
+  TRY_VOID(impl_->begin());
+  TRY_VOID(check(address));
+  TRY([[maybe_unused]] Link * link, impl_->link(address.link));
+  auto& all = impl_->addresses;
+  if (std::find(all.begin(), all.end(), address) != all.end()) co_return Result<void>();
+  all.push_back(std::move(address));
+  impl_->changes.notify();
+  co_return Result<void>();
+}
+
+Task<void> MemoryHost::remove_address(LinkAddress address) {
+  TRY_VOID(impl_->begin());
+  if (std::erase(impl_->addresses, address) != 0) impl_->changes.notify();
+  co_return Result<void>();
+}
+
+Task<void> MemoryHost::ensure_route(Route route) {
+  TRY_VOID(impl_->begin());
+  TRY_VOID(check(route));
+  if (route.kind == RouteKind::unicast) {
+    TRY([[maybe_unused]] Link * link, impl_->link(route.link));
+  }
+  std::erase_if(impl_->routes, [&](const Route& other) { return same_place(other, route); });
+  impl_->routes.push_back(std::move(route));
+  co_return Result<void>();
+}
+
+Task<void> MemoryHost::remove_route(Route route) {
+  TRY_VOID(impl_->begin());
+  std::erase_if(impl_->routes, [&](const Route& other) { return same_place(other, route); });
+  co_return Result<void>();
+}
+
+Task<void> MemoryHost::ensure_rule(RoutingRule rule) {
+  TRY_VOID(impl_->begin());
+  TRY_VOID(check(rule));
+  auto& all = impl_->rules;
+  bool known = std::any_of(all.begin(), all.end(), [&](const RoutingRule& other) { return same_rule(other, rule); });
+  if (!known) all.push_back(std::move(rule));
+  co_return Result<void>();
+}
+
+Task<void> MemoryHost::remove_rule(RoutingRule rule) {
+  TRY_VOID(impl_->begin());
+  std::erase_if(impl_->rules, [&](const RoutingRule& other) { return same_rule(other, rule); });
+  co_return Result<void>();
+}
+
+Task<void> MemoryHost::ensure_sysctl(std::string name, std::string value) {
+  TRY_VOID(impl_->begin());
+  TRY_VOID(check_sysctl(name));
+  impl_->sysctls[std::move(name)] = std::move(value);
+  co_return Result<void>();
+}
+
+Task<void> MemoryHost::flush_connections(std::uint32_t mark) {
+  TRY_VOID(impl_->begin());
+  if (mark == 0) co_return Error(errc::invalid_argument, "mark 0 stands for every unmarked connection");
+  impl_->flushed.push_back(mark);
+  co_return Result<void>();
+}
+
+Task<std::uint64_t> MemoryHost::changed(std::uint64_t since) {
+  bool woken = co_await impl_->changes.wait(since);
+  if (!woken) co_return Error(errc::cancelled);
+  co_return impl_->changes.revision();
+}
+
+const std::vector<std::uint32_t>& MemoryHost::flushed() const noexcept {
+  return impl_->flushed;
+}
+
+const std::vector<Route>& MemoryHost::routes() const noexcept {
+  return impl_->routes;
+}
+
+const std::vector<RoutingRule>& MemoryHost::rules() const noexcept {
+  return impl_->rules;
+}
+
+std::string MemoryHost::sysctl(const std::string& name) const {
+  auto it = impl_->sysctls.find(name);
+  return it != impl_->sysctls.end() ? it->second : std::string();
+}
+
+void MemoryHost::create_link(const std::string& name) {
+  if (impl_->link(name)) return;
+  Link link;
+  link.name = name;
+  link.index = impl_->next_index++;
+  link.mtu = 1420;
+  impl_->links.push_back(std::move(link));
+  impl_->changes.notify();
+}
+
+void MemoryHost::fail_next(int count, errc code) {
+  impl_->failures = count;
+  impl_->failure = code;
+}
+
+}  // namespace tornado::inline v1
