@@ -13,9 +13,11 @@
 #define TRY(declaration, ...) TORNADO_TRY_(co_return, TORNADO_CONCAT(result_, __LINE__), declaration, __VA_ARGS__)
 #define TRY_PLAIN(declaration, ...) TORNADO_TRY_(return, TORNADO_CONCAT(result_, __LINE__), declaration, __VA_ARGS__)
 
-#define TORNADO_TRY_VOID_(ret, result, ...) \
-  auto result = __VA_ARGS__;                \
-  if (!result) ret result.error()
+#define TORNADO_TRY_VOID_(ret, ...)  \
+  do {                               \
+    auto result_ = __VA_ARGS__;      \
+    if (!result_) ret result_.error(); \
+  } while (false)
 
-#define TRY_VOID(...) TORNADO_TRY_VOID_(co_return, TORNADO_CONCAT(result_, __LINE__), __VA_ARGS__)
-#define TRY_VOID_PLAIN(...) TORNADO_TRY_VOID_(return, TORNADO_CONCAT(result_, __LINE__), __VA_ARGS__)
+#define TRY_VOID(...) TORNADO_TRY_VOID_(co_return, __VA_ARGS__)
+#define TRY_VOID_PLAIN(...) TORNADO_TRY_VOID_(return, __VA_ARGS__)

@@ -1,0 +1,187 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tornado/ipam.hpp"
+#include "tornado/runtime.hpp"
+
+namespace tornado::inline v1 {
+
+class Database;
+class Tx;
+
+enum class SessionState : std::uint8_t { pending, active, closing, closed };
+enum class Presence : std::uint8_t { online, idle, offline };
+enum class CloseReason : std::uint8_t { disconnect, revoked, killed, expired, idle, replaced, failed, retired };
+
+TORNADO_API std::string_view name(SessionState state) noexcept;
+TORNADO_API std::string_view name(Presence presence) noexcept;
+TORNADO_API std::string_view name(CloseReason reason) noexcept;
+
+/// What a session is opened with.
+class NewSession {
+ public:
+  NewSession(UserId user_, DeviceId device_, std::vector<LaneAddress> addresses_, PublicKey key_)
+      : user(std::move(user_)), device(std::move(device_)), addresses(std::move(addresses_)), key(key_) {}
+
+  UserId user;
+  DeviceId device;
+  std::vector<LaneAddress> addresses;
+  PublicKey key;
+  std::optional<Address> source;
+  /// Runs inside the transaction that makes the session durable; its error refuses the session (I-05).
+  std::function<Result<void>(Tx&)> guard;
+};
+
+/// An owner connected through this gateway.
+class Session {
+ public:
+  Session() {}
+  /// "<user>-<device>" as the contract writes it.
+  std::string id() const { return user.str() + "-" + device.str(); }
+  bool live() const noexcept { return state == SessionState::pending || state == SessionState::active; }
+  const LaneAddress* on(std::string_view lane) const noexcept {
+    for (const auto& address : addresses)
+      if (address.lane.str() == lane) return &address;
+    return nullptr;
+  }
+
+  Instance instance;
+  UserId user;
+  DeviceId device;
+  std::vector<LaneAddress> addresses;  ///< empty once a newer instance of the device has taken them over
+  PublicKey key;
+  SessionState state = SessionState::pending;
+  Presence presence = Presence::offline;
+  std::optional<CloseReason> reason;
+  std::optional<Address> source;  ///< last known outer address of the client
+  Instant opened, activated, ended;
+  Instant last_beat;       ///< heartbeat
+  Instant last_handshake;  ///< of any lane
+  Instant hard_deadline;
+  Lane lane;                         ///< the one with the latest handshake; empty: none yet
+  std::uint64_t received = 0;        ///< bytes from the client, all lanes
+  std::uint64_t sent = 0;            ///< bytes to the client
+  std::uint64_t recoveries = 0;      ///< times it came back from offline
+  std::uint64_t revision = 0;
+
+  /// The later of heartbeat, handshake and activation.
+  Instant last_seen() const noexcept { return std::max({last_beat, last_handshake, activated}); }
+};
+
+/// What a heartbeat found.
+class Beat {
+ public:
+  Beat() {}
+  Session session;
+  bool recovered = false;  ///< the session was offline
+};
+
+/// A page of sessions; `next` is empty on the last one.
+class SessionPage {
+ public:
+  SessionPage() {}
+  std::vector<Session> sessions;
+  std::string next;
+  std::uint64_t revision = 0;
+};
+
+/// An address freed lately.
+class FreedAddress {
+ public:
+  FreedAddress() {}
+  LaneAddress address;
+  Owner last;
+  Instant freed;
+};
+
+/// Everything a gateway needs to know after a restart (I-02).
+class RestoredSessions {
+ public:
+  RestoredSessions() {}
+  std::vector<Session> unclosed;     ///< pending, active and closing ones
+  std::vector<FreedAddress> freed;   ///< within the time asked for, and the last one of each device
+};
+
+class TORNADO_API SessionOptions {
+ public:
+  explicit SessionOptions(std::string journal_ = ":memory:") : journal(std::move(journal_)) {}
+  std::string journal;         ///< path of the journal's SQLite file, if no database is shared
+  Seconds heartbeat_ttl{90};   ///< without a sign of life for this long a session is offline; 10 to 3600
+  Seconds hard_ttl{1296000};   ///< a session ends this long after it was opened; at least 60
+  Seconds idle_ttl{86400};     ///< offline for longer than this: closed as idle; at least heartbeat_ttl
+  Seconds handshake_margin{200};  ///< a handshake younger than this is a sign of life (K-15)
+  Seconds grace{90};           ///< after a restart no deadline is nearer than this
+};
+
+/// Sessions: memory answers, the journal remembers.
+///
+/// The journal is one SQLite table with a row per session instance, and it is the authority after a crash (I-01). It
+/// lies in a file of its own or in a shared SQLite database. State: pending -> active -> closing -> closed; presence
+/// is a separate field that is never written down. Loop thread. Steps of one device must not overlap.
+/// Errors of tasks besides those named: store_unavailable, disk_full, data_loss.
+class TORNADO_API SessionStore {
+ public:
+  SessionStore(Runtime& runtime, SessionOptions options);
+  SessionStore(Runtime& runtime, Database& journal, SessionOptions options);
+  ~SessionStore();
+
+  /// Reads the journal. Must end before anything else is called.
+  Task<RestoredSessions> restore(Seconds freed_within);
+
+  /// Durable as pending. A live instance of the device is marked replaced in the same commit and its addresses pass to
+  /// the new one. Errors: those of the guard; key_in_use (an unclosed session of another device has the key, or had
+  /// it ever); already_exists (an address is held by another session).
+  Task<Session> open(NewSession wanted);
+  Task<Session> activate(Instance instance);
+  /// A sign of life; never waits. session_expired: the device has no live session.
+  Result<Beat> beat(const DeviceId& device, std::optional<Address> source);
+  /// Counters of the whole session and what WireGuard saw last. not_found.
+  Result<Session> observe(const Instance& instance, std::uint64_t received, std::uint64_t sent, Instant handshake,
+                          const Lane& lane, std::optional<Address> source);
+  /// Durable as closing. Repeated, or after the end: the same session with its first reason. not_found.
+  Task<Session> end(Instance instance, CloseReason reason);
+  /// Hands a replaced session's addresses back to it, because the new one could not be brought up. One commit that
+  /// also ends the new one as failed.
+  Task<Session> revert(Instance failed, Instance former);
+  /// closing -> closed, once, with its final counters; its addresses are free from now on. not_found afterwards.
+  Task<Session> record(Instance instance);
+  /// Writes counters of live sessions down, so that a crash loses at most what came after.
+  Task<void> checkpoint();
+
+  /// Sessions that need closing now: hard deadline or idle, with the reason. In order of their deadline.
+  std::vector<std::pair<Session, CloseReason>> due() const;
+  /// Updates presence from the clock; returns sessions that went offline.
+  std::vector<Session> fade();
+  /// When `due` or `fade` may next have something.
+  std::optional<Instant> next_deadline() const;
+  /// The host was asleep or the clock stepped: every grace starts anew (I-44).
+  void restart_graces();
+
+  /// The live session of a device.
+  std::optional<Session> find(const DeviceId& device) const;
+  std::optional<Session> find(const Instance& instance) const;
+  std::optional<Session> find(const PublicKey& key) const;
+  /// Unclosed sessions in order of instance, after `after`, at most `limit` (1 to 10,000).
+  SessionPage list(std::string after, int limit) const;
+  std::vector<Session> of(const UserId& user) const;
+  std::size_t size() const noexcept;
+  std::size_t online() const noexcept;
+
+  /// Closed rows that history has not taken yet, oldest first, at most `limit`.
+  Task<std::vector<Session>> undrained(int limit);
+  /// History has them. Rows are kept as long as `restore` may ask for their addresses.
+  Task<void> drained(std::vector<Instance> instances);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tornado::inline v1

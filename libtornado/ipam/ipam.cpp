@@ -1,0 +1,389 @@
+#include "tornado/ipam.hpp"
+
+#include <cassert>
+#include <list>
+#include <unordered_map>
+#include <utility>
+
+#include "base/try.hpp"
+#include "tornado/runtime.hpp"
+
+namespace tornado::inline v1 {
+namespace {
+
+enum class SlotState : std::uint8_t { leased, resting, avoided };
+
+/// What is known about one address; addresses nobody ever had have no slot.
+struct Slot {
+  SlotState state;
+  Owner owner;                                ///< holder, or last holder
+  Instant freed;                              ///< resting only
+  std::list<std::uint64_t>::iterator queued;  ///< resting only
+};
+
+/// One address family of one lane: never-used addresses first, then the one that has rested longest.
+class Range {
+ public:
+  explicit Range(const Prefix& prefix) : prefix_(prefix) {}
+
+  const Prefix& prefix() const noexcept { return prefix_; }
+
+  /// Whether `take` would find an address.
+  bool has_for(const Owner& owner, Instant rested_before) {
+    return former(owner) || unused() || (!queue_.empty() && slots_.at(queue_.front()).freed <= rested_before);
+  }
+
+  /// The owner's former address if it is still free, else one nobody ever had, else the one that has rested longest.
+  /// Only after `has_for`.
+  std::uint64_t take(const Owner& owner) {
+    if (auto offset = former(owner)) return claim(*offset, owner);
+    if (auto offset = unused()) return claim(*offset, owner);
+    return claim(queue_.front(), owner);
+  }
+
+  bool take_exactly(std::uint64_t offset, const Owner& owner) {
+    auto slot = slots_.find(offset);
+    if (slot != slots_.end() && slot->second.state != SlotState::resting) return false;
+    claim(offset, owner);
+    return true;
+  }
+
+  void free(std::uint64_t offset, Instant now) {
+    Slot& slot = slots_.at(offset);
+    assert(slot.state == SlotState::leased);
+    slot.state = SlotState::resting;
+    slot.freed = now;
+    slot.queued = queue_.insert(queue_.end(), offset);
+    --leased_;
+  }
+
+  void rest(std::uint64_t offset, const Owner& last, Instant freed) {
+    auto [it, fresh] = slots_.try_emplace(offset);
+    if (!fresh) return;
+    auto at = queue_.end();
+    while (at != queue_.begin() && slots_.at(*std::prev(at)).freed > freed) --at;
+    it->second = Slot{SlotState::resting, last, freed, queue_.insert(at, offset)};
+    last_[last] = offset;
+  }
+
+  void avoid(std::uint64_t offset) {
+    auto slot = slots_.find(offset);
+    if (slot == slots_.end()) {
+      slots_.emplace(offset, Slot{SlotState::avoided, Owner(), Instant(), queue_.end()});
+      ++avoided_;
+    } else if (slot->second.state == SlotState::resting) {
+      queue_.erase(slot->second.queued);
+      slot->second.state = SlotState::avoided;
+      ++avoided_;
+    }
+  }
+
+  /// Addresses that can be leased at all. One in 256 ends in .1; the first of these is the gateway's.
+  std::uint64_t capacity() const {
+    std::uint64_t reserved = prefix_.base().is_v4() ? std::max<std::uint64_t>(prefix_.size() / 256, 1) : 1;
+    return prefix_.size() - 2 - reserved - avoided_;
+  }
+
+  std::uint64_t leased() const noexcept { return leased_; }
+  std::uint64_t resting(Instant rested_before) const {
+    std::uint64_t count = 0;
+    for (auto it = queue_.rbegin(); it != queue_.rend() && slots_.at(*it).freed > rested_before; ++it) ++count;
+    return count;
+  }
+
+ private:
+  std::uint64_t claim(std::uint64_t offset, const Owner& owner) {
+    auto [it, fresh] = slots_.try_emplace(offset);
+    if (!fresh) {
+      queue_.erase(it->second.queued);
+      auto last = last_.find(it->second.owner);
+      if (it->second.owner != owner && last != last_.end() && last->second == offset) last_.erase(last);
+    }
+    it->second = Slot{SlotState::leased, owner, Instant(), queue_.end()};
+    last_[owner] = offset;
+    ++leased_;
+    return offset;
+  }
+
+  bool usable(std::uint64_t offset) const {
+    if (offset < 2 || offset + 1 >= prefix_.size()) return false;
+    return !prefix_.base().is_v4() || (prefix_.base().v4() + offset) % 256 != 1;
+  }
+
+  std::optional<std::uint64_t> former(const Owner& owner) const {
+    auto last = last_.find(owner);
+    if (last == last_.end()) return std::nullopt;
+    auto slot = slots_.find(last->second);
+    bool free = slot != slots_.end() && slot->second.state == SlotState::resting && slot->second.owner == owner;
+    return free ? std::optional(last->second) : std::nullopt;
+  }
+
+  /// The next address nobody ever had; it stays the next one until it is claimed.
+  std::optional<std::uint64_t> unused() {
+    while (cursor_ < prefix_.size() && (!usable(cursor_) || slots_.contains(cursor_))) ++cursor_;
+    return cursor_ < prefix_.size() ? std::optional(cursor_) : std::nullopt;
+  }
+
+  Prefix prefix_;
+  std::uint64_t cursor_ = 2;
+  std::unordered_map<std::uint64_t, Slot> slots_;
+  std::unordered_map<Owner, std::uint64_t> last_;
+  std::list<std::uint64_t> queue_;     ///< resting, longest-free first
+  std::uint64_t leased_ = 0;
+  std::uint64_t avoided_ = 0;
+};
+
+struct LaneRanges {
+  explicit LaneRanges(Pool pool_) : pool(std::move(pool_)), v4(pool.v4) {
+    if (pool.v6) v6.emplace(*pool.v6);
+  }
+  Pool pool;
+  Range v4;
+  std::optional<Range> v6;
+  std::uint64_t dirty = 0;
+};
+
+std::optional<std::string> impossible(const Pool& pool) {
+  if (pool.lane.empty()) return "a pool needs a lane";
+  if (!pool.v4.base().is_v4() || pool.v4.length() < 8 || pool.v4.length() > 30)
+    return "an IPv4 pool is /8 to /30, not " + pool.v4.str();
+  if (pool.v6 && (pool.v6->base().is_v4() || pool.v6->length() < 64 || pool.v6->length() > 126))
+    return "an IPv6 pool is /64 to /126, not " + pool.v6->str();
+  return std::nullopt;
+}
+
+}  // namespace
+
+struct Ipam::Impl {
+  Impl(const Clock& clock_, Seconds quarantine_) : clock(clock_), quarantine(quarantine_) {}
+
+  Instant rested_before() const { return clock.now() - quarantine; }
+
+  void drop(const Lease& lease) {
+    for (const auto& address : lease.addresses) {
+      by_address.erase(address.v4);
+      if (address.v6) by_address.erase(*address.v6);
+    }
+    by_owner.erase(lease.owner);
+    if (lease.expires != Instant()) expiries.erase({lease.expires, lease.id});
+  }
+
+  Lease& keep(Lease lease) {
+    LeaseId id = lease.id;
+    for (const auto& address : lease.addresses) {
+      by_address[address.v4] = id;
+      if (address.v6) by_address[*address.v6] = id;
+    }
+    by_owner[lease.owner] = id;
+    if (lease.expires != Instant()) expiries[{lease.expires, id}] = id;
+    return leases.insert_or_assign(id.number(), std::move(lease)).first->second;
+  }
+
+  void set_expiry(Lease& lease, Instant expires) {
+    if (lease.expires != Instant()) expiries.erase({lease.expires, lease.id});
+    lease.expires = expires;
+    if (expires != Instant()) expiries[{expires, lease.id}] = lease.id;
+  }
+
+  bool has_for(LaneRanges& ranges, const Owner& owner) const {
+    return ranges.v4.has_for(owner, rested_before()) && (!ranges.v6 || ranges.v6->has_for(owner, rested_before()));
+  }
+
+  static LaneAddress take(LaneRanges& ranges, const Owner& owner) {
+    LaneAddress out(ranges.pool.lane, ranges.pool.v4.at(ranges.v4.take(owner)));
+    if (ranges.v6) out.v6 = ranges.pool.v6->at(ranges.v6->take(owner));
+    return out;
+  }
+
+  void free(const LaneAddress& address) {
+    Instant freed = clock.now();
+    auto it = lanes.find(address.lane);
+    if (it == lanes.end()) return;
+    it->second.v4.free(it->second.pool.v4.offset_of(address.v4), freed);
+    if (address.v6 && it->second.v6) it->second.v6->free(it->second.pool.v6->offset_of(*address.v6), freed);
+  }
+
+  const Clock& clock;
+  Seconds quarantine;
+  std::map<Lane, LaneRanges> lanes;
+  std::unordered_map<std::uint64_t, Lease> leases;
+  std::unordered_map<Owner, LeaseId> by_owner;
+  std::unordered_map<Address, LeaseId> by_address;
+  std::map<std::pair<Instant, LeaseId>, LeaseId> expiries;
+  std::uint64_t next_id = 1;
+};
+
+Ipam::Ipam(const Clock& clock, Seconds quarantine) : impl_(std::make_unique<Impl>(clock, quarantine)) {}
+Ipam::~Ipam() = default;
+Ipam::Ipam(Ipam&&) noexcept = default;
+
+Result<void> Ipam::add(Pool pool) {
+  if (auto why = impossible(pool)) return Error(errc::invalid_argument, *why);
+  for (const auto& [lane, other] : impl_->lanes) {
+    if (lane == pool.lane) return Error(errc::already_exists, "lane " + lane.str() + " has a pool");
+    bool overlap6 = pool.v6 && other.pool.v6 && pool.v6->overlaps(*other.pool.v6);
+    if (pool.v4.overlaps(other.pool.v4) || overlap6)
+      return Error(errc::already_exists, "pool of " + pool.lane.str() + " overlaps that of " + lane.str());
+  }
+  Lane lane = pool.lane;
+  impl_->lanes.emplace(lane, LaneRanges(std::move(pool)));
+  return {};
+}
+
+Result<void> Ipam::remove(const Lane& lane) {
+  auto it = impl_->lanes.find(lane);
+  if (it == impl_->lanes.end()) return Error(errc::not_found, "no pool for lane " + lane.str());
+  if (it->second.v4.leased() > 0) return Error(errc::failed_precondition, "addresses of " + lane.str() + " are leased");
+  impl_->lanes.erase(it);
+  return {};
+}
+
+Result<Lease> Ipam::lease(const Owner& owner, const std::vector<Lane>& wanted, Seconds term) {
+  if (wanted.empty() || owner.empty()) return Error(errc::invalid_argument, "a lease needs an owner and a lane");
+  if (auto existing = impl_->by_owner.find(owner); existing != impl_->by_owner.end()) {
+    Lease& lease = impl_->leases.at(existing->second.number());
+    auto covered = [&](const Lane& lane) { return lease.on(lane) != nullptr; };
+    if (lease.addresses.size() != wanted.size() || !std::all_of(wanted.begin(), wanted.end(), covered))
+      return Error(errc::failed_precondition, "the owner's lease is on other lanes");
+    if (lease.expires != Instant()) impl_->set_expiry(lease, impl_->clock.now() + term);
+    return lease;
+  }
+  for (const Lane& lane : wanted) {
+    auto ranges = impl_->lanes.find(lane);
+    if (ranges == impl_->lanes.end()) return Error(errc::not_found, "no pool for lane " + lane.str());
+    if (!impl_->has_for(ranges->second, owner))
+      return Error(errc::pool_exhausted, "no address is left for lane " + lane.str());
+  }
+
+  Lease lease;
+  for (const Lane& lane : wanted) lease.addresses.push_back(Impl::take(impl_->lanes.at(lane), owner));
+  lease.id = LeaseId(impl_->next_id++);
+  lease.owner = owner;
+  lease.expires = impl_->clock.now() + term;
+  return impl_->keep(std::move(lease));
+}
+
+Result<Lease> Ipam::extend(LeaseId id, Seconds term) {
+  auto it = impl_->leases.find(id.number());
+  if (it == impl_->leases.end()) return Error(errc::not_found, "no such lease");
+  impl_->set_expiry(it->second, impl_->clock.now() + term);
+  return it->second;
+}
+
+Result<Lease> Ipam::bind(LeaseId id) {
+  auto it = impl_->leases.find(id.number());
+  if (it == impl_->leases.end()) return Error(errc::not_found, "no such lease");
+  impl_->set_expiry(it->second, Instant());
+  return it->second;
+}
+
+Result<void> Ipam::release(LeaseId id) {
+  auto it = impl_->leases.find(id.number());
+  if (it == impl_->leases.end()) return Error(errc::not_found, "no such lease");
+  Lease lease = std::move(it->second);
+  impl_->leases.erase(it);
+  impl_->drop(lease);
+  for (const auto& address : lease.addresses) {
+    impl_->free(address);
+    if (lease.dirty) --impl_->lanes.at(address.lane).dirty;
+  }
+  return {};
+}
+
+Result<void> Ipam::mark_dirty(LeaseId id) {
+  auto it = impl_->leases.find(id.number());
+  if (it == impl_->leases.end()) return Error(errc::not_found, "no such lease");
+  Lease& lease = it->second;
+  if (lease.dirty) return {};
+  lease.dirty = true;
+  impl_->set_expiry(lease, Instant());
+  for (const auto& address : lease.addresses) ++impl_->lanes.at(address.lane).dirty;
+  return {};
+}
+
+std::vector<Lease> Ipam::lapse() {
+  std::vector<Lease> lapsed;
+  while (!impl_->expiries.empty() && impl_->expiries.begin()->first.first <= impl_->clock.now()) {
+    LeaseId id = impl_->expiries.begin()->second;
+    lapsed.push_back(impl_->leases.at(id.number()));
+    if (!release(id)) break;
+  }
+  return lapsed;
+}
+
+Result<Lease> Ipam::restore(const Owner& owner, const std::vector<LaneAddress>& addresses) {
+  if (impl_->by_owner.contains(owner)) return Error(errc::already_exists, "the owner has a lease");
+  for (const auto& address : addresses) {
+    auto it = impl_->lanes.find(address.lane);
+    bool inside = it != impl_->lanes.end() && it->second.pool.v4.contains(address.v4) &&
+                  (!address.v6 || (it->second.v6 && it->second.pool.v6->contains(*address.v6)));
+    if (!inside) return Error(errc::invalid_argument, address.v4.str() + " is in no pool of lane " + address.lane.str());
+    if (impl_->by_address.contains(address.v4) || (address.v6 && impl_->by_address.contains(*address.v6)))
+      return Error(errc::already_exists, address.v4.str() + " is leased to another owner");
+  }
+  Lease lease;
+  for (const auto& address : addresses) {
+    LaneRanges& ranges = impl_->lanes.at(address.lane);
+    ranges.v4.take_exactly(ranges.pool.v4.offset_of(address.v4), owner);
+    if (address.v6) ranges.v6->take_exactly(ranges.pool.v6->offset_of(*address.v6), owner);
+    lease.addresses.push_back(address);
+  }
+  lease.id = LeaseId(impl_->next_id++);
+  lease.owner = owner;
+  return impl_->keep(std::move(lease));
+}
+
+Result<void> Ipam::rest(const LaneAddress& address, const Owner& last, Instant freed) {
+  auto it = impl_->lanes.find(address.lane);
+  if (it == impl_->lanes.end() || !it->second.pool.v4.contains(address.v4))
+    return Error(errc::invalid_argument, address.v4.str() + " is in no pool of lane " + address.lane.str());
+  it->second.v4.rest(it->second.pool.v4.offset_of(address.v4), last, freed);
+  if (address.v6 && it->second.v6 && it->second.pool.v6->contains(*address.v6))
+    it->second.v6->rest(it->second.pool.v6->offset_of(*address.v6), last, freed);
+  return {};
+}
+
+void Ipam::avoid(const Lane& lane, const Address& address) {
+  auto it = impl_->lanes.find(lane);
+  if (it == impl_->lanes.end()) return;
+  LaneRanges& ranges = it->second;
+  if (ranges.pool.v4.contains(address)) ranges.v4.avoid(ranges.pool.v4.offset_of(address));
+  if (ranges.v6 && ranges.pool.v6->contains(address)) ranges.v6->avoid(ranges.pool.v6->offset_of(address));
+}
+
+std::optional<Lease> Ipam::find(const Owner& owner) const {
+  auto it = impl_->by_owner.find(owner);
+  return it == impl_->by_owner.end() ? std::nullopt : std::optional(impl_->leases.at(it->second.number()));
+}
+
+std::optional<Lease> Ipam::find(const Address& address) const {
+  auto it = impl_->by_address.find(address);
+  return it == impl_->by_address.end() ? std::nullopt : std::optional(impl_->leases.at(it->second.number()));
+}
+
+std::vector<Lease> Ipam::list() const {
+  std::vector<Lease> all;
+  all.reserve(impl_->leases.size());
+  for (const auto& [number, lease] : impl_->leases) all.push_back(lease);
+  std::sort(all.begin(), all.end(), [](const Lease& a, const Lease& b) { return a.id < b.id; });
+  return all;
+}
+
+PoolUsage Ipam::usage(const Lane& lane) const {
+  PoolUsage usage;
+  auto it = impl_->lanes.find(lane);
+  if (it == impl_->lanes.end()) return usage;
+  usage.size = it->second.v4.capacity();
+  usage.leased = it->second.v4.leased();
+  usage.resting = it->second.v4.resting(impl_->rested_before());
+  usage.dirty = it->second.dirty;
+  return usage;
+}
+
+std::vector<Pool> Ipam::pools() const {
+  std::vector<Pool> all;
+  for (const auto& [lane, ranges] : impl_->lanes) all.push_back(ranges.pool);
+  return all;
+}
+
+}  // namespace tornado::inline v1
