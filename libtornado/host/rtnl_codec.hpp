@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "net/netlink_codec.hpp"
+#include "tornado/host.hpp"
+
+namespace tornado::inline v1 {
+
+/// Requests and answers of rtnetlink(7).
+namespace rtnl {
+
+std::string list_links();
+std::string get_link(const std::string& name);
+std::string set_link(int index, bool up, std::optional<std::uint32_t> mtu);
+std::string remove_link(int index);
+
+std::string list_addresses();
+std::string add_address(int index, const LinkAddress& address);
+std::string remove_address(int index, const LinkAddress& address);
+
+/// `index` counts for unicast routes only.
+std::string put_route(int index, const Route& route);
+std::string remove_route(int index, const Route& route);
+
+std::string add_rule(const RoutingRule& rule);
+std::string remove_rule(const RoutingRule& rule);
+
+/// An address as the kernel lists it: with an index in place of the link's name.
+class ListedAddress {
+ public:
+  ListedAddress() {}
+  int index = 0;
+  LinkAddress address;
+};
+
+/// Nothing: a message of another type, or one without a name. Errors: protocol_error.
+Result<std::optional<Link>> decode_link(const NetlinkMessage& message);
+/// Nothing: a message of another type or family. Errors: protocol_error.
+Result<std::optional<ListedAddress>> decode_address(const NetlinkMessage& message);
+
+}  // namespace rtnl
+}  // namespace tornado::inline v1

@@ -1,0 +1,90 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "tornado/error.hpp"
+
+namespace tornado::inline v1 {
+
+/// Writes one netlink message: header, family header, attributes. The socket stamps the sequence number.
+class NetlinkWriter {
+ public:
+  NetlinkWriter(std::uint16_t type, std::uint16_t flags);
+
+  template <class T>
+  NetlinkWriter& fixed(const T& header) {
+    return raw(&header, sizeof header);
+  }
+  NetlinkWriter& raw(const void* data, std::size_t size);
+  NetlinkWriter& put(std::uint16_t type, std::string_view value);
+  NetlinkWriter& put_text(std::uint16_t type, const std::string& text);  ///< with the zero at its end
+  NetlinkWriter& put_u32(std::uint16_t type, std::uint32_t value);
+  NetlinkWriter& put_be32(std::uint16_t type, std::uint32_t value);
+  /// Opens a nested attribute; `close` takes what this returns.
+  std::size_t open(std::uint16_t type);
+  void close(std::size_t nest);
+  std::string take();
+
+ private:
+  std::string bytes_;
+};
+
+/// One message of a datagram.
+class NetlinkMessage {
+ public:
+  NetlinkMessage() {}
+  std::uint16_t type = 0;
+  std::uint16_t flags = 0;
+  std::uint32_t sequence = 0;
+  std::uint32_t port = 0;
+  std::string payload;
+};
+
+/// Cuts a datagram into messages. Errors: protocol_error if a length contradicts the bytes.
+Result<std::vector<NetlinkMessage>> split_netlink(std::string_view datagram);
+
+/// The attributes of a message or of a nested attribute; views into the bytes it was made from.
+class NetlinkAttributes {
+ public:
+  /// Errors: protocol_error.
+  static Result<NetlinkAttributes> parse(std::string_view bytes);
+  /// Skips a family header of that size first. Errors: protocol_error.
+  static Result<NetlinkAttributes> after(const NetlinkMessage& message, std::size_t header);
+
+  std::optional<std::string_view> find(std::uint16_t type) const noexcept;
+  std::optional<std::uint32_t> u32(std::uint16_t type) const noexcept;   ///< empty also for a wrong size
+  std::optional<std::uint32_t> be32(std::uint16_t type) const noexcept;  ///< empty also for a wrong size
+  std::optional<std::string> text(std::uint16_t type) const;             ///< up to the first zero
+
+ private:
+  std::vector<std::pair<std::uint16_t, std::string_view>> all_;
+};
+
+/// Answer to a request: NLMSG_ERROR or NLMSG_DONE.
+class NetlinkAck {
+ public:
+  NetlinkAck() {}
+  int error = 0;     ///< errno, positive; 0 is success
+  std::string text;  ///< the kernel's explanation (extended ack), often empty
+};
+Result<NetlinkAck> decode_ack(const NetlinkMessage& message);
+
+/// What an exchange brought.
+class NetlinkReply {
+ public:
+  NetlinkReply() {}
+  /// Success, also for the listed errno values. `what` begins the detail of an error.
+  Result<void> check(std::string_view what, std::initializer_list<int> tolerated = {}) const;
+
+  NetlinkAck ack;
+  std::vector<NetlinkMessage> messages;
+};
+
+}  // namespace tornado::inline v1

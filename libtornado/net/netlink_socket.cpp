@@ -1,0 +1,288 @@
+#include "net/netlink_socket.hpp"
+
+#include <linux/netlink.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <cerrno>
+#include <cstring>
+
+#include "base/notifier.hpp"
+#include "base/try.hpp"
+
+#ifndef SOL_NETLINK
+#define SOL_NETLINK 270
+#endif
+
+namespace asio = boost::asio;
+
+namespace tornado::inline v1 {
+namespace {
+
+constexpr auto deadline = std::chrono::seconds(5);
+constexpr int dump_attempts = 10;
+constexpr int socket_memory = 8 << 20;
+
+Error system_error(const char* what, int error) {
+  errc code = error == EPERM || error == EACCES ? errc::permission_denied : errc::backend_failed;
+  return Error(code, std::string("netlink: ") + what + ": " + std::strerror(error));
+}
+
+void stamp(std::string& message, std::uint32_t sequence, bool acknowledge) {
+  nlmsghdr header;
+  std::memcpy(&header, message.data(), sizeof header);
+  header.nlmsg_seq = sequence;
+  if (acknowledge) header.nlmsg_flags |= NLM_F_ACK;
+  std::memcpy(message.data(), &header, sizeof header);
+}
+
+bool is_dump(const std::string& request) {
+  nlmsghdr header;
+  std::memcpy(&header, request.data(), sizeof header);
+  // NLM_F_DUMP has the bits of NLM_F_REPLACE and NLM_F_EXCL; without CREATE or ACK it can only be a dump here.
+  return (header.nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP && (header.nlmsg_flags & NLM_F_CREATE) == 0;
+}
+
+/// What is still expected of the kernel.
+struct Exchange {
+  std::uint32_t first = 0;
+  std::uint32_t last = 0;
+  bool interrupted = false;
+  bool complete = false;
+  NetlinkReply reply;
+
+  Result<void> take(NetlinkMessage message) {
+    if (message.sequence - first > last - first) return {};  // an answer to something that timed out
+    if ((message.flags & NLM_F_DUMP_INTR) != 0) interrupted = true;
+    if (message.type == NLMSG_NOOP) return {};
+    if (message.type == NLMSG_OVERRUN) return Error(errc::protocol_error, "netlink: overrun");
+    if (message.type != NLMSG_ERROR && message.type != NLMSG_DONE) {
+      reply.messages.push_back(std::move(message));
+      return {};
+    }
+    TRY_PLAIN(NetlinkAck ack, decode_ack(message));
+    if (reply.ack.error == 0) reply.ack = ack;
+    // The answers of a batch come in order; an error about its first message means that it failed as a whole.
+    complete = complete || message.sequence == last || (message.sequence == first && ack.error != 0);
+    return {};
+  }
+};
+
+}  // namespace
+
+struct NetlinkSocket::State {
+  State(Runtime& runtime, std::size_t buffer_size)
+      : descriptor(runtime.loop()), timer(runtime.loop()), freed(runtime), buffer(buffer_size, '\0') {}
+
+  Result<void> open(int protocol, const std::vector<int>& groups);
+  void arm(const std::shared_ptr<State>& self);
+  void disarm();
+  Result<bool> send(const std::string& bytes);
+  Result<std::optional<std::vector<NetlinkMessage>>> read();
+
+  static Task<NetlinkReply> converse(std::shared_ptr<State> state, std::string bytes, std::uint32_t first,
+                                     std::uint32_t last);
+  static Task<NetlinkReply> run(std::shared_ptr<State> state, std::vector<std::string> messages);
+  static Task<std::vector<NetlinkMessage>> next(std::shared_ptr<State> state);
+  static Task<void> ready(std::shared_ptr<State> state, asio::posix::stream_descriptor::wait_type what);
+
+  asio::posix::stream_descriptor descriptor;
+  asio::steady_timer timer;
+  Notifier freed;
+  std::string buffer;
+  std::optional<Error> broken;
+  std::uint32_t port = 0;
+  std::uint32_t sequence = 0;
+  std::uint64_t epoch = 0;
+  bool busy = false;
+  bool expired = false;
+  bool closed = false;
+};
+
+Result<void> NetlinkSocket::State::open(int protocol, const std::vector<int>& groups) {
+  int fd = ::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
+  if (fd < 0) return system_error("socket", errno);
+  descriptor.assign(fd);
+  int on = 1;
+  ::setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof on);
+  ::setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof on);
+  ::setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &socket_memory, sizeof socket_memory);
+  ::setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &socket_memory, sizeof socket_memory);
+  sockaddr_nl address{};
+  address.nl_family = AF_NETLINK;
+  if (::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) < 0) return system_error("bind", errno);
+  socklen_t size = sizeof address;
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) < 0) return system_error("getsockname", errno);
+  port = address.nl_pid;
+  for (int group : groups)
+    if (::setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) < 0)
+      return system_error("subscribe", errno);
+  return {};
+}
+
+/// The timer may fire after the exchange has ended: the epoch tells whose it was.
+void NetlinkSocket::State::arm(const std::shared_ptr<State>& self) {
+  expired = false;
+  timer.expires_after(deadline);
+  timer.async_wait([self, mine = ++epoch](const boost::system::error_code& ec) {
+    if (ec || self->epoch != mine) return;
+    self->expired = true;
+    self->descriptor.cancel();
+  });
+}
+
+void NetlinkSocket::State::disarm() {
+  ++epoch;
+  timer.cancel();
+}
+
+/// False: the socket is full.
+Result<bool> NetlinkSocket::State::send(const std::string& bytes) {
+  sockaddr_nl kernel{};
+  kernel.nl_family = AF_NETLINK;
+  for (;;) {
+    ssize_t n = ::sendto(descriptor.native_handle(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT,
+                         reinterpret_cast<sockaddr*>(&kernel), sizeof kernel);
+    if (n >= 0) return true;
+    if (errno == EAGAIN) return false;
+    if (errno != EINTR) return system_error("send", errno);
+  }
+}
+
+/// Nothing: no datagram is waiting.
+Result<std::optional<std::vector<NetlinkMessage>>> NetlinkSocket::State::read() {
+  for (;;) {
+    sockaddr_nl from{};
+    iovec part{buffer.data(), buffer.size()};
+    msghdr header{};
+    header.msg_name = &from;
+    header.msg_namelen = sizeof from;
+    header.msg_iov = &part;
+    header.msg_iovlen = 1;
+    ssize_t n = ::recvmsg(descriptor.native_handle(), &header, MSG_DONTWAIT);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EAGAIN) return std::optional<std::vector<NetlinkMessage>>();
+    if (n < 0 && errno == ENOBUFS) return Error(errc::data_loss, "netlink: receive queue overflowed");
+    if (n < 0) return system_error("receive", errno);
+    if (from.nl_pid != 0) continue;  // only the kernel is believed
+    if ((header.msg_flags & MSG_TRUNC) != 0) return Error(errc::protocol_error, "netlink: truncated datagram");
+    TRY_PLAIN(std::vector<NetlinkMessage> messages, split_netlink(std::string_view(buffer.data(), std::size_t(n))));
+    return std::optional(std::move(messages));
+  }
+}
+
+Task<void> NetlinkSocket::State::ready(std::shared_ptr<State> state, asio::posix::stream_descriptor::wait_type what) {
+  auto cancellation = co_await asio::this_coro::cancellation_state;
+  if (state->closed || cancellation.cancelled() != asio::cancellation_type::none) co_return Error(errc::cancelled);
+  if (state->expired) co_return Error(errc::deadline_exceeded, "netlink: no answer");
+  auto [ec] = co_await state->descriptor.async_wait(what, asio::as_tuple(asio::use_awaitable));
+  if (state->expired) co_return Error(errc::deadline_exceeded, "netlink: no answer");
+  if (ec) co_return Error(errc::cancelled);
+  co_return Result<void>();
+}
+
+Task<NetlinkReply> NetlinkSocket::State::converse(std::shared_ptr<State> state, std::string bytes, std::uint32_t first,
+                                                  std::uint32_t last) {
+  for (;;) {
+    TRY(bool sent, state->send(bytes));
+    if (sent) break;
+    TRY_VOID(co_await ready(state, asio::posix::stream_descriptor::wait_write));
+  }
+  Exchange exchange;
+  exchange.first = first;
+  exchange.last = last;
+  while (!exchange.complete) {
+    TRY(auto messages, state->read());
+    if (!messages) {
+      TRY_VOID(co_await ready(state, asio::posix::stream_descriptor::wait_read));
+      continue;
+    }
+    for (NetlinkMessage& message : *messages) TRY_VOID(exchange.take(std::move(message)));
+  }
+  if (exchange.interrupted) exchange.reply.ack.error = EINTR;
+  co_return std::move(exchange.reply);
+}
+
+Task<NetlinkReply> NetlinkSocket::State::run(std::shared_ptr<State> state, std::vector<std::string> messages) {
+  if (state->broken) co_return *state->broken;
+  while (state->busy) {
+    std::uint64_t seen = state->freed.revision();
+    bool woken = co_await state->freed.wait(seen);
+    if (!woken || state->closed) co_return Error(errc::cancelled);
+  }
+  struct Turn {
+    State& state;
+    explicit Turn(State& s) : state(s) { state.busy = true; }
+    ~Turn() {
+      state.busy = false;
+      state.disarm();
+      state.freed.notify();
+    }
+  };
+  Turn turn(*state);
+  state->arm(state);
+  bool dump = messages.size() == 1 && is_dump(messages.front());
+  for (int attempt = 0; attempt < dump_attempts; ++attempt) {
+    std::uint32_t first = state->sequence + 1;
+    // In a batch the last message but one is acknowledged: BATCH_END is not, on older kernels.
+    std::uint32_t last = first + static_cast<std::uint32_t>(messages.size() > 1 ? messages.size() - 2 : 0);
+    std::string bytes;
+    for (std::string& message : messages) {
+      ++state->sequence;
+      stamp(message, state->sequence, state->sequence == last && !dump);
+      bytes += message;
+    }
+    TRY(NetlinkReply reply, co_await converse(state, std::move(bytes), first, last));
+    if (!dump || reply.ack.error != EINTR) co_return reply;
+  }
+  co_return Error(errc::unavailable, "netlink: a dump changed underneath again and again");
+}
+
+Task<std::vector<NetlinkMessage>> NetlinkSocket::State::next(std::shared_ptr<State> state) {
+  if (state->broken) co_return *state->broken;
+  for (;;) {
+    TRY(auto messages, state->read());
+    if (messages) co_return std::move(*messages);
+    TRY_VOID(co_await ready(state, asio::posix::stream_descriptor::wait_read));
+  }
+}
+
+NetlinkSocket::NetlinkSocket(Runtime& runtime, int protocol, const std::vector<int>& groups, std::size_t buffer)
+    : state_(std::make_shared<State>(runtime, buffer)) {
+  auto opened = state_->open(protocol, groups);
+  if (!opened) state_->broken = opened.error();
+}
+
+NetlinkSocket::~NetlinkSocket() {
+  state_->closed = true;
+  state_->disarm();
+  state_->freed.notify();
+  boost::system::error_code ignored;
+  state_->descriptor.close(ignored);
+}
+
+Task<NetlinkReply> NetlinkSocket::exchange(std::string request) {
+  std::vector<std::string> one;
+  one.push_back(std::move(request));
+  return State::run(state_, std::move(one));
+}
+
+Task<NetlinkReply> NetlinkSocket::transact(std::vector<std::string> batch) {
+  return State::run(state_, std::move(batch));
+}
+
+Task<std::vector<NetlinkMessage>> NetlinkSocket::receive() {
+  return State::next(state_);
+}
+
+std::uint32_t NetlinkSocket::port() const noexcept {
+  return state_->port;
+}
+
+}  // namespace tornado::inline v1

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "net/netlink_codec.hpp"
+#include "tornado/runtime.hpp"
+
+namespace tornado::inline v1 {
+
+/// A netlink socket in the network namespace of the thread that makes it. Loop thread.
+///
+/// Use it either for exchanges or, with multicast groups, for `receive`. An exchange ends within 5 s. If the socket
+/// cannot be opened, every operation returns that error. Tasks of a socket that was destroyed end with `cancelled`.
+class NetlinkSocket {
+ public:
+  static constexpr std::size_t default_buffer = 65536;
+
+  /// `buffer` is the largest datagram that can be received; tests make it small.
+  NetlinkSocket(Runtime& runtime, int protocol, const std::vector<int>& groups = {},
+                std::size_t buffer = default_buffer);
+  ~NetlinkSocket();
+  NetlinkSocket(const NetlinkSocket&) = delete;
+  NetlinkSocket& operator=(const NetlinkSocket&) = delete;
+
+  /// Sends one request and collects its answers. A dump that changed underneath is repeated. Exchanges queue up.
+  /// Errors: deadline_exceeded, cancelled, protocol_error (truncated or malformed), backend_failed, unavailable (a
+  /// dump changed underneath ten times). What the kernel answers is in the reply.
+  Task<NetlinkReply> exchange(std::string request);
+
+  /// Sends nfnetlink messages, BATCH_BEGIN to BATCH_END, as one datagram. The reply carries the first error.
+  Task<NetlinkReply> transact(std::vector<std::string> batch);
+
+  /// The messages of the next datagram. Errors: data_loss (the queue overflowed: something was missed), cancelled.
+  Task<std::vector<NetlinkMessage>> receive();
+
+  /// Our address, as it stands in notifications about changes we made.
+  std::uint32_t port() const noexcept;
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace tornado::inline v1
