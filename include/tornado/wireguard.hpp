@@ -22,7 +22,8 @@ class Peer {
   std::uint64_t received = 0;          ///< reading only: bytes from the peer, since the peer was added
   std::uint64_t sent = 0;              ///< reading only: bytes to the peer
   Instant handshake;                   ///< reading only: last completed handshake; default: none yet
-  bool remove = false;                 ///< writing only: the peer goes
+  bool remove = false;                 ///< writing only: the peer goes; an absent one is no error
+  bool update_only = false;            ///< writing only: nothing happens if the peer is not there
 };
 
 /// A WireGuard interface as it is. The private key is never read.
@@ -45,22 +46,24 @@ class InterfaceChange {
   std::string name;
   std::optional<Secret> private_key;  ///< 32 raw bytes
   std::optional<std::uint16_t> listen_port;
-  bool replace_peers = false;  ///< every peer not in `peers` goes
+  bool replace_peers = false;  ///< every peer goes first; those in `peers` begin anew, counters and handshake included
   std::vector<Peer> peers;
 };
 
 /// Seam: WireGuard interfaces and their peers. Interfaces are made elsewhere (Host, or a userspace process).
 ///
-/// Loop thread. Each operation carries its own deadline (5 s). Errors of all verbs: interface_missing,
-/// backend_failed (refused; nothing or a part of the batch was applied), deadline_exceeded (outcome unknown: read
-/// back before relying on anything, see I-27), protocol_error.
+/// Loop thread. Operations on one interface are carried out in the order in which they were begun. Each carries its
+/// own deadline (5 s, the time in the queue apart). Errors of all verbs: interface_missing, backend_failed (refused;
+/// nothing or a part of the batch was applied), deadline_exceeded, cancelled and protocol_error (outcome unknown: read
+/// back before relying on anything, see I-27), overloaded (the queue is full or stands still; nothing was done).
+/// The interface's own public key as a peer is accepted and ignored, by every implementation (I-28).
 class TORNADO_API WireGuard {
  public:
   virtual ~WireGuard() = default;
   /// Names of the interfaces that answer now.
   virtual Task<std::vector<std::string>> list() = 0;
   virtual Task<Interface> get(std::string name) = 0;
-  /// Applies a change in chunks; not atomic across peers.
+  /// Applies a change in chunks of at most 32 peers; not atomic across peers.
   virtual Task<void> set(InterfaceChange change) = 0;
 };
 

@@ -1,0 +1,22 @@
+#include "wireguard/own_key.hpp"
+
+#include <openssl/evp.h>
+
+#include <array>
+#include <memory>
+
+namespace tornado::inline v1 {
+
+std::optional<PublicKey> public_key_of(std::string_view private_key) {
+  if (private_key.size() != PublicKey::size) return std::nullopt;
+  std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(
+      EVP_PKEY_new_raw_private_key(EVP_PKEY_X25519, nullptr, reinterpret_cast<const unsigned char*>(private_key.data()),
+                                   private_key.size()),
+      EVP_PKEY_free);
+  std::array<std::uint8_t, PublicKey::size> bytes{};
+  std::size_t size = bytes.size();
+  if (!key || EVP_PKEY_get_raw_public_key(key.get(), bytes.data(), &size) != 1) return std::nullopt;
+  return PublicKey(bytes);
+}
+
+}  // namespace tornado::inline v1
