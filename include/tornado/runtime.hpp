@@ -137,6 +137,7 @@ class TORNADO_API Runtime {
   bool on_loop_thread() const noexcept;
   /// Jobs waiting for a thread, for health and metrics.
   std::size_t blocking_queue(Blocking purpose) const;
+  int hashing_threads() const noexcept;
 
   struct Impl;
   Impl& impl() noexcept { return *impl_; }

@@ -39,6 +39,14 @@ class NewSession {
   std::function<Result<void>(Tx&)> guard;
 };
 
+/// Where a lane's counters stood when they were last read.
+class LaneCounters {
+ public:
+  LaneCounters() {}
+  Lane lane;
+  std::uint64_t received = 0, sent = 0;
+};
+
 /// An owner connected through this gateway.
 class Session {
  public:
@@ -66,13 +74,24 @@ class Session {
   Instant last_handshake;  ///< of any lane
   Instant hard_deadline;
   Lane lane;                         ///< the one with the latest handshake; empty: none yet
-  std::uint64_t received = 0;        ///< bytes from the client, all lanes
+  std::uint64_t received = 0;        ///< bytes from the client, all lanes, whole session
   std::uint64_t sent = 0;            ///< bytes to the client
+  std::vector<LaneCounters> counters;
   std::uint64_t recoveries = 0;      ///< times it came back from offline
   std::uint64_t revision = 0;
 
   /// The later of heartbeat, handshake and activation.
   Instant last_seen() const noexcept { return std::max({last_beat, last_handshake, activated}); }
+};
+
+/// A reading of one peer on one lane.
+class Observation {
+ public:
+  explicit Observation(Lane lane_) : lane(std::move(lane_)) {}
+  Lane lane;
+  std::uint64_t received = 0, sent = 0;
+  Instant handshake;
+  std::optional<Address> source;
 };
 
 /// What a heartbeat found.
@@ -142,9 +161,10 @@ class TORNADO_API SessionStore {
   Task<Session> activate(Instance instance);
   /// A sign of life; never waits. session_expired: the device has no live session.
   Result<Beat> beat(const DeviceId& device, std::optional<Address> source);
-  /// Counters of the whole session and what WireGuard saw last. not_found.
-  Result<Session> observe(const Instance& instance, std::uint64_t received, std::uint64_t sent, Instant handshake,
-                          const Lane& lane, std::optional<Address> source);
+  /// What WireGuard counts on one lane now. A counter that fell has started anew; totals never fall (I-09). not_found.
+  Result<Session> observe(const Instance& instance, const Observation& seen);
+  /// The peer was programmed anew: its counters start at zero.
+  void counters_restarted(const Instance& instance, const Lane& lane);
   /// Durable as closing. Repeated, or after the end: the same session with its first reason. not_found.
   Task<Session> end(Instance instance, CloseReason reason);
   /// Hands a replaced session's addresses back to it, because the new one could not be brought up. One commit that

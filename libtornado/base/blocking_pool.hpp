@@ -22,6 +22,7 @@ class BlockingPool {
   /// False: the queue of that purpose is full, or the pool is closing. `job` must not throw.
   bool post(Blocking purpose, std::function<void()> job);
   std::size_t waiting(Blocking purpose) const;
+  int hashing_threads() const noexcept { return hashing_threads_; }
   /// Finishes what is queued and joins. Nothing is accepted afterwards.
   void close();
 

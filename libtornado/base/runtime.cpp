@@ -129,6 +129,7 @@ LogSink& Runtime::log() const noexcept { return impl_->log; }
 asio::any_io_executor Runtime::executor() const { return impl_->io.get_executor(); }
 asio::io_context& Runtime::loop() const noexcept { return impl_->io; }
 bool Runtime::on_loop_thread() const noexcept { return impl_->loop_thread.load() == std::this_thread::get_id(); }
+int Runtime::hashing_threads() const noexcept { return impl_->pool.hashing_threads(); }
 std::size_t Runtime::blocking_queue(Blocking purpose) const { return impl_->pool.waiting(purpose); }
 
 namespace {

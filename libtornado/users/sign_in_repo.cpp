@@ -16,7 +16,7 @@ Result<void> insert(Tx& tx, const SignIn& s, std::string_view address, Instant n
 
 Result<SignIn> get(Tx& tx, const SignInId& id) {
   TRY_PLAIN(auto rows, tx.exec("SELECT user_id, device_id, generation, access_jti, refresh_jti, issued_ms, expires_ms, "
-                               "successor_seen, revoked_at FROM auth_sessions WHERE id = $1",
+                               "revoked_at FROM auth_sessions WHERE id = $1",
                                {id.str()}));
   if (rows.empty()) return Error(errc::not_found, "no such sign-in");
   const auto& row = rows[0];
@@ -29,24 +29,17 @@ Result<SignIn> get(Tx& tx, const SignInId& id) {
   s.refresh_jti = text(row[4]);
   s.issued = instant_ms(row[5]);
   s.expires = instant_ms(row[6]);
-  s.successor_seen = boolean(row[7]);
-  s.revoked = row[8].has_value();
+  s.revoked = row[7].has_value();
   return s;
 }
 
 Result<bool> advance(Tx& tx, const SignIn& next, std::uint64_t from_generation) {
   TRY_PLAIN(auto rows, tx.exec("UPDATE auth_sessions SET generation = $2, access_jti = $3, refresh_jti = $4, issued_ms = $5, "
-                               "expires_ms = $6, expires_at = $7, successor_seen = FALSE "
+                               "expires_ms = $6, expires_at = $7 "
                                "WHERE id = $1 AND generation = $8 AND revoked_at IS NULL RETURNING generation",
                                {next.id.str(), std::to_string(next.generation), next.access_jti, next.refresh_jti, ms(next.issued),
                                 ms(next.expires), iso8601(next.expires), std::to_string(from_generation)}));
   return !rows.empty();
-}
-
-Result<void> mark_seen(Tx& tx, const SignInId& id, std::uint64_t generation) {
-  TRY_VOID_PLAIN(tx.exec("UPDATE auth_sessions SET successor_seen = TRUE WHERE id = $1 AND generation = $2",
-                         {id.str(), std::to_string(generation)}));
-  return {};
 }
 
 Result<void> revoke(Tx& tx, const SignInId& id, Instant now) {

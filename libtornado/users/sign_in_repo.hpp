@@ -17,7 +17,6 @@ class SignIn {
   std::uint64_t generation = 1;
   std::string access_jti, refresh_jti;
   Instant issued, expires;
-  bool successor_seen = false;  ///< the newest token has been used: no retry of its predecessor any more
   bool revoked = false;
 };
 
@@ -27,7 +26,6 @@ Result<void> insert(Tx& tx, const SignIn& sign_in, std::string_view address, Ins
 Result<SignIn> get(Tx& tx, const SignInId& id);
 /// Writes a newer generation over the one the caller has read; false: somebody else was first.
 Result<bool> advance(Tx& tx, const SignIn& next, std::uint64_t from_generation);
-Result<void> mark_seen(Tx& tx, const SignInId& id, std::uint64_t generation);
 Result<void> revoke(Tx& tx, const SignInId& id, Instant now);
 Result<void> revoke_device(Tx& tx, const DeviceId& device, Instant now);
 Result<void> revoke_user(Tx& tx, const UserId& user, Instant now);

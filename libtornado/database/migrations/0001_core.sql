@@ -64,7 +64,6 @@ CREATE TABLE auth_sessions (
   refresh_jti TEXT NOT NULL,
   issued_ms BIGINT NOT NULL,
   expires_ms BIGINT NOT NULL,
-  successor_seen BOOLEAN NOT NULL DEFAULT FALSE,
   user_agent TEXT,
   ip_address INET,
   expires_at TIMESTAMPTZ NOT NULL,

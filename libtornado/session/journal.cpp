@@ -1,0 +1,319 @@
+#include "session/journal.hpp"
+
+#include "base/try.hpp"
+#include "database/rows.hpp"
+
+namespace tornado::inline v1 {
+namespace {
+
+constexpr const char* schema[] = {
+    "CREATE TABLE IF NOT EXISTS session_journal (instance TEXT PRIMARY KEY, user_id TEXT NOT NULL, device_id TEXT NOT NULL, "
+    "public_key TEXT NOT NULL, state TEXT NOT NULL, reason TEXT, client_ip TEXT, opened_ms BIGINT NOT NULL, "
+    "activated_ms BIGINT NOT NULL DEFAULT 0, ended_ms BIGINT NOT NULL DEFAULT 0, hard_deadline_ms BIGINT NOT NULL, "
+    "bytes_rx BIGINT NOT NULL DEFAULT 0, bytes_tx BIGINT NOT NULL DEFAULT 0, drained INTEGER NOT NULL DEFAULT 0, "
+    "addresses TEXT NOT NULL, counters TEXT NOT NULL DEFAULT '')",
+    "CREATE UNIQUE INDEX IF NOT EXISTS session_journal_key ON session_journal (public_key) WHERE state <> 'closed'",
+    "CREATE UNIQUE INDEX IF NOT EXISTS session_journal_live ON session_journal (device_id) WHERE state IN ('pending', 'active')",
+    "CREATE INDEX IF NOT EXISTS session_journal_undrained ON session_journal (ended_ms) WHERE state = 'closed' AND drained = 0",
+    "CREATE TABLE IF NOT EXISTS session_addresses (instance TEXT NOT NULL, device_id TEXT NOT NULL, lane TEXT NOT NULL, "
+    "v4 TEXT NOT NULL, v6 TEXT, released_ms BIGINT NOT NULL DEFAULT 0)",
+    "CREATE UNIQUE INDEX IF NOT EXISTS session_addresses_v4 ON session_addresses (lane, v4) WHERE released_ms = 0",
+    "CREATE UNIQUE INDEX IF NOT EXISTS session_addresses_v6 ON session_addresses (lane, v6) WHERE released_ms = 0",
+    "CREATE INDEX IF NOT EXISTS session_addresses_instance ON session_addresses (instance)",
+    "CREATE INDEX IF NOT EXISTS session_addresses_released ON session_addresses (released_ms)",
+    // Every key a device ever used: it never becomes another device's (I-28).
+    "CREATE TABLE IF NOT EXISTS session_keys (public_key TEXT PRIMARY KEY, device_id TEXT NOT NULL, first_ms BIGINT NOT NULL)",
+};
+
+#define TORNADO_JOURNAL_COLUMNS                                                                                          \
+  "instance, user_id, device_id, public_key, state, reason, client_ip, opened_ms, activated_ms, ended_ms, hard_deadline_ms, " \
+  "bytes_rx, bytes_tx, addresses, counters"
+
+template <class Enum>
+std::optional<Enum> parse_name(std::string_view text, int count) {
+  for (int i = 0; i < count; ++i)
+    if (name(static_cast<Enum>(i)) == text) return static_cast<Enum>(i);
+  return std::nullopt;
+}
+
+/// "vpn 10.8.0.2;tor 10.9.0.2 fd00::2": what the instance had, kept after its addresses passed to another.
+std::string write_addresses(const std::vector<LaneAddress>& addresses) {
+  std::string out;
+  for (const auto& address : addresses)
+    out += (out.empty() ? "" : ";") + address.lane.str() + " " + address.v4.str() + (address.v6 ? " " + address.v6->str() : "");
+  return out;
+}
+
+Result<std::vector<LaneAddress>> read_addresses(const std::string& text) {
+  std::vector<LaneAddress> out;
+  std::string_view rest = text;
+  while (!rest.empty()) {
+    std::string_view entry = rest.substr(0, rest.find(';'));
+    rest.remove_prefix(std::min(rest.size(), entry.size() + 1));
+    auto first = entry.find(' ');
+    if (first == entry.npos) return Error(errc::data_loss, "journal: malformed addresses");
+    auto second = entry.find(' ', first + 1);
+    auto v4 = Address::parse(entry.substr(first + 1, second == entry.npos ? second : second - first - 1));
+    if (!v4) return Error(errc::data_loss, "journal: malformed address");
+    LaneAddress& address = out.emplace_back(Lane(std::string(entry.substr(0, first))), *v4);
+    if (second == entry.npos) continue;
+    auto v6 = Address::parse(entry.substr(second + 1));
+    if (!v6) return Error(errc::data_loss, "journal: malformed address");
+    address.v6 = *v6;
+  }
+  return out;
+}
+
+/// "vpn 1024 2048;tor 0 0": lane, received, sent.
+std::string write_counters(const std::vector<LaneCounters>& counters) {
+  std::string out;
+  for (const auto& c : counters)
+    out += (out.empty() ? "" : ";") + c.lane.str() + " " + std::to_string(c.received) + " " + std::to_string(c.sent);
+  return out;
+}
+
+Result<std::vector<LaneCounters>> read_counters(const std::string& text) {
+  std::vector<LaneCounters> out;
+  std::string_view rest = text;
+  while (!rest.empty()) {
+    std::string_view entry = rest.substr(0, rest.find(';'));
+    rest.remove_prefix(std::min(rest.size(), entry.size() + 1));
+    auto first = entry.find(' ');
+    auto second = entry.rfind(' ');
+    if (first == entry.npos || first == second) return Error(errc::data_loss, "journal: malformed counters");
+    LaneCounters& c = out.emplace_back();
+    c.lane = Lane(std::string(entry.substr(0, first)));
+    c.received = static_cast<std::uint64_t>(integer(Value(std::string(entry.substr(first + 1, second - first - 1)))));
+    c.sent = static_cast<std::uint64_t>(integer(Value(std::string(entry.substr(second + 1)))));
+  }
+  return out;
+}
+
+Result<Session> read(const std::vector<Value>& row) {
+  Session s;
+  s.instance = Instance(text(row[0]));
+  s.user = UserId(text(row[1]));
+  s.device = DeviceId(text(row[2]));
+  auto key = PublicKey::parse(text(row[3]));
+  auto state = parse_name<SessionState>(text(row[4]), 4);
+  if (!key || !state) return Error(errc::data_loss, "journal: malformed row " + s.instance.str());
+  s.key = *key;
+  s.state = *state;
+  if (row[5]) s.reason = parse_name<CloseReason>(*row[5], 8);
+  if (row[6])
+    if (auto source = Address::parse(*row[6])) s.source = *source;
+  s.opened = instant_ms(row[7]);
+  s.activated = instant_ms(row[8]);
+  s.ended = instant_ms(row[9]);
+  s.hard_deadline = instant_ms(row[10]);
+  s.received = static_cast<std::uint64_t>(integer(row[11]));
+  s.sent = static_cast<std::uint64_t>(integer(row[12]));
+  TRY_PLAIN(s.addresses, read_addresses(text(row[13])));
+  TRY_PLAIN(s.counters, read_counters(text(row[14])));
+  return s;
+}
+
+Result<std::vector<Session>> read_all(const Rows& rows) {
+  std::vector<Session> out;
+  out.reserve(rows.size());
+  for (const auto& row : rows.rows) {
+    TRY_PLAIN(auto session, read(row));
+    out.push_back(std::move(session));
+  }
+  return out;
+}
+
+/// Addresses a session no longer holds are another's now, or free.
+Result<void> keep_held(Tx& tx, std::vector<Session>& sessions) {
+  TRY_PLAIN(auto rows, tx.exec("SELECT instance, lane FROM session_addresses WHERE released_ms = 0"));
+  std::unordered_map<std::string, std::vector<std::string>> held;
+  for (const auto& row : rows.rows) held[text(row[0])].push_back(text(row[1]));
+  for (auto& session : sessions) {
+    const auto& lanes = held[session.instance.str()];
+    std::erase_if(session.addresses, [&](const LaneAddress& address) {
+      return std::find(lanes.begin(), lanes.end(), address.lane.str()) == lanes.end();
+    });
+  }
+  return {};
+}
+
+Result<std::vector<FreedAddress>> read_freed(Tx& tx, Instant since) {
+  // The newest row of each address that nobody holds now.
+  TRY_PLAIN(auto rows,
+            tx.exec("SELECT a.lane, a.v4, a.v6, a.device_id, max(a.released_ms) FROM session_addresses a WHERE a.released_ms > $1 "
+                    "AND NOT EXISTS (SELECT 1 FROM session_addresses h WHERE h.lane = a.lane AND h.v4 = a.v4 AND h.released_ms = 0) "
+                    "GROUP BY a.lane, a.v4 ORDER BY 5",
+                    {ms(since)}));
+  std::vector<FreedAddress> out;
+  for (const auto& row : rows.rows) {
+    TRY_PLAIN(auto v4, Address::parse(text(row[1])));
+    FreedAddress& freed = out.emplace_back();
+    freed.address = LaneAddress(Lane(text(row[0])), v4);
+    if (row[2])
+      if (auto v6 = Address::parse(*row[2])) freed.address.v6 = *v6;
+    freed.last = Owner(text(row[3]));
+    freed.freed = instant_ms(row[4]);
+  }
+  return out;
+}
+
+Result<std::optional<Instance>> replace_live(Tx& tx, const Session& session, Instant now) {
+  TRY_PLAIN(auto live, tx.exec("UPDATE session_journal SET state = 'closing', reason = 'replaced', ended_ms = $2 "
+                               "WHERE device_id = $1 AND state IN ('pending', 'active') RETURNING instance",
+                               {session.device.str(), ms(now)}));
+  if (live.empty()) return std::optional<Instance>();
+  std::string former = text(live[0][0]);
+  TRY_VOID_PLAIN(tx.exec("UPDATE session_addresses SET instance = $2 WHERE instance = $1 AND released_ms = 0",
+                         {former, session.instance.str()}));
+  return std::optional(Instance(former));
+}
+
+Result<void> hold_addresses(Tx& tx, const Session& session) {
+  for (const auto& address : session.addresses) {
+    Value v6 = address.v6 ? Value(address.v6->str()) : Value();
+    TRY_PLAIN(auto held, tx.exec("SELECT v4 FROM session_addresses WHERE instance = $1 AND lane = $2 AND v4 = $3 AND released_ms = 0",
+                                 {session.instance.str(), address.lane.str(), address.v4.str()}));
+    if (!held.empty()) continue;
+    TRY_VOID_PLAIN(tx.exec("INSERT INTO session_addresses (instance, device_id, lane, v4, v6) VALUES ($1, $2, $3, $4, $5)",
+                           {session.instance.str(), session.device.str(), address.lane.str(), address.v4.str(), v6}));
+  }
+  return {};
+}
+
+Result<void> own_key(Tx& tx, const Session& session, Instant now) {
+  TRY_PLAIN(auto rows, tx.exec("INSERT INTO session_keys (public_key, device_id, first_ms) VALUES ($1, $2, $3) "
+                               "ON CONFLICT (public_key) DO UPDATE SET first_ms = session_keys.first_ms RETURNING device_id",
+                               {session.key.str(), session.device.str(), ms(now)}));
+  if (text(rows[0][0]) != session.device.str()) return Error(errc::key_in_use, "another device has used that key");
+  TRY_PLAIN(auto unclosed, tx.exec("SELECT device_id FROM session_journal WHERE public_key = $1 AND state <> 'closed'", {session.key.str()}));
+  if (!unclosed.empty()) return Error(errc::key_in_use, "an unclosed session has that key");
+  return {};
+}
+
+Result<void> insert_row(Tx& tx, const Session& s) {
+  TRY_VOID_PLAIN(tx.exec("INSERT INTO session_journal (instance, user_id, device_id, public_key, state, client_ip, opened_ms, "
+                         "hard_deadline_ms, addresses) VALUES ($1, $2, $3, $4, 'pending', $5, $6, $7, $8)",
+                         {s.instance.str(), s.user.str(), s.device.str(), s.key.str(),
+                          s.source ? Value(s.source->str()) : Value(), ms(s.opened), ms(s.hard_deadline),
+                          write_addresses(s.addresses)}));
+  return {};
+}
+
+}  // namespace
+
+Task<void> Journal::create_tables() {
+  Database::Body body = [](Tx& tx) -> Result<void> {
+    for (const char* statement : schema) TRY_VOID_PLAIN(tx.exec(statement));
+    return {};
+  };
+  co_return co_await database_.transact(Scope::system(), body);
+}
+
+Task<RestoredSessions> Journal::load(Instant freed_since) {
+  RestoredSessions out;
+  Database::Body body = [&](Tx& tx) -> Result<void> {
+    TRY_PLAIN(auto rows, tx.exec("SELECT " TORNADO_JOURNAL_COLUMNS " FROM session_journal WHERE state <> 'closed' ORDER BY instance"));
+    TRY_PLAIN(out.unclosed, read_all(rows));
+    TRY_VOID_PLAIN(keep_held(tx, out.unclosed));
+    TRY_PLAIN(out.freed, read_freed(tx, freed_since));
+    return {};
+  };
+  TRY_VOID(co_await database_.transact(Scope::system(), body));
+  co_return out;
+}
+
+Task<std::optional<Instance>> Journal::open(const Session& session, const std::function<Result<void>(Tx&)>& guard, Instant now) {
+  std::optional<Instance> replaced;
+  Database::Body body = [&](Tx& tx) -> Result<void> {
+    if (guard) TRY_VOID_PLAIN(guard(tx));
+    TRY_VOID_PLAIN(own_key(tx, session, now));
+    TRY_PLAIN(replaced, replace_live(tx, session, now));
+    TRY_VOID_PLAIN(insert_row(tx, session));
+    return hold_addresses(tx, session);
+  };
+  TRY_VOID(co_await database_.transact(Scope::system(), body));
+  co_return replaced;
+}
+
+Task<void> Journal::activate(const Session& session) {
+  Database::Body body = [&](Tx& tx) -> Result<void> {
+    TRY_PLAIN(auto rows, tx.exec("UPDATE session_journal SET state = 'active', activated_ms = $2 WHERE instance = $1 AND state = 'pending'",
+                                 {session.instance.str(), ms(session.activated)}));
+    if (rows.changed != 1) return Error(errc::superseded, "the session is no longer pending");
+    return {};
+  };
+  co_return co_await database_.transact(Scope::system(), body);
+}
+
+Task<void> Journal::begin_close(const Instance& instance, CloseReason reason, Instant now) {
+  Database::Body body = [&](Tx& tx) -> Result<void> {
+    TRY_VOID_PLAIN(tx.exec("UPDATE session_journal SET state = 'closing', reason = $2, ended_ms = $3 "
+                           "WHERE instance = $1 AND state IN ('pending', 'active')",
+                           {instance.str(), std::string(name(reason)), ms(now)}));
+    return {};
+  };
+  co_return co_await database_.transact(Scope::system().urgent(), body);
+}
+
+Task<void> Journal::revert(const Instance& failed, const Instance& former, Instant now) {
+  Database::Body body = [&](Tx& tx) -> Result<void> {
+    TRY_VOID_PLAIN(tx.exec("UPDATE session_journal SET state = 'closing', reason = 'failed', ended_ms = $2 WHERE instance = $1",
+                           {failed.str(), ms(now)}));
+    TRY_VOID_PLAIN(tx.exec("UPDATE session_addresses SET instance = $2 WHERE instance = $1 AND released_ms = 0",
+                           {failed.str(), former.str()}));
+    TRY_VOID_PLAIN(tx.exec("UPDATE session_journal SET state = 'active', reason = NULL, ended_ms = 0 "
+                           "WHERE instance = $1 AND state = 'closing' AND reason = 'replaced'",
+                           {former.str()}));
+    return {};
+  };
+  co_return co_await database_.transact(Scope::system().urgent(), body);
+}
+
+Task<bool> Journal::finish_close(const Session& session, Instant now) {
+  bool first = false;
+  Database::Body body = [&](Tx& tx) -> Result<void> {
+    TRY_PLAIN(auto rows, tx.exec("UPDATE session_journal SET state = 'closed', bytes_rx = $2, bytes_tx = $3 "
+                                 "WHERE instance = $1 AND state = 'closing'",
+                                 {session.instance.str(), std::to_string(session.received), std::to_string(session.sent)}));
+    first = rows.changed == 1;
+    TRY_VOID_PLAIN(tx.exec("UPDATE session_addresses SET released_ms = $2 WHERE instance = $1 AND released_ms = 0",
+                           {session.instance.str(), ms(now)}));
+    return {};
+  };
+  TRY_VOID(co_await database_.transact(Scope::system().urgent(), body));
+  co_return first;
+}
+
+Task<void> Journal::save_counters(const std::vector<Session>& sessions) {
+  Database::Body body = [&](Tx& tx) -> Result<void> {
+    for (const auto& s : sessions)
+      TRY_VOID_PLAIN(tx.exec("UPDATE session_journal SET bytes_rx = $2, bytes_tx = $3, counters = $4 WHERE instance = $1 AND state <> 'closed'",
+                             {s.instance.str(), std::to_string(s.received), std::to_string(s.sent), write_counters(s.counters)}));
+    return {};
+  };
+  co_return co_await database_.transact(Scope::system(), body);
+}
+
+Task<std::vector<Session>> Journal::undrained(int limit) {
+  std::vector<Session> out;
+  Database::Body body = [&](Tx& tx) -> Result<void> {
+    TRY_PLAIN(auto rows, tx.exec("SELECT " TORNADO_JOURNAL_COLUMNS " FROM session_journal WHERE state = 'closed' AND drained = 0 "
+                                 "ORDER BY ended_ms, instance LIMIT $1",
+                                 {std::to_string(limit)}));
+    TRY_PLAIN(out, read_all(rows));
+    return {};
+  };
+  TRY_VOID(co_await database_.transact(Scope::system(), body));
+  co_return out;
+}
+
+Task<void> Journal::drained(const std::vector<Instance>& instances) {
+  Database::Body body = [&](Tx& tx) -> Result<void> {
+    for (const auto& instance : instances)
+      TRY_VOID_PLAIN(tx.exec("DELETE FROM session_journal WHERE instance = $1 AND state = 'closed'", {instance.str()}));
+    return {};
+  };
+  co_return co_await database_.transact(Scope::system(), body);
+}
+
+}  // namespace tornado::inline v1

@@ -1,0 +1,408 @@
+#include "tornado/session_store.hpp"
+
+#include <set>
+#include <stdexcept>
+
+#include "base/try.hpp"
+#include "base/uuid.hpp"
+#include "session/journal.hpp"
+#include "session/session_machine.hpp"
+#include "tornado/database.hpp"
+
+namespace tornado::inline v1 {
+
+std::string_view name(SessionState state) noexcept {
+  constexpr std::array<std::string_view, 4> names{"pending", "active", "closing", "closed"};
+  return names[static_cast<std::size_t>(state)];
+}
+
+std::string_view name(Presence presence) noexcept {
+  constexpr std::array<std::string_view, 3> names{"online", "idle", "offline"};
+  return names[static_cast<std::size_t>(presence)];
+}
+
+std::string_view name(CloseReason reason) noexcept {
+  constexpr std::array<std::string_view, 8> names{"disconnect", "revoked", "killed",  "expired",
+                                                  "idle",       "replaced", "failed", "retired"};
+  return names[static_cast<std::size_t>(reason)];
+}
+
+namespace {
+
+void validate(const SessionOptions& o) {
+  bool fine = o.heartbeat_ttl >= Seconds(10) && o.heartbeat_ttl <= Seconds(3600) && o.hard_ttl >= Seconds(60) &&
+              o.idle_ttl >= o.heartbeat_ttl && o.grace >= Seconds(0);
+  if (!fine) throw std::invalid_argument("sessions: heartbeat_ttl 10..3600, hard_ttl >= 60, idle_ttl >= heartbeat_ttl");
+}
+
+}  // namespace
+
+struct SessionStore::Impl {
+  Impl(Runtime& runtime_, std::unique_ptr<Database> own_, Database* shared, SessionOptions options_)
+      : runtime(runtime_),
+        own(std::move(own_)),
+        journal(own ? *own : *shared),
+        options(std::move(options_)),
+        machine(options) {}
+
+  Session* at(const Instance& instance) {
+    auto it = sessions.find(instance);
+    return it == sessions.end() ? nullptr : &it->second;
+  }
+
+  Session* live_of(const DeviceId& device) {
+    auto it = live.find(device);
+    return it == live.end() ? nullptr : at(it->second);
+  }
+
+  void touch(Session& session) { session.revision = ++revision; }
+
+  /// Indexes follow the state of the session.
+  void schedule(const Session& session) {
+    unschedule(session.instance);
+    if (!session.live()) return;
+    Deadlines deadlines;
+    deadlines.close = machine.closes_at(session, graces_end).first;
+    closes.insert({deadlines.close, session.instance});
+    if (session.presence == Presence::online) {
+      deadlines.fade = machine.fades_at(session, graces_end);
+      fades.insert({deadlines.fade, session.instance});
+    }
+    deadlines_of[session.instance] = deadlines;
+  }
+
+  void unschedule(const Instance& instance) {
+    auto it = deadlines_of.find(instance);
+    if (it == deadlines_of.end()) return;
+    closes.erase({it->second.close, instance});
+    fades.erase({it->second.fade, instance});
+    deadlines_of.erase(it);
+  }
+
+  Session& keep(Session session) {
+    touch(session);
+    keys[session.key] = session.instance;
+    if (session.live()) live[session.device] = session.instance;
+    of_user[session.user].insert(session.instance);
+    Instance instance = session.instance;
+    Session& kept = sessions.insert_or_assign(instance, std::move(session)).first->second;
+    schedule(kept);
+    return kept;
+  }
+
+  void drop(const Instance& instance) {
+    auto it = sessions.find(instance);
+    if (it == sessions.end()) return;
+    const Session& session = it->second;
+    unschedule(instance);
+    if (auto key = keys.find(session.key); key != keys.end() && key->second == instance) keys.erase(key);
+    forget_live(session);
+    auto user = of_user.find(session.user);
+    user->second.erase(instance);
+    if (user->second.empty()) of_user.erase(user);
+    if (session.presence == Presence::online && session.live()) --online_count;
+    sessions.erase(it);
+    ++revision;
+  }
+
+  void forget_live(const Session& session) {
+    auto it = live.find(session.device);
+    if (it != live.end() && it->second == session.instance) live.erase(it);
+  }
+
+  void set_presence(Session& session, Presence presence) {
+    if (session.presence == presence) return;
+    if (session.presence == Presence::online) --online_count;
+    if (presence == Presence::online) ++online_count;
+    session.presence = presence;
+    touch(session);
+  }
+
+  /// The in-memory side of ending.
+  void mark_closing(Session& session, CloseReason reason) {
+    set_presence(session, Presence::offline);
+    session.state = SessionState::closing;
+    session.reason = reason;
+    session.ended = runtime.now();
+    touch(session);
+    forget_live(session);
+    unschedule(session.instance);
+  }
+
+  /// A sign of life; true: it had been offline.
+  bool awaken(Session& session) {
+    bool was_offline = session.presence == Presence::offline && session.state == SessionState::active;
+    if (session.state == SessionState::active) set_presence(session, Presence::online);
+    return was_offline;
+  }
+
+  struct Deadlines {
+    Instant close, fade;
+  };
+
+  Runtime& runtime;
+  std::unique_ptr<Database> own;
+  Journal journal;
+  SessionOptions options;
+  SessionMachine machine;
+  std::map<Instance, Session> sessions;
+  std::unordered_map<DeviceId, Instance> live;
+  std::unordered_map<PublicKey, Instance> keys;
+  std::unordered_map<UserId, std::set<Instance>> of_user;
+  std::unordered_map<Instance, Deadlines> deadlines_of;
+  std::set<std::pair<Instant, Instance>> closes, fades;
+  Instant graces_end;
+  std::uint64_t revision = 0;
+  std::size_t online_count = 0;
+};
+
+SessionStore::SessionStore(Runtime& runtime, SessionOptions options) {
+  validate(options);
+  auto own = open_sqlite(runtime, options.journal);
+  impl_ = std::make_unique<Impl>(runtime, std::move(own), nullptr, std::move(options));
+}
+
+SessionStore::SessionStore(Runtime& runtime, Database& journal, SessionOptions options) {
+  validate(options);
+  impl_ = std::make_unique<Impl>(runtime, nullptr, &journal, std::move(options));
+}
+
+SessionStore::~SessionStore() = default;
+
+Task<RestoredSessions> SessionStore::restore(Seconds freed_within) {
+  TRY_VOID(co_await impl_->journal.create_tables());
+  TRY(auto restored, co_await impl_->journal.load(impl_->runtime.now() - freed_within));
+  impl_->graces_end = impl_->runtime.now() + impl_->options.grace;
+  for (Session& session : restored.unclosed) {
+    // Presence is not known; a session that was up counts as online until its grace has passed.
+    if (session.state == SessionState::active) {
+      session.presence = Presence::online;
+      ++impl_->online_count;
+    }
+    session = impl_->keep(std::move(session));
+  }
+  co_return restored;
+}
+
+Task<Session> SessionStore::open(NewSession wanted) {
+  Instant now = impl_->runtime.now();
+  Session session;
+  session.instance = Instance(uuid7(now));
+  session.user = wanted.user;
+  session.device = wanted.device;
+  session.addresses = wanted.addresses;
+  session.key = wanted.key;
+  session.source = wanted.source;
+  session.opened = now;
+  session.hard_deadline = now + impl_->options.hard_ttl;
+  TRY(auto replaced, co_await impl_->journal.open(session, wanted.guard, now));
+  if (replaced) {
+    if (Session* former = impl_->at(*replaced)) {
+      impl_->mark_closing(*former, CloseReason::replaced);
+      former->addresses.clear();
+    }
+  }
+  co_return impl_->keep(std::move(session));
+}
+
+Task<Session> SessionStore::activate(Instance instance) {
+  Session* session = impl_->at(instance);
+  if (session == nullptr) co_return Error(errc::not_found, "no such session");
+  if (session->state == SessionState::active) co_return *session;
+  Session activated = *session;
+  activated.activated = impl_->runtime.now();
+  TRY_VOID(co_await impl_->journal.activate(activated));
+  session = impl_->at(instance);
+  if (session == nullptr || session->state != SessionState::pending) co_return Error(errc::superseded, "the session ended meanwhile");
+  session->state = SessionState::active;
+  session->activated = activated.activated;
+  impl_->set_presence(*session, Presence::online);
+  impl_->touch(*session);
+  impl_->schedule(*session);
+  co_return *session;
+}
+
+Result<Beat> SessionStore::beat(const DeviceId& device, std::optional<Address> source) {
+  Session* session = impl_->live_of(device);
+  if (session == nullptr) return Error(errc::session_expired, "the device has no live session");
+  Beat beat;
+  session->last_beat = impl_->runtime.now();
+  if (source) session->source = source;
+  beat.recovered = impl_->awaken(*session);
+  if (beat.recovered) ++session->recoveries;
+  impl_->schedule(*session);
+  beat.session = *session;
+  return beat;
+}
+
+namespace {
+
+LaneCounters& counters_on(Session& session, const Lane& lane) {
+  for (auto& counters : session.counters)
+    if (counters.lane == lane) return counters;
+  session.counters.emplace_back().lane = lane;
+  return session.counters.back();
+}
+
+std::uint64_t advance(std::uint64_t& last, std::uint64_t now) {
+  std::uint64_t delta = now >= last ? now - last : now;
+  last = now;
+  return delta;
+}
+
+}  // namespace
+
+Result<Session> SessionStore::observe(const Instance& instance, const Observation& seen) {
+  Session* session = impl_->at(instance);
+  if (session == nullptr) return Error(errc::not_found, "no such session");
+  LaneCounters& counters = counters_on(*session, seen.lane);
+  session->received += advance(counters.received, seen.received);
+  session->sent += advance(counters.sent, seen.sent);
+  if (seen.source) session->source = seen.source;
+  if (seen.handshake > session->last_handshake) {
+    session->last_handshake = seen.handshake;
+    session->lane = seen.lane;
+    if (session->live() && impl_->machine.alive(*session, impl_->runtime.now())) {
+      if (impl_->awaken(*session)) ++session->recoveries;
+      impl_->schedule(*session);
+    }
+  }
+  impl_->touch(*session);
+  return *session;
+}
+
+void SessionStore::counters_restarted(const Instance& instance, const Lane& lane) {
+  Session* session = impl_->at(instance);
+  if (session == nullptr) return;
+  LaneCounters& counters = counters_on(*session, lane);
+  counters.received = counters.sent = 0;
+}
+
+Task<Session> SessionStore::end(Instance instance, CloseReason reason) {
+  Session* session = impl_->at(instance);
+  if (session == nullptr) co_return Error(errc::not_found, "no such session");
+  if (!session->live()) co_return *session;
+  TRY_VOID(co_await impl_->journal.begin_close(instance, reason, impl_->runtime.now()));
+  session = impl_->at(instance);
+  if (session == nullptr) co_return Error(errc::not_found, "no such session");
+  if (session->live()) impl_->mark_closing(*session, reason);
+  co_return *session;
+}
+
+Task<Session> SessionStore::revert(Instance failed, Instance former) {
+  TRY_VOID(co_await impl_->journal.revert(failed, former, impl_->runtime.now()));
+  Session* lost = impl_->at(failed);
+  Session* kept = impl_->at(former);
+  if (lost == nullptr || kept == nullptr) co_return Error(errc::not_found, "no such session");
+  std::vector<LaneAddress> addresses = std::move(lost->addresses);
+  lost->addresses.clear();
+  impl_->mark_closing(*lost, CloseReason::failed);
+  kept->addresses = std::move(addresses);
+  kept->state = kept->activated == Instant() ? SessionState::pending : SessionState::active;
+  kept->reason.reset();
+  kept->ended = Instant();
+  impl_->live[kept->device] = kept->instance;
+  if (kept->state == SessionState::active && impl_->machine.alive(*kept, impl_->runtime.now()))
+    impl_->set_presence(*kept, Presence::online);
+  impl_->touch(*kept);
+  impl_->schedule(*kept);
+  co_return *kept;
+}
+
+Task<Session> SessionStore::record(Instance instance) {
+  Session* session = impl_->at(instance);
+  if (session == nullptr) co_return Error(errc::not_found, "no such session");
+  if (session->state != SessionState::closing) co_return Error(errc::failed_precondition, "the session is not closing");
+  Session final_state = *session;
+  TRY(bool first, co_await impl_->journal.finish_close(final_state, impl_->runtime.now()));
+  impl_->drop(instance);
+  if (!first) co_return Error(errc::not_found, "the session was recorded before");
+  final_state.state = SessionState::closed;
+  final_state.revision = impl_->revision;
+  co_return final_state;
+}
+
+Task<void> SessionStore::checkpoint() {
+  std::vector<Session> all;
+  for (const auto& [instance, session] : impl_->sessions) all.push_back(session);
+  if (all.empty()) co_return Result<void>();
+  co_return co_await impl_->journal.save_counters(all);
+}
+
+std::vector<std::pair<Session, CloseReason>> SessionStore::due() const {
+  std::vector<std::pair<Session, CloseReason>> out;
+  for (const auto& [at, instance] : impl_->closes) {
+    if (at > impl_->runtime.now()) break;
+    const Session& session = impl_->sessions.at(instance);
+    out.emplace_back(session, impl_->machine.closes_at(session, impl_->graces_end).second);
+  }
+  return out;
+}
+
+std::vector<Session> SessionStore::fade() {
+  std::vector<Session> out;
+  while (!impl_->fades.empty() && impl_->fades.begin()->first <= impl_->runtime.now()) {
+    Session& session = impl_->sessions.at(impl_->fades.begin()->second);
+    impl_->set_presence(session, Presence::offline);
+    impl_->schedule(session);
+    out.push_back(session);
+  }
+  return out;
+}
+
+std::optional<Instant> SessionStore::next_deadline() const {
+  std::optional<Instant> next;
+  if (!impl_->closes.empty()) next = impl_->closes.begin()->first;
+  if (!impl_->fades.empty()) next = std::min(next.value_or(Instant::max()), impl_->fades.begin()->first);
+  return next;
+}
+
+void SessionStore::restart_graces() {
+  impl_->graces_end = impl_->runtime.now() + impl_->options.grace;
+  for (auto& [instance, session] : impl_->sessions) impl_->schedule(session);
+}
+
+std::optional<Session> SessionStore::find(const DeviceId& device) const {
+  const Session* session = impl_->live_of(device);
+  return session != nullptr ? std::optional(*session) : std::nullopt;
+}
+
+std::optional<Session> SessionStore::find(const Instance& instance) const {
+  const Session* session = impl_->at(instance);
+  return session != nullptr ? std::optional(*session) : std::nullopt;
+}
+
+std::optional<Session> SessionStore::find(const PublicKey& key) const {
+  auto it = impl_->keys.find(key);
+  return it != impl_->keys.end() ? find(it->second) : std::nullopt;
+}
+
+SessionPage SessionStore::list(std::string after, int limit) const {
+  SessionPage page;
+  page.revision = impl_->revision;
+  for (auto it = impl_->sessions.upper_bound(Instance(std::move(after))); it != impl_->sessions.end(); ++it) {
+    if (page.sessions.size() >= static_cast<std::size_t>(std::clamp(limit, 1, 10'000))) {
+      page.next = page.sessions.back().instance.str();
+      break;
+    }
+    page.sessions.push_back(it->second);
+  }
+  return page;
+}
+
+std::vector<Session> SessionStore::of(const UserId& user) const {
+  std::vector<Session> out;
+  auto it = impl_->of_user.find(user);
+  if (it == impl_->of_user.end()) return out;
+  for (const auto& instance : it->second) out.push_back(impl_->sessions.at(instance));
+  return out;
+}
+
+std::size_t SessionStore::size() const noexcept { return impl_->sessions.size(); }
+std::size_t SessionStore::online() const noexcept { return impl_->online_count; }
+
+Task<std::vector<Session>> SessionStore::undrained(int limit) { return impl_->journal.undrained(limit); }
+
+Task<void> SessionStore::drained(std::vector<Instance> instances) { co_return co_await impl_->journal.drained(instances); }
+
+}  // namespace tornado::inline v1
