@@ -76,8 +76,9 @@ struct Echo {
   bool operator==(const Echo&) const = default;
 };
 
-/// ct state established,related
+/// ct state new,established,related
 struct Tracked {
+  bool fresh = false;
   bool established = false;
   bool related = false;
   bool operator==(const Tracked&) const = default;

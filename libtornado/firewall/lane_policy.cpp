@@ -1,0 +1,307 @@
+#include <algorithm>
+
+#include "firewall/ruleset.hpp"
+#include "tornado/firewall.hpp"
+
+namespace tornado::inline v1 {
+namespace {
+
+using namespace rule;
+
+// Hook priorities, see nft(8). `early` is before connection tracking (-200), `nat` before the destination NAT of
+// others (I-24), `forward` and `input` before their filters; an accept of ours ends our chain only.
+constexpr int early_priority = -310;
+constexpr int mark_priority = -150;
+constexpr int nat_priority = -110;
+constexpr int filter_priority = -10;
+constexpr int masquerade_priority = 100;
+constexpr std::uint16_t dns_port = 53;
+
+const Prefix& loopback4() {
+  static const Prefix prefix("127.0.0.0/8");
+  return prefix;
+}
+const Prefix& loopback6() {
+  static const Prefix prefix("::1/128");
+  return prefix;
+}
+
+Prefix single(const Address& address) {
+  return Prefix(address, address.is_v4() ? 32 : 128);
+}
+Network from(const Prefix& prefix) {
+  return Network{Side::source, prefix};
+}
+Network to(const Prefix& prefix) {
+  return Network{Side::destination, prefix};
+}
+Network to(const Address& address) {
+  return to(single(address));
+}
+Interface incoming(const std::string& name) {
+  return Interface{Path::in, name, false};
+}
+InterfaceSet leaving_to_lane() {
+  return InterfaceSet{Path::out, std::string(lanes_set), false};
+}
+Verdict accept() {
+  return Verdict{VerdictKind::accept, {}};
+}
+Verdict drop() {
+  return Verdict{VerdictKind::drop, {}};
+}
+Verdict go(std::string chain) {
+  return Verdict{VerdictKind::go, std::move(chain)};
+}
+Rule counted_drop() {
+  return Rule{Counter{}, drop()};
+}
+
+/// A chain name that nft(8) can read, for any lane name: letters and digits stay, others become their hex code.
+std::string chain_name(const Lane& lane, std::string_view kind) {
+  static constexpr std::string_view digits = "0123456789abcdef";
+  std::string out = "lane_";
+  for (char c : lane.str()) {
+    auto byte = static_cast<unsigned char>(c);
+    bool plain = (byte >= '0' && byte <= '9') || (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z');
+    if (plain) {
+      out += c;
+    } else {
+      out += '_';
+      out += digits[byte >> 4];
+      out += digits[byte & 15];
+    }
+  }
+  return out + "_" + std::string(kind);
+}
+
+/// The blocks of a lane: its pools, and a gateway address that lies outside of them.
+std::vector<Prefix> blocks_of(const LanePolicy& lane) {
+  std::vector<Prefix> out{lane.pool};
+  if (lane.pool6) out.push_back(*lane.pool6);
+  if (!lane.pool.contains(lane.gateway)) out.push_back(single(lane.gateway));
+  if (lane.gateway6 && !(lane.pool6 && lane.pool6->contains(*lane.gateway6))) out.push_back(single(*lane.gateway6));
+  return out;
+}
+
+std::vector<Prefix> pools_of(const LanePolicy& lane) {
+  std::vector<Prefix> out{lane.pool};
+  if (lane.pool6) out.push_back(*lane.pool6);
+  return out;
+}
+
+Chain base(std::string name, ChainType type, Hook hook, int priority) {
+  Chain out;
+  out.name = std::move(name);
+  out.hook = ChainHook{type, hook, priority};
+  return out;
+}
+
+Chain lane_chain(const LanePolicy& lane, std::string_view kind) {
+  Chain out;
+  out.name = chain_name(lane.lane, kind);
+  out.lane = lane.lane;
+  return out;
+}
+
+class Compiler {
+ public:
+  explicit Compiler(const GatewayPolicy& policy) : policy_(policy) {}
+
+  Ruleset run() {
+    sets();
+    for (const LanePolicy& lane : policy_.lanes) {
+      lane_early(lane);
+      lane_nat(lane);
+      lane_forward(lane);
+      lane_toward(lane);
+      lane_input(lane);
+    }
+    early();
+    mark();
+    nat();
+    mss();
+    forward();
+    input();
+    postrouting();
+    return std::move(out_);
+  }
+
+ private:
+  void sets() {
+    ElementSet lanes{std::string(lanes_set), SetType::interface, {}, {}};
+    for (const LanePolicy& lane : policy_.lanes) lanes.interfaces.push_back(lane.interface);
+    std::sort(lanes.interfaces.begin(), lanes.interfaces.end());
+    lanes.interfaces.erase(std::unique(lanes.interfaces.begin(), lanes.interfaces.end()), lanes.interfaces.end());
+    out_.sets.push_back(std::move(lanes));
+    for (ElementSet& set : api_sets(policy_.api)) out_.sets.push_back(std::move(set));
+  }
+
+  /// A device speaks with its own address and never to loopback (D-076). Without an IPv6 pool no IPv6 at all.
+  void lane_early(const LanePolicy& lane) {
+    Chain chain = lane_chain(lane, "early");
+    chain.rules.push_back({to(loopback4()), Counter{}, drop()});
+    chain.rules.push_back({to(loopback6()), Counter{}, drop()});
+    chain.rules.push_back({from(single(lane.gateway)), Counter{}, drop()});
+    if (lane.gateway6) chain.rules.push_back({from(single(*lane.gateway6)), Counter{}, drop()});
+    for (const Prefix& pool : pools_of(lane)) chain.rules.push_back({from(pool), accept()});
+    chain.rules.push_back(counted_drop());
+    out_.chains.push_back(std::move(chain));
+  }
+
+  /// The API first, in every mode (I-22); then DNS to any address (K-05), in the families that have a resolver.
+  void lane_nat(const LanePolicy& lane) {
+    Chain chain = lane_chain(lane, "nat");
+    chain.rules.push_back(
+        {Destination{false, std::string(api4_set)}, Translate{Endpoint(lane.gateway, policy_.api_port)}});
+    if (lane.gateway6)
+      chain.rules.push_back(
+          {Destination{true, std::string(api6_set)}, Translate{Endpoint(*lane.gateway6, policy_.api_port)}});
+    if (lane.mode == LaneMode::open)
+      for (const auto& dns : {policy_.dns, policy_.dns6}) {
+        if (!dns) continue;
+        for (Protocol protocol : {Protocol::udp, Protocol::tcp})
+          chain.rules.push_back({Family{!dns->address.is_v4()}, Port{protocol, dns_port}, Translate{*dns}});
+      }
+    out_.chains.push_back(std::move(chain));
+  }
+
+  /// What comes from a lane, or from an address of its pool, and goes through us.
+  void lane_forward(const LanePolicy& lane) {
+    Chain chain = lane_chain(lane, "forward");
+    if (lane.mode == LaneMode::open) {
+      chain.rules.push_back({leaving_to_lane(), Counter{}, drop()});
+      for (const LanePolicy& other : policy_.lanes)
+        for (const Prefix& block : blocks_of(other)) chain.rules.push_back({to(block), Counter{}, drop()});
+      for (bool v6 : {false, true}) {
+        if (v6 ? policy_.dns6.has_value() : policy_.dns.has_value()) continue;
+        for (Protocol protocol : {Protocol::udp, Protocol::tcp})
+          chain.rules.push_back({Family{v6}, Port{protocol, dns_port}, Counter{}, drop()});
+      }
+      // What connection tracking does not know is not masqueraded: it would show the lane address outside.
+      for (const Prefix& pool : pools_of(lane))
+        chain.rules.push_back({incoming(lane.interface), from(pool), Tracked{true, true, true}, accept()});
+    }
+    chain.rules.push_back(counted_drop());
+    out_.chains.push_back(std::move(chain));
+  }
+
+  /// What goes through us to a lane: answers only.
+  void lane_toward(const LanePolicy& lane) {
+    Chain chain = lane_chain(lane, "toward");
+    if (lane.mode == LaneMode::open) chain.rules.push_back({Tracked{false, true, true}, Reply{}, accept()});
+    chain.rules.push_back(counted_drop());
+    out_.chains.push_back(std::move(chain));
+  }
+
+  /// What comes from a lane and is for us.
+  void lane_input(const LanePolicy& lane) {
+    Chain chain = lane_chain(lane, "input");
+    Interface in = incoming(lane.interface);
+    chain.rules.push_back({in, to(lane.gateway), Port{Protocol::tcp, policy_.api_port}, accept()});
+    chain.rules.push_back({in, to(lane.gateway), Echo{false}, accept()});
+    if (lane.gateway6) {
+      chain.rules.push_back({in, to(*lane.gateway6), Port{Protocol::tcp, policy_.api_port}, accept()});
+      chain.rules.push_back({in, to(*lane.gateway6), Echo{true}, accept()});
+    }
+    if (lane.mode == LaneMode::open) local_resolver(lane, chain);
+    // Answers to what we started, and errors about what we answered: path MTU discovery needs them.
+    chain.rules.push_back({in, Tracked{false, true, true}, Reply{}, accept()});
+    for (Protocol protocol : {Protocol::icmp, Protocol::icmpv6})
+      chain.rules.push_back({in, Tracked{false, false, true}, Transport{protocol}, accept()});
+    chain.rules.push_back(counted_drop());
+    out_.chains.push_back(std::move(chain));
+  }
+
+  /// The resolver may be an address of this host; translated queries then arrive here.
+  void local_resolver(const LanePolicy& lane, Chain& chain) {
+    for (const auto& dns : {policy_.dns, policy_.dns6}) {
+      if (!dns) continue;
+      for (Protocol protocol : {Protocol::udp, Protocol::tcp})
+        chain.rules.push_back({incoming(lane.interface), to(dns->address), Port{protocol, dns->port}, accept()});
+    }
+  }
+
+  /// Neighbours: on other interfaces lane addresses neither send nor receive (I-24). Answers to masqueraded traffic
+  /// carry the gateway's own address here; they get the lane's back only in destination NAT.
+  void early() {
+    Chain chain = base("early", ChainType::filter, Hook::prerouting, early_priority);
+    chain.rules.push_back({incoming("lo"), accept()});
+    for (const LanePolicy& lane : policy_.lanes)
+      chain.rules.push_back({incoming(lane.interface), go(chain_name(lane.lane, "early"))});
+    for (const LanePolicy& lane : policy_.lanes)
+      for (const Prefix& block : blocks_of(lane)) {
+        chain.rules.push_back({from(block), Counter{}, drop()});
+        chain.rules.push_back({to(block), Counter{}, drop()});
+      }
+    out_.chains.push_back(std::move(chain));
+  }
+
+  void mark() {
+    Chain chain = base("marking", ChainType::filter, Hook::prerouting, mark_priority);
+    for (const LanePolicy& lane : policy_.lanes)
+      for (const Prefix& pool : pools_of(lane))
+        chain.rules.push_back({incoming(lane.interface), from(pool), MarkSource{!pool.base().is_v4()}});
+    out_.chains.push_back(std::move(chain));
+  }
+
+  void nat() {
+    Chain chain = base("nat", ChainType::nat, Hook::prerouting, nat_priority);
+    for (const LanePolicy& lane : policy_.lanes)
+      chain.rules.push_back({incoming(lane.interface), go(chain_name(lane.lane, "nat"))});
+    out_.chains.push_back(std::move(chain));
+  }
+
+  void mss() {
+    Chain chain = base("mss", ChainType::filter, Hook::forward, mark_priority);
+    for (Path path : {Path::in, Path::out})
+      chain.rules.push_back({InterfaceSet{path, std::string(lanes_set), false}, Syn{}, ClampMss{}});
+    out_.chains.push_back(std::move(chain));
+  }
+
+  void forward() {
+    Chain chain = base("forward", ChainType::filter, Hook::forward, filter_priority);
+    for (const LanePolicy& lane : policy_.lanes)
+      chain.rules.push_back({incoming(lane.interface), go(chain_name(lane.lane, "forward"))});
+    for (const LanePolicy& lane : policy_.lanes)
+      for (const Prefix& block : blocks_of(lane))
+        chain.rules.push_back({from(block), go(chain_name(lane.lane, "forward"))});
+    for (const LanePolicy& lane : policy_.lanes)
+      chain.rules.push_back({Interface{Path::out, lane.interface, false}, go(chain_name(lane.lane, "toward"))});
+    for (const LanePolicy& lane : policy_.lanes)
+      for (const Prefix& block : blocks_of(lane)) chain.rules.push_back({to(block), Counter{}, drop()});
+    out_.chains.push_back(std::move(chain));
+  }
+
+  void input() {
+    Chain chain = base("input", ChainType::filter, Hook::input, filter_priority);
+    chain.rules.push_back({incoming("lo"), accept()});
+    for (const LanePolicy& lane : policy_.lanes)
+      chain.rules.push_back({incoming(lane.interface), go(chain_name(lane.lane, "input"))});
+    for (const LanePolicy& lane : policy_.lanes)
+      for (const Prefix& block : blocks_of(lane))
+        chain.rules.push_back({from(block), go(chain_name(lane.lane, "input"))});
+    out_.chains.push_back(std::move(chain));
+  }
+
+  /// Own addresses only, and not between lanes or to ourselves (D-075).
+  void postrouting() {
+    Chain chain = base("postrouting", ChainType::nat, Hook::postrouting, masquerade_priority);
+    chain.rules.push_back({Interface{Path::out, "lo", false}, accept()});
+    chain.rules.push_back({leaving_to_lane(), accept()});
+    for (const LanePolicy& lane : policy_.lanes)
+      for (const Prefix& pool : pools_of(lane)) chain.rules.push_back({from(pool), Masquerade{}});
+    out_.chains.push_back(std::move(chain));
+  }
+
+  const GatewayPolicy& policy_;
+  Ruleset out_;
+};
+
+}  // namespace
+
+std::shared_ptr<const Ruleset> compile(const GatewayPolicy& policy) {
+  return std::make_shared<const Ruleset>(Compiler(policy).run());
+}
+
+}  // namespace tornado::inline v1

@@ -1,0 +1,277 @@
+#include "firewall/nft_codec.hpp"
+
+#include <arpa/inet.h>
+#include <libnftnl/chain.h>
+#include <libnftnl/common.h>
+#include <libnftnl/rule.h>
+#include <libnftnl/set.h>
+#include <libnftnl/table.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+
+#include "base/try.hpp"
+#include "firewall/nft_expression.hpp"
+
+namespace tornado::inline v1::nft {
+namespace {
+
+// Data types of nft(8), for those who list our sets with it.
+constexpr std::uint32_t type_ipv4_addr = 7, type_ipv6_addr = 8, type_inet_service = 13, type_ifname = 41;
+constexpr std::uint32_t type_bits = 6;
+// One message holds at most 64 KiB of elements.
+constexpr std::size_t elements_per_message = 400;
+constexpr std::size_t message_limit = 65536;
+
+using TablePtr = std::unique_ptr<nftnl_table, void (*)(const nftnl_table*)>;
+using ChainPtr = std::unique_ptr<nftnl_chain, void (*)(const nftnl_chain*)>;
+using RulePtr = std::unique_ptr<nftnl_rule, void (*)(const nftnl_rule*)>;
+using SetPtr = std::unique_ptr<nftnl_set, void (*)(const nftnl_set*)>;
+
+std::uint16_t type_of(int message) {
+  return static_cast<std::uint16_t>(NFNL_SUBSYS_NFTABLES << 8 | message);
+}
+
+nfgenmsg family_header() {
+  nfgenmsg header{};
+  header.nfgen_family = NFPROTO_INET;
+  header.version = NFNETLINK_V0;
+  return header;
+}
+
+/// Collects the messages of one transaction.
+class Batch {
+ public:
+  explicit Batch(std::string table) : table_(std::move(table)), scratch_(2 * message_limit) {
+    nftnl_batch_begin(scratch_.data(), 0);
+    keep();
+  }
+
+  std::vector<std::string> finish() {
+    nftnl_batch_end(scratch_.data(), 0);
+    keep();
+    return std::move(messages_);
+  }
+
+  void table(int message) {
+    TablePtr table(nftnl_table_alloc(), nftnl_table_free);
+    nftnl_table_set_str(table.get(), NFTNL_TABLE_NAME, table_.c_str());
+    nftnl_table_nlmsg_build_payload(begin(message), table.get());
+    keep();
+  }
+
+  void set(const ElementSet& set, std::uint32_t id) {
+    SetPtr out = named(set.name);
+    nftnl_set_set_u32(out.get(), NFTNL_SET_ID, id);
+    nftnl_set_set_u32(out.get(), NFTNL_SET_KEY_TYPE, key_type(set.type));
+    nftnl_set_set_u32(out.get(), NFTNL_SET_KEY_LEN, key_length(set.type));
+    if (set.type == SetType::interface) {
+      // NFTNL_UDATA_SET_KEYBYTEORDER, host order: nft(8) prints names backwards without it.
+      const std::uint8_t order[] = {0, 4, 1, 0, 0, 0};
+      nftnl_set_set_data(out.get(), NFTNL_SET_USERDATA, order, sizeof order);
+    }
+    nftnl_set_nlmsg_build_payload(begin(NFT_MSG_NEWSET), out.get());
+    keep();
+  }
+
+  void elements(const ElementSet& set) {
+    std::vector<std::string> keys;
+    for (const std::string& interface : set.interfaces) keys.push_back(interface_key(interface));
+    for (const Endpoint& endpoint : set.endpoints) keys.push_back(endpoint_key(endpoint));
+    for (std::size_t at = 0; at < keys.size(); at += elements_per_message) {
+      SetPtr out = named(set.name);
+      for (std::size_t i = at; i < std::min(keys.size(), at + elements_per_message); ++i) {
+        nftnl_set_elem* element = nftnl_set_elem_alloc();
+        nftnl_set_elem_set(element, NFTNL_SET_ELEM_KEY, keys[i].data(), static_cast<std::uint32_t>(keys[i].size()));
+        nftnl_set_elem_add(out.get(), element);
+      }
+      nftnl_set_elems_nlmsg_build_payload(begin(NFT_MSG_NEWSETELEM), out.get());
+      keep();
+    }
+  }
+
+  void flush_set(const std::string& name) {
+    NetlinkWriter out(type_of(NFT_MSG_DELSETELEM), 0);
+    out.fixed(family_header());
+    out.put_text(NFTA_SET_ELEM_LIST_TABLE, table_).put_text(NFTA_SET_ELEM_LIST_SET, name);
+    messages_.push_back(out.take());
+  }
+
+  void chain(const Chain& chain) {
+    ChainPtr out(nftnl_chain_alloc(), nftnl_chain_free);
+    nftnl_chain_set_str(out.get(), NFTNL_CHAIN_TABLE, table_.c_str());
+    nftnl_chain_set_str(out.get(), NFTNL_CHAIN_NAME, chain.name.c_str());
+    if (chain.hook) {
+      nftnl_chain_set_str(out.get(), NFTNL_CHAIN_TYPE, chain.hook->type == ChainType::filter ? "filter" : "nat");
+      nftnl_chain_set_u32(out.get(), NFTNL_CHAIN_HOOKNUM, static_cast<std::uint32_t>(chain.hook->hook));
+      nftnl_chain_set_s32(out.get(), NFTNL_CHAIN_PRIO, chain.hook->priority);
+      nftnl_chain_set_u32(out.get(), NFTNL_CHAIN_POLICY, NF_ACCEPT);
+    }
+    nftnl_chain_nlmsg_build_payload(begin(NFT_MSG_NEWCHAIN), out.get());
+    keep();
+  }
+
+  void flush_chain(const std::string& name) {
+    NetlinkWriter out(type_of(NFT_MSG_DELRULE), 0);
+    out.fixed(family_header());
+    out.put_text(NFTA_RULE_TABLE, table_).put_text(NFTA_RULE_CHAIN, name);
+    messages_.push_back(out.take());
+  }
+
+  void rules(const Chain& chain) {
+    for (const Rule& rule : chain.rules) {
+      RulePtr out(nftnl_rule_alloc(), nftnl_rule_free);
+      nftnl_rule_set_str(out.get(), NFTNL_RULE_TABLE, table_.c_str());
+      nftnl_rule_set_str(out.get(), NFTNL_RULE_CHAIN, chain.name.c_str());
+      append_expressions(*out, rule);
+      nftnl_rule_nlmsg_build_payload(begin(NFT_MSG_NEWRULE, NLM_F_APPEND), out.get());
+      keep();
+    }
+  }
+
+ private:
+  nlmsghdr* begin(int message, int flags = 0) {
+    bool creates = message == NFT_MSG_NEWTABLE || message == NFT_MSG_NEWCHAIN || message == NFT_MSG_NEWRULE ||
+                   message == NFT_MSG_NEWSET || message == NFT_MSG_NEWSETELEM;
+    return nftnl_nlmsg_build_hdr(scratch_.data(), static_cast<std::uint16_t>(message), NFPROTO_INET,
+                                 static_cast<std::uint16_t>(flags | (creates ? NLM_F_CREATE : 0)), 0);
+  }
+
+  void keep() {
+    nlmsghdr header;
+    std::memcpy(&header, scratch_.data(), sizeof header);
+    messages_.emplace_back(scratch_.data(), NLMSG_ALIGN(header.nlmsg_len));
+  }
+
+  SetPtr named(const std::string& name) {
+    SetPtr out(nftnl_set_alloc(), nftnl_set_free);
+    nftnl_set_set_str(out.get(), NFTNL_SET_TABLE, table_.c_str());
+    nftnl_set_set_str(out.get(), NFTNL_SET_NAME, name.c_str());
+    nftnl_set_set_u32(out.get(), NFTNL_SET_FAMILY, NFPROTO_INET);
+    return out;
+  }
+
+  static std::uint32_t key_type(SetType type) {
+    switch (type) {
+      case SetType::interface:
+        return type_ifname;
+      case SetType::endpoint4:
+        return type_ipv4_addr << type_bits | type_inet_service;
+      case SetType::endpoint6:
+        return type_ipv6_addr << type_bits | type_inet_service;
+    }
+    return 0;
+  }
+
+  static std::uint32_t key_length(SetType type) {
+    return type == SetType::interface ? 16 : (type == SetType::endpoint4 ? 8 : 20);
+  }
+
+  /// Parts of a concatenation fill whole registers of four bytes.
+  static std::string endpoint_key(const Endpoint& endpoint) {
+    std::string key(endpoint.address.bytes());
+    key += static_cast<char>(endpoint.port >> 8);
+    key += static_cast<char>(endpoint.port & 255);
+    return key + std::string(2, '\0');
+  }
+
+  std::string table_;
+  std::vector<char> scratch_;
+  std::vector<std::string> messages_;
+};
+
+int message_of(const NetlinkMessage& message) {
+  return message.type >> 8 == NFNL_SUBSYS_NFTABLES ? message.type & 255 : -1;
+}
+
+}  // namespace
+
+std::vector<std::string> replace_table(const std::string& table, const Ruleset& ruleset) {
+  Batch batch(table);
+  for (int message : {NFT_MSG_NEWTABLE, NFT_MSG_DELTABLE, NFT_MSG_NEWTABLE}) batch.table(message);
+  std::uint32_t id = 0;
+  for (const ElementSet& set : ruleset.sets) batch.set(set, ++id);
+  for (const ElementSet& set : ruleset.sets) batch.elements(set);
+  for (const Chain& chain : ruleset.chains) batch.chain(chain);
+  for (const Chain& chain : ruleset.chains) batch.rules(chain);
+  return batch.finish();
+}
+
+std::vector<std::string> refill_lane(const std::string& table, const Ruleset& ruleset, const Lane& lane) {
+  Batch batch(table);
+  bool known = false;
+  for (const Chain& chain : ruleset.chains) {
+    if (lane.empty() || chain.lane != lane) continue;
+    known = true;
+    batch.flush_chain(chain.name);
+    batch.rules(chain);
+  }
+  return known ? batch.finish() : std::vector<std::string>();
+}
+
+std::vector<std::string> refill_sets(const std::string& table, const std::vector<ElementSet>& sets) {
+  Batch batch(table);
+  for (const ElementSet& set : sets) {
+    batch.flush_set(set.name);
+    batch.elements(set);
+  }
+  return batch.finish();
+}
+
+std::vector<std::string> remove_table(const std::string& table) {
+  Batch batch(table);
+  for (int message : {NFT_MSG_NEWTABLE, NFT_MSG_DELTABLE}) batch.table(message);
+  return batch.finish();
+}
+
+std::string get_generation() {
+  NetlinkWriter out(type_of(NFT_MSG_GETGEN), 0);
+  return out.fixed(nfgenmsg{}).take();
+}
+
+std::string get_table(const std::string& table) {
+  NetlinkWriter out(type_of(NFT_MSG_GETTABLE), 0);
+  out.fixed(family_header());
+  return out.put_text(NFTA_TABLE_NAME, table).take();
+}
+
+Result<std::optional<std::uint32_t>> decode_generation(const NetlinkMessage& message) {
+  if (message_of(message) != NFT_MSG_NEWGEN) return std::optional<std::uint32_t>();
+  TRY_PLAIN(NetlinkAttributes attributes, NetlinkAttributes::after(message, sizeof(nfgenmsg)));
+  auto id = attributes.be32(NFTA_GEN_ID);
+  if (!id) return Error(errc::protocol_error, "nftables: generation without a number");
+  return id;
+}
+
+Result<std::optional<std::uint64_t>> decode_table(const NetlinkMessage& message, const std::string& table) {
+  if (message_of(message) != NFT_MSG_NEWTABLE) return std::optional<std::uint64_t>();
+  TRY_PLAIN(NetlinkAttributes attributes, NetlinkAttributes::after(message, sizeof(nfgenmsg)));
+  if (message.payload[0] != NFPROTO_INET || attributes.text(NFTA_TABLE_NAME) != table)
+    return std::optional<std::uint64_t>();
+  auto handle = attributes.find(NFTA_TABLE_HANDLE);
+  if (!handle || handle->size() != sizeof(std::uint64_t))
+    return Error(errc::protocol_error, "nftables: table without a handle");
+  std::uint64_t value = 0;
+  for (char byte : *handle) value = value << 8 | static_cast<std::uint8_t>(byte);
+  return std::optional(value);
+}
+
+Result<std::optional<Event>> decode_event(const NetlinkMessage& message, std::uint32_t port) {
+  if (message_of(message) < 0) return std::optional<Event>();
+  Event out;
+  out.ours = message.port == port;
+  TRY_PLAIN(out.generation, decode_generation(message));
+  if (!out.generation) {
+    TRY_PLAIN(NetlinkAttributes attributes, NetlinkAttributes::after(message, sizeof(nfgenmsg)));
+    // The table's name is attribute 1 of every object: NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, ...
+    if (message.payload[0] == NFPROTO_INET) out.table = attributes.text(NFTA_TABLE_NAME).value_or(std::string());
+  }
+  return std::optional(std::move(out));
+}
+
+}  // namespace tornado::inline v1::nft

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "firewall/ruleset.hpp"
+#include "net/netlink_codec.hpp"
+
+namespace tornado::inline v1 {
+
+/// Messages of nfnetlink's nf_tables subsystem, family inet. Batches begin with BATCH_BEGIN and end with BATCH_END.
+namespace nft {
+
+/// The whole table: an old one goes and the new one comes in one transaction.
+std::vector<std::string> replace_table(const std::string& table, const Ruleset& ruleset);
+/// The rules of the chains of one lane. Empty: the ruleset does not know the lane.
+std::vector<std::string> refill_lane(const std::string& table, const Ruleset& ruleset, const Lane& lane);
+/// The elements of some sets.
+std::vector<std::string> refill_sets(const std::string& table, const std::vector<ElementSet>& sets);
+/// Succeeds also if there is no such table.
+std::vector<std::string> remove_table(const std::string& table);
+
+std::string get_generation();
+std::string get_table(const std::string& table);
+
+/// Number of the ruleset's generation: every transaction of anybody in this network namespace adds one.
+/// Nothing: a message of another type. Errors: protocol_error.
+Result<std::optional<std::uint32_t>> decode_generation(const NetlinkMessage& message);
+
+/// Handle of a table, which a table of the same name that is made later does not share. Nothing: another message.
+Result<std::optional<std::uint64_t>> decode_table(const NetlinkMessage& message, const std::string& table);
+
+/// One notification.
+class Event {
+ public:
+  Event() {}
+  bool ours = false;  ///< a transaction of that port
+  /// A transaction is complete; its changes came before. Otherwise: something in a table changed.
+  std::optional<std::uint32_t> generation;
+  std::string table;  ///< only if it is of family inet
+};
+/// Nothing: not about nf_tables. Errors: protocol_error.
+Result<std::optional<Event>> decode_event(const NetlinkMessage& message, std::uint32_t port);
+
+}  // namespace nft
+}  // namespace tornado::inline v1

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <string>
+
+#include "firewall/ruleset.hpp"
+
+struct nftnl_rule;
+
+namespace tornado::inline v1::nft {
+
+/// Translates the expressions of a rule into those of the kernel's virtual machine.
+void append_expressions(nftnl_rule& out, const Rule& rule);
+
+/// An interface name as the kernel compares it: 16 bytes, filled with zeros.
+std::string interface_key(const std::string& name);
+
+}  // namespace tornado::inline v1::nft

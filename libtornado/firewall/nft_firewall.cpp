@@ -1,0 +1,165 @@
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
+
+#include <cerrno>
+
+#include "base/notifier.hpp"
+#include "base/try.hpp"
+#include "firewall/nft_codec.hpp"
+#include "net/netlink_socket.hpp"
+#include "tornado/firewall.hpp"
+
+namespace tornado::inline v1 {
+namespace {
+
+/// Follows the notifications of everybody's transactions. `foreign` says that somebody else touched our table, or
+/// that something was missed, since it was last cleared.
+struct Watch {
+  Watch(Runtime& runtime, std::string table_) : table(std::move(table_)), generations(runtime), changes(runtime) {}
+
+  void take(const nft::Event& event) {
+    if (event.generation) {
+      generation = *event.generation;
+      generations.notify();
+    } else if (!event.ours && event.table == table) {
+      disturb();
+    }
+  }
+
+  void disturb() {
+    foreign = true;
+    changes.notify();
+    generations.notify();
+  }
+
+  std::string table;
+  std::optional<std::uint32_t> generation;  ///< of the last transaction that was seen whole
+  bool foreign = false;
+  std::optional<Error> blind;  ///< there are no notifications
+  Notifier generations;
+  Notifier changes;
+};
+
+class NftFirewall final : public Firewall {
+ public:
+  NftFirewall(Runtime& runtime, std::string table)
+      : table_(std::move(table)),
+        requests_(runtime, NETLINK_NETFILTER),
+        events_(runtime, NETLINK_NETFILTER, {NFNLGRP_NFTABLES}),
+        watch_(runtime, table_),
+        listening_(runtime.spawn(listen(events_, watch_, requests_.port()))) {}
+
+  Task<void> apply(std::shared_ptr<const Ruleset> ruleset) override {
+    if (!ruleset) co_return Error(errc::invalid_argument, "no ruleset");
+    // What others did before our transaction is gone with it. Should the notification of it be under way still, it is
+    // taken for a later one, and the table is found not to be intact: one `apply` too many, never one too few.
+    watch_.foreign = false;
+    TRY_VOID(co_await transact(nft::replace_table(table_, *ruleset), "replace table"));
+    TRY(handle_, co_await handle());
+    co_return Result<void>();
+  }
+
+  Task<void> mode(std::shared_ptr<const Ruleset> ruleset, Lane lane) override {
+    if (!ruleset) co_return Error(errc::invalid_argument, "no ruleset");
+    auto batch = nft::refill_lane(table_, *ruleset, lane);
+    if (batch.empty()) co_return Error(errc::invalid_argument, "no lane '" + lane.str() + "'");
+    co_return co_await transact(std::move(batch), "refill lane");
+  }
+
+  Task<void> api(std::vector<Endpoint> endpoints) override {
+    co_return co_await transact(nft::refill_sets(table_, api_sets(std::move(endpoints))), "refill sets");
+  }
+
+  Task<void> remove() override {
+    handle_.reset();
+    co_return co_await transact(nft::remove_table(table_), "remove table");
+  }
+
+  Task<bool> intact() override {
+    if (!handle_) co_return false;
+    TRY(std::uint32_t generation, co_await current_generation());
+    TRY_VOID(co_await caught_up(generation));
+    TRY(auto now, co_await handle());
+    co_return !watch_.foreign && handle_.has_value() && now == handle_;
+  }
+
+  Task<std::uint64_t> changed(std::uint64_t since) override {
+    bool woken = co_await watch_.changes.wait(since);
+    if (!woken) co_return Error(errc::cancelled);
+    co_return watch_.changes.revision();
+  }
+
+ private:
+  Task<void> transact(std::vector<std::string> batch, std::string what) {
+    TRY(NetlinkReply reply, co_await requests_.transact(std::move(batch)));
+    co_return reply.check("nftables: " + what);
+  }
+
+  /// Nothing: there is no such table.
+  Task<std::optional<std::uint64_t>> handle() {
+    TRY(NetlinkReply reply, co_await requests_.exchange(nft::get_table(table_)));
+    if (reply.ack.error == ENOENT) co_return std::optional<std::uint64_t>();
+    TRY_VOID(reply.check("nftables: get table"));
+    for (const NetlinkMessage& message : reply.messages) {
+      TRY(auto found, nft::decode_table(message, table_));
+      if (found) co_return found;
+    }
+    co_return Error(errc::protocol_error, "nftables: no answer about table " + table_);
+  }
+
+  Task<std::uint32_t> current_generation() {
+    TRY(NetlinkReply reply, co_await requests_.exchange(nft::get_generation()));
+    TRY_VOID(reply.check("nftables: get generation"));
+    for (const NetlinkMessage& message : reply.messages) {
+      TRY(auto found, nft::decode_generation(message));
+      if (found) co_return *found;
+    }
+    co_return Error(errc::protocol_error, "nftables: no generation");
+  }
+
+  /// Waits until the notifications of that generation have been read; the kernel sends them before it answers the
+  /// one whose transaction it was, so this does not take long. We have made a transaction before, so one was seen.
+  Task<void> caught_up(std::uint32_t generation) {
+    while (!watch_.foreign && (!watch_.generation || static_cast<std::int32_t>(*watch_.generation - generation) < 0)) {
+      if (watch_.blind) co_return *watch_.blind;
+      std::uint64_t seen = watch_.generations.revision();
+      bool woken = co_await watch_.generations.wait(seen);
+      if (!woken) co_return Error(errc::cancelled);
+    }
+    co_return Result<void>();
+  }
+
+  static Task<void> listen(NetlinkSocket& events, Watch& watch, std::uint32_t port) {
+    for (;;) {
+      auto messages = co_await events.receive();
+      if (!messages) {
+        errc code = messages.error().code();
+        bool over = code != errc::data_loss && code != errc::protocol_error;
+        if (over) watch.blind = messages.error();
+        watch.disturb();
+        if (over) co_return messages.error();
+        continue;
+      }
+      for (const NetlinkMessage& message : *messages) {
+        auto event = nft::decode_event(message, port);
+        if (!event) watch.disturb();
+        if (event && *event) watch.take(**event);
+      }
+    }
+  }
+
+  std::string table_;
+  NetlinkSocket requests_;
+  NetlinkSocket events_;
+  Watch watch_;
+  std::optional<std::uint64_t> handle_;
+  Background listening_;
+};
+
+}  // namespace
+
+std::unique_ptr<Firewall> nft_firewall(Runtime& runtime, std::string table) {
+  return std::make_unique<NftFirewall>(runtime, std::move(table));
+}
+
+}  // namespace tornado::inline v1

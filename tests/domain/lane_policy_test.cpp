@@ -1,0 +1,213 @@
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+#include "firewall/ruleset.hpp"
+
+namespace tornado {
+namespace {
+
+LanePolicy lane(const std::string& name, const std::string& interface, int octet, LaneMode mode, bool v6) {
+  LanePolicy out;
+  out.lane = Lane(name);
+  out.interface = interface;
+  std::string net = "10." + std::to_string(octet) + ".0.";
+  out.pool = Prefix(net + "0/24");
+  out.gateway = *Address::parse(net + "1");
+  if (v6) {
+    std::string net6 = "fd00:" + std::to_string(octet) + "::";
+    out.pool6 = Prefix(net6 + "/64");
+    out.gateway6 = *Address::parse(net6 + "1");
+  }
+  out.mode = mode;
+  return out;
+}
+
+GatewayPolicy policy(LaneMode first, LaneMode second, bool v6) {
+  GatewayPolicy out;
+  out.lanes = {lane("vpn", "wg0", 8, first, v6), lane("tor", "wg1", 9, second, v6)};
+  out.api = {*Endpoint::parse("203.0.113.7:4605"), *Endpoint::parse("192.0.2.1:4605")};
+  out.dns = *Endpoint::parse("198.51.100.53:53");
+  if (v6) {
+    out.api.push_back(*Endpoint::parse("[2001:db8::7]:4605"));
+    out.dns6 = *Endpoint::parse("[2001:db8::53]:5353");
+  }
+  return out;
+}
+
+const Chain& chain(const Ruleset& ruleset, const std::string& name) {
+  for (const Chain& chain : ruleset.chains)
+    if (chain.name == name) return chain;
+  throw std::out_of_range(name);
+}
+
+bool ends_in_drop(const Chain& chain) {
+  const Expression expected = rule::Verdict{rule::VerdictKind::drop, {}};
+  if (chain.rules.empty() || chain.rules.back().back() != expected) return false;
+  for (const Expression& expression : chain.rules.back())
+    if (expression != expected && !std::holds_alternative<rule::Counter>(expression)) return false;
+  return true;
+}
+
+template <class T>
+int count(const Chain& chain) {
+  int out = 0;
+  for (const Rule& rule : chain.rules)
+    for (const Expression& expression : rule) out += std::holds_alternative<T>(expression);
+  return out;
+}
+
+bool accepts(const Chain& chain) {
+  for (const Rule& rule : chain.rules)
+    for (const Expression& expression : rule)
+      if (expression == Expression(rule::Verdict{rule::VerdictKind::accept, {}})) return true;
+  return false;
+}
+
+class LanePolicyModes : public testing::TestWithParam<std::tuple<LaneMode, LaneMode, bool>> {
+ protected:
+  GatewayPolicy policy_ = policy(std::get<0>(GetParam()), std::get<1>(GetParam()), std::get<2>(GetParam()));
+  std::shared_ptr<const Ruleset> ruleset_ = compile(policy_);
+};
+
+TEST_P(LanePolicyModes, EveryLaneFilterChainEndsInDrop) {
+  for (const std::string name : {"vpn", "tor"})
+    for (const std::string kind : {"early", "forward", "toward", "input"})
+      EXPECT_TRUE(ends_in_drop(chain(*ruleset_, "lane_" + name + "_" + kind))) << name << " " << kind;
+}
+
+TEST_P(LanePolicyModes, BaseChainsAcceptByDefaultAndSendEveryLaneAway) {
+  for (const std::string name : {"early", "forward", "input"}) {
+    const Chain& base = chain(*ruleset_, name);
+    ASSERT_TRUE(base.hook);
+    for (const LanePolicy& lane : policy_.lanes) {
+      Rule by_name{rule::Interface{rule::Path::in, lane.interface, false},
+                   rule::Verdict{rule::VerdictKind::go, "lane_" + lane.lane.str() + "_" + name}};
+      EXPECT_NE(std::find(base.rules.begin(), base.rules.end(), by_name), base.rules.end()) << name;
+      for (auto pool : {std::optional(lane.pool), lane.pool6}) {
+        if (!pool) continue;
+        bool by_pool = false;
+        for (const Rule& rule : base.rules)
+          by_pool = by_pool || rule.front() == Expression(rule::Network{rule::Side::source, *pool});
+        EXPECT_TRUE(by_pool) << name << " " << pool->str();
+      }
+    }
+  }
+}
+
+TEST_P(LanePolicyModes, AClosedLaneCarriesNothing) {
+  for (const LanePolicy& lane : policy_.lanes) {
+    if (lane.mode != LaneMode::closed) continue;
+    std::string prefix = "lane_" + lane.lane.str();
+    EXPECT_FALSE(accepts(chain(*ruleset_, prefix + "_forward")));
+    EXPECT_FALSE(accepts(chain(*ruleset_, prefix + "_toward")));
+    // Only the API is translated.
+    const Chain& nat = chain(*ruleset_, prefix + "_nat");
+    EXPECT_EQ(count<rule::Translate>(nat), count<rule::Destination>(nat));
+  }
+}
+
+TEST_P(LanePolicyModes, TheApiComesFirstInEveryLane) {
+  for (const LanePolicy& lane : policy_.lanes) {
+    const Chain& nat = chain(*ruleset_, "lane_" + lane.lane.str() + "_nat");
+    ASSERT_FALSE(nat.rules.empty());
+    EXPECT_EQ(nat.rules.front(),
+              (Rule{rule::Destination{false, "api4"}, rule::Translate{Endpoint(lane.gateway, 4605)}}));
+  }
+  EXPECT_EQ(chain(*ruleset_, "nat").hook->priority, -110);
+}
+
+TEST_P(LanePolicyModes, NftAcceptsTheText) {
+  if (std::system("command -v nft >/dev/null && unshare -n true 2>/dev/null") != 0)
+    GTEST_SKIP() << "needs nft and root";
+  std::FILE* nft = ::popen("unshare -n nft -c -f -", "w");
+  ASSERT_NE(nft, nullptr);
+  std::string text = to_text(*ruleset_);
+  std::fwrite(text.data(), 1, text.size(), nft);
+  EXPECT_EQ(::pclose(nft), 0) << text;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, LanePolicyModes,
+                         testing::Combine(testing::Values(LaneMode::open, LaneMode::closed),
+                                          testing::Values(LaneMode::open, LaneMode::closed), testing::Bool()));
+
+TEST(LanePolicy, WithoutIPv6EverySixthVersionPacketOfTheLaneIsDropped) {
+  auto ruleset = compile(policy(LaneMode::open, LaneMode::open, false));
+  for (const Chain& chain : ruleset->chains)
+    for (const Rule& rule : chain.rules)
+      for (const Expression& expression : rule)
+        if (const auto* network = std::get_if<rule::Network>(&expression))
+          if (!network->prefix.base().is_v4()) {
+            EXPECT_EQ(rule.back(), Expression(rule::Verdict{rule::VerdictKind::drop, {}})) << chain.name;
+          }
+}
+
+TEST(LanePolicy, WithoutAResolverOfAFamilyItsDnsIsDropped) {
+  GatewayPolicy in = policy(LaneMode::open, LaneMode::closed, true);
+  in.dns6.reset();
+  auto ruleset = compile(in);
+  const Chain& forward = chain(*ruleset, "lane_vpn_forward");
+  Rule wanted{rule::Family{true}, rule::Port{rule::Protocol::udp, 53}, rule::Counter{},
+              rule::Verdict{rule::VerdictKind::drop, {}}};
+  EXPECT_NE(std::find(forward.rules.begin(), forward.rules.end(), wanted), forward.rules.end());
+  EXPECT_EQ(count<rule::Family>(chain(*ruleset, "lane_vpn_nat")), 2);
+}
+
+TEST(LanePolicy, LaneNamesBecomeDistinctChainNames) {
+  GatewayPolicy in = policy(LaneMode::open, LaneMode::open, false);
+  in.lanes[0].lane = Lane("a-b");
+  in.lanes[1].lane = Lane("a_2db");
+  auto ruleset = compile(in);
+  EXPECT_NO_THROW(chain(*ruleset, "lane_a_2db_nat"));
+  EXPECT_NO_THROW(chain(*ruleset, "lane_a_5f2db_nat"));
+}
+
+TEST(LanePolicy, AGatewayOutsideItsPoolIsGuardedToo) {
+  GatewayPolicy in = policy(LaneMode::open, LaneMode::open, false);
+  in.lanes[0].gateway = *Address::parse("10.7.0.1");
+  auto ruleset = compile(in);
+  Rule wanted{rule::Network{rule::Side::destination, Prefix("10.7.0.1/32")}, rule::Counter{},
+              rule::Verdict{rule::VerdictKind::drop, {}}};
+  const Chain& early = chain(*ruleset, "early");
+  EXPECT_NE(std::find(early.rules.begin(), early.rules.end(), wanted), early.rules.end());
+}
+
+TEST(LanePolicy, ApiSetsAreSortedAndWithoutRepetition) {
+  auto sets =
+      api_sets({*Endpoint::parse("192.0.2.9:80"), *Endpoint::parse("192.0.2.1:80"), *Endpoint::parse("192.0.2.9:80"),
+                Endpoint(*Address::parse("192.0.2.3"), 0), *Endpoint::parse("[2001:db8::1]:80")});
+  ASSERT_EQ(sets.size(), 2U);
+  EXPECT_EQ(sets[0].endpoints,
+            (std::vector<Endpoint>{*Endpoint::parse("192.0.2.1:80"), *Endpoint::parse("192.0.2.9:80")}));
+  EXPECT_EQ(sets[1].endpoints, (std::vector<Endpoint>{*Endpoint::parse("[2001:db8::1]:80")}));
+}
+
+TEST(LanePolicy, ALaneIsReplacedAlone) {
+  Ruleset now = *compile(policy(LaneMode::open, LaneMode::open, false));
+  auto wanted = compile(policy(LaneMode::closed, LaneMode::closed, false));
+  ASSERT_TRUE(replace_lane(now, *wanted, Lane("vpn")));
+  EXPECT_EQ(now, *compile(policy(LaneMode::closed, LaneMode::open, false)));
+  EXPECT_FALSE(replace_lane(now, *wanted, Lane("other")));
+  EXPECT_FALSE(replace_lane(now, *wanted, Lane("")));
+}
+
+/// TORNADO_UPDATE_GOLDEN=1 writes the files anew.
+void expect_golden(const std::string& name, const std::string& text) {
+  std::string path = std::string(TORNADO_SOURCE_DIR) + "/tests/domain/golden/" + name;
+  if (std::getenv("TORNADO_UPDATE_GOLDEN") != nullptr) std::ofstream(path) << text;
+  std::stringstream expected;
+  expected << std::ifstream(path).rdbuf();
+  EXPECT_EQ(text, expected.str()) << path;
+}
+
+TEST(LanePolicy, GoldenText) {
+  expect_golden("open_closed.nft", to_text(*compile(policy(LaneMode::open, LaneMode::closed, false))));
+  expect_golden("open_open_v6.nft", to_text(*compile(policy(LaneMode::open, LaneMode::open, true))));
+}
+
+}  // namespace
+}  // namespace tornado
