@@ -1,0 +1,234 @@
+#include <gtest/gtest.h>
+
+#include <cstdio>
+
+#include "firewall/ruleset.hpp"
+#include "support/network_lab.hpp"
+#include "tornado/firewall.hpp"
+
+namespace tornado {
+namespace {
+
+GatewayPolicy two_lanes(LaneMode first, LaneMode second) {
+  GatewayPolicy out;
+  for (int i = 0; i < 2; ++i) {
+    std::string octet = std::to_string(8 + i);
+    LanePolicy lane;
+    lane.lane = Lane(i == 0 ? "vpn" : "tor");
+    lane.interface = "wg" + std::to_string(i);
+    lane.pool = Prefix("10." + octet + ".0.0/24");
+    lane.gateway = *Address::parse("10." + octet + ".0.1");
+    lane.pool6 = Prefix("fd00:" + octet + "::/64");
+    lane.gateway6 = *Address::parse("fd00:" + octet + "::1");
+    lane.mode = i == 0 ? first : second;
+    out.lanes.push_back(lane);
+  }
+  out.api = {*Endpoint::parse("203.0.113.7:4605"), *Endpoint::parse("[2001:db8::7]:4605")};
+  out.dns = *Endpoint::parse("198.51.100.53:53");
+  return out;
+}
+
+/// One suite for every Firewall: a fixture brings one up, and can play somebody else who flushes the rules.
+class FirewallFixture {
+ public:
+  virtual ~FirewallFixture() = default;
+  virtual Firewall& firewall() = 0;
+  virtual void flush_by_somebody_else() = 0;
+};
+
+class MemoryFixture final : public FirewallFixture {
+ public:
+  explicit MemoryFixture(Runtime& runtime) : firewall_(runtime) {}
+  Firewall& firewall() override { return firewall_; }
+  void flush_by_somebody_else() override { firewall_.tamper(); }
+
+ private:
+  MemoryFirewall firewall_;
+};
+
+class NftFixture final : public FirewallFixture {
+ public:
+  explicit NftFixture(Runtime& runtime) {
+    lab::Inside inside(namespace_);
+    firewall_ = nft_firewall(runtime);
+  }
+  Firewall& firewall() override { return *firewall_; }
+  void flush_by_somebody_else() override { lab::sh(namespace_, "nft flush ruleset"); }
+  const lab::Namespace& where() const { return namespace_; }
+
+ private:
+  lab::Namespace namespace_;
+  std::unique_ptr<Firewall> firewall_;
+};
+
+class FirewallSeam : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    if (GetParam() == "memory") {
+      fixture_ = std::make_unique<MemoryFixture>(runtime_);
+      return;
+    }
+    if (!lab::Namespace::available()) GTEST_SKIP() << "needs network namespaces";
+    fixture_ = std::make_unique<NftFixture>(runtime_);
+  }
+
+  Firewall& firewall() { return fixture_->firewall(); }
+  bool intact() { return runtime_.wait(firewall().intact()).value(); }
+
+  Runtime runtime_;
+  std::unique_ptr<FirewallFixture> fixture_;
+  std::shared_ptr<const Ruleset> open_ = compile(two_lanes(LaneMode::open, LaneMode::open));
+  std::shared_ptr<const Ruleset> closed_ = compile(two_lanes(LaneMode::closed, LaneMode::open));
+};
+
+TEST_P(FirewallSeam, IsIntactAfterApplyAndItsOwnChanges) {
+  EXPECT_FALSE(intact());
+  runtime_.wait(firewall().apply(open_)).value();
+  EXPECT_TRUE(intact());
+  runtime_.wait(firewall().mode(closed_, Lane("vpn"))).value();
+  EXPECT_TRUE(intact());
+  runtime_.wait(firewall().api({*Endpoint::parse("192.0.2.1:4605")})).value();
+  EXPECT_TRUE(intact());
+  runtime_.wait(firewall().apply(closed_)).value();
+  EXPECT_TRUE(intact());
+}
+
+TEST_P(FirewallSeam, RemoveTakesTheTableAwayAndSucceedsWithoutOne) {
+  EXPECT_TRUE(runtime_.wait(firewall().remove()));
+  runtime_.wait(firewall().apply(open_)).value();
+  EXPECT_TRUE(runtime_.wait(firewall().remove()));
+  EXPECT_FALSE(intact());
+  EXPECT_TRUE(runtime_.wait(firewall().remove()));
+}
+
+TEST_P(FirewallSeam, ChangesWithoutATableFail) {
+  auto mode = runtime_.wait(firewall().mode(closed_, Lane("vpn")));
+  ASSERT_FALSE(mode);
+  EXPECT_EQ(mode.error().code(), errc::backend_failed);
+  auto api = runtime_.wait(firewall().api({}));
+  ASSERT_FALSE(api);
+  EXPECT_EQ(api.error().code(), errc::backend_failed);
+}
+
+TEST_P(FirewallSeam, AnUnknownLaneIsRefused) {
+  runtime_.wait(firewall().apply(open_)).value();
+  auto result = runtime_.wait(firewall().mode(closed_, Lane("nowhere")));
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code(), errc::invalid_argument);
+  EXPECT_TRUE(intact());
+}
+
+TEST_P(FirewallSeam, NoticesThatSomebodyElseFlushedIt) {
+  runtime_.wait(firewall().apply(open_)).value();
+  ASSERT_TRUE(intact());
+  std::uint64_t seen = runtime_.wait(firewall().changed(0)).value();
+  fixture_->flush_by_somebody_else();
+  EXPECT_GT(runtime_.wait(firewall().changed(seen)).value(), seen);
+  EXPECT_FALSE(intact());
+  runtime_.wait(firewall().apply(open_)).value();
+  EXPECT_TRUE(intact());
+}
+
+TEST_P(FirewallSeam, WaitingForAChangeEndsWhenItIsCancelled) {
+  runtime_.wait(firewall().apply(open_)).value();
+  std::uint64_t seen = runtime_.wait(firewall().changed(0)).value();
+  std::optional<errc> outcome;
+  auto waiter = [](Firewall& firewall, std::uint64_t since, std::optional<errc>& out) -> Task<void> {
+    auto result = co_await firewall.changed(since);
+    out = result ? errc::internal : result.error().code();
+    co_return Result<void>();
+  };
+  { Background background = runtime_.spawn(waiter(firewall(), seen, outcome)); }
+  EXPECT_EQ(outcome, errc::cancelled);
+}
+
+INSTANTIATE_TEST_SUITE_P(Implementations, FirewallSeam, testing::Values("memory", "nft"),
+                         [](const auto& info) { return info.param; });
+
+TEST(MemoryFirewall, InjectedFailuresChangeNothing) {
+  Runtime runtime;
+  MemoryFirewall firewall(runtime);
+  auto ruleset = compile(two_lanes(LaneMode::open, LaneMode::open));
+  firewall.fail_next(2, errc::permission_denied);
+  EXPECT_EQ(runtime.wait(firewall.apply(ruleset)).error().code(), errc::permission_denied);
+  EXPECT_EQ(runtime.wait(firewall.remove()).error().code(), errc::permission_denied);
+  EXPECT_EQ(firewall.applied(), nullptr);
+  EXPECT_TRUE(runtime.wait(firewall.apply(ruleset)));
+  EXPECT_EQ(firewall.applied(), ruleset);
+}
+
+class NftTable : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!lab::Namespace::available()) GTEST_SKIP() << "needs network namespaces";
+    fixture_.emplace(runtime_);
+  }
+  std::string listed(const lab::Namespace& where) { return lab::sh(where, "nft list table inet tornado"); }
+  /// What nft(8) itself makes of the text.
+  std::string listed_from_text(const Ruleset& ruleset) {
+    lab::Namespace other;
+    lab::Inside inside(other);
+    std::FILE* nft = ::popen("nft -f -", "w");
+    std::string text = to_text(ruleset);
+    std::fwrite(text.data(), 1, text.size(), nft);
+    EXPECT_EQ(::pclose(nft), 0);
+    return listed(other);
+  }
+
+  Runtime runtime_;
+  std::optional<NftFixture> fixture_;
+};
+
+TEST_F(NftTable, IsWhatNftMakesOfTheText) {
+  for (LaneMode first : {LaneMode::open, LaneMode::closed}) {
+    auto ruleset = compile(two_lanes(first, LaneMode::open));
+    runtime_.wait(fixture_->firewall().apply(ruleset)).value();
+    std::string now = listed(fixture_->where());
+    EXPECT_EQ(now, listed_from_text(*ruleset));
+    EXPECT_NE(now.find("chain lane_tor_forward"), now.npos);
+  }
+}
+
+TEST_F(NftTable, ModeAndApiMakeWhatApplyWouldHaveMade) {
+  Firewall& firewall = fixture_->firewall();
+  GatewayPolicy policy = two_lanes(LaneMode::open, LaneMode::open);
+  runtime_.wait(firewall.apply(compile(policy))).value();
+  policy.lanes[0].mode = LaneMode::closed;
+  policy.api.clear();
+  for (int i = 0; i < 1000; ++i)
+    policy.api.push_back(Endpoint(Address::from_v4(0xcb007100U + static_cast<std::uint32_t>(i)), 4605));
+  auto wanted = compile(policy);
+  runtime_.wait(firewall.mode(wanted, Lane("vpn"))).value();
+  runtime_.wait(firewall.api(policy.api)).value();
+  std::string now = listed(fixture_->where());
+  runtime_.wait(firewall.apply(wanted)).value();
+  EXPECT_EQ(now, listed(fixture_->where()));
+  EXPECT_NE(now.find("203.0.116.231 . 4605"), now.npos);
+}
+
+TEST_F(NftTable, AFailedTransactionChangesNothing) {
+  Firewall& firewall = fixture_->firewall();
+  auto good = compile(two_lanes(LaneMode::open, LaneMode::open));
+  runtime_.wait(firewall.apply(good)).value();
+  std::string before = listed(fixture_->where());
+  Ruleset bad = *good;
+  bad.chains[1].rules.push_back({rule::Verdict{rule::VerdictKind::go, "nowhere"}});
+  auto result = runtime_.wait(firewall.apply(std::make_shared<const Ruleset>(bad)));
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code(), errc::backend_failed);
+  EXPECT_EQ(listed(fixture_->where()), before);
+  EXPECT_TRUE(runtime_.wait(firewall.intact()).value());
+}
+
+TEST_F(NftTable, TablesOfOthersAreNotOurBusiness) {
+  Firewall& firewall = fixture_->firewall();
+  runtime_.wait(firewall.apply(compile(two_lanes(LaneMode::open, LaneMode::open)))).value();
+  lab::sh(fixture_->where(), "nft add table inet other; nft add table ip tornado; nft delete table ip tornado");
+  EXPECT_TRUE(runtime_.wait(firewall.intact()).value());
+  // One rule in a chain of ours is.
+  lab::sh(fixture_->where(), "nft insert rule inet tornado lane_vpn_forward accept");
+  EXPECT_FALSE(runtime_.wait(firewall.intact()).value());
+}
+
+}  // namespace
+}  // namespace tornado
