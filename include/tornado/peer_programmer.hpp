@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "tornado/wireguard.hpp"
@@ -63,19 +64,21 @@ class TORNADO_API PeerProgrammer {
   void remove_lane(const Lane& lane);
 
   /// Programs the peer on all its lanes or on none: after a failure the former state of the owner, its former key
-  /// included, is restored. A former key of the owner goes after the new one is up on every lane (I-04). The same
-  /// peer again changes nothing but drives it again. Errors: key_in_use (another owner's), interface_missing,
+  /// and that key's allowed IPs included, is restored. A former key of the owner loses its allowed IPs to the new one
+  /// and is retired: it stays on the interfaces, counting nothing more, until `remove` has read it (I-04, I-09). The
+  /// same peer again changes nothing but drives it again. Errors: key_in_use (another owner's), interface_missing,
   /// backend_failed, deadline_exceeded.
   Task<void> add(WantedPeer peer);
-  /// Takes the peer from every lane; success only if every lane has confirmed (I-06). Nothing happens if the key is
-  /// no longer that owner's. Errors: as `add`.
-  Task<void> remove(Owner owner, PublicKey key);
-  /// Final counters of an owner's peer on every lane, taken after its allowed IPs were stripped so that they cannot
-  /// move any more (I-09). Lanes without the peer are absent.
-  Task<std::vector<PeerSample>> strip(Owner owner, PublicKey key);
+  /// Takes the allowed IPs from an owner's peer on every lane and retires its key: no packet passes any more, and the
+  /// counters cannot move. Success only if every lane has confirmed. Nothing happens if the key is not that owner's.
+  Task<void> strip(Owner owner, PublicKey key);
+  /// Removes retired keys from every lane and returns their final counters (lanes without the peer are absent): one
+  /// read per lane for the whole list, then one batch of removals. Success only if every lane has confirmed (I-06);
+  /// keys that are not retired are left alone. Errors: as `add`; repeating it is safe.
+  Task<std::vector<PeerSample>> remove(std::vector<PublicKey> retired);
 
-  /// Sets the whole wanted list; touches no interface.
-  void want(std::vector<WantedPeer> peers);
+  /// Sets the whole wanted list and the keys of sessions that are still being closed; touches no interface.
+  void want(std::vector<WantedPeer> peers, std::vector<std::pair<Owner, PublicKey>> retired = {});
   std::optional<WantedPeer> wanted(const Owner& owner) const;
   std::optional<Owner> owner_of(const PublicKey& key) const;
   std::size_t wanted_count() const noexcept;

@@ -1,0 +1,144 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tornado/auth.hpp"
+#include "tornado/key_rotator.hpp"
+#include "tornado/session_store.hpp"
+
+namespace tornado::inline v1 {
+
+class TORNADO_API LaneConfig {
+ public:
+  LaneConfig(std::string interface_, std::uint16_t port, std::string pool_)
+      : interface(std::move(interface_)), listen_port(port), pool(std::move(pool_)) {}
+  std::string interface;      ///< at most 15 characters
+  std::uint16_t listen_port;  ///< UDP
+  std::string pool;           ///< IPv4, /8 to /30
+  std::string pool6;          ///< IPv6, /64 to /126; empty: none
+  int mtu = 1420;             ///< 1280 to 9000
+};
+
+/// The configuration of a gateway: one tree, defaults as initialisers.
+///
+/// A JSON file (comments allowed), then `TORNADO_A__B` variables, then `set` calls are merged over the defaults; a key
+/// without a default is an error that names its path. Values are checked by `check`, against each other as well.
+class TORNADO_API Config {
+ public:
+  Config() {}
+
+  std::string state_dir = "/var/lib/tornado";  ///< keys, journal, database; mode 0700
+  std::string runtime_dir = "/run/tornado";    ///< sockets, pid file
+
+  struct ClientApi {
+    ClientApi() {}
+    std::string listen = "0.0.0.0:4605";
+    std::vector<std::string> publics;        ///< "public": further addresses, or address:port, clients use
+    int max_connections = 4096;
+    int max_connections_per_address = 1024;
+    int idle_timeout = 4;                    ///< seconds; unchanged clients need at most this (I-13)
+    int request_timeout = 10;                ///< seconds a sender may take for one request
+    int max_body = 65536;                    ///< bytes
+    bool trust_forwarded_for = true;         ///< X-Forwarded-For from 127.0.0.1 only
+  } client_api;
+
+  struct EndpointConfig {
+    EndpointConfig() {}
+    std::string host;  ///< name or IPv4 address in answers; empty: the address of the uplink
+  } endpoint;
+
+  struct Lanes {
+    Lanes() {}
+    LaneConfig vpn{"wg0", 51820, "10.8.0.0/24"};
+    LaneConfig tor{"wg1", 51821, "10.9.0.0/24"};
+  } lanes;
+
+  struct SessionConfig {
+    SessionConfig() {}
+    int heartbeat_ttl = 90, hard_ttl = 1296000, idle_ttl = 86400, grace = 90;  ///< seconds
+    int sample_interval = 5;     ///< seconds between readings of the counters
+    int checkpoint_interval = 60;
+    int reconcile_interval = 60;
+  } session;
+
+  struct IpamConfig {
+    IpamConfig() {}
+    int quarantine = 900;        ///< seconds a freed address rests before another user gets it
+    int lease_term = 60;         ///< seconds an address is kept for a session that does not come about
+    int warn_percent = 90;       ///< of a pool in use: an event is published
+  } ipam;
+
+  struct AuthConfig {
+    AuthConfig() {}
+    std::string issuer = "tornado-vpn.local", audience = "tornado-vpn-users";
+    int access_term = 900, refresh_term = 604800, retry_window = 30, offline_grace = 3600;
+    int address_failures = 5, account_failures = 20, failure_window = 300, ban = 900;
+    int hash_memory_kib = 65536, hash_passes = 3, hash_lanes = 4;
+  } auth;
+
+  struct KeysConfig {
+    KeysConfig() {}
+    int rotate_every = 86400, lead = 60, login_every = 600;
+  } keys;
+
+  struct DatabaseConfig {
+    DatabaseConfig() {}
+    std::string url;             ///< "sqlite:<path>"; empty: tornado.db in the state directory
+    int reserve_mib = 4;         ///< kept free on disk for ending sessions and renewing tokens
+  } database;
+
+  struct LiveConfig {
+    LiveConfig() {}
+    std::string url = "memory:";
+  } live;
+
+  struct DnsConfig {
+    DnsConfig() {}
+    std::string upstream;        ///< address or address:port; empty: from resolv.conf
+    std::string upstream6;
+  } dns;
+
+  struct WireGuardConfig {
+    WireGuardConfig() {}
+    std::string backend = "userspace";  ///< or "memory": no tunnel at all, for tests of automation
+    std::string program = "/usr/bin/wireguard-go";
+    std::string socket_dir = "/var/run/wireguard";
+    std::string foreign_peers = "alert";  ///< or "remove"
+  } wireguard;
+
+  struct ControlConfig {
+    ControlConfig() {}
+    std::string group = "tornado";  ///< members may use the control socket
+  } control;
+
+  struct LogConfig {
+    LogConfig() {}
+    std::string level = "info";      ///< debug, info, warning, error
+    std::string privacy = "low";     ///< "low": no client addresses and user names in logs; "full": both
+  } log;
+
+  /// Defaults with a file merged over them. Errors: invalid_config naming path and cause, store_unavailable.
+  static Result<Config> load(const std::string& path);
+  /// Merges one value, written as JSON or as a bare word. Errors: invalid_config.
+  Result<void> set(std::string_view key, std::string_view value);
+  /// Merges variables named TORNADO_A__B, given as "NAME=value". Others are ignored.
+  Result<void> merge_environment(const char* const* environment);
+  /// Everything that can be told without touching the system.
+  Result<void> check() const;
+  /// The whole tree as indented JSON.
+  std::string show() const;
+  /// Paths whose values differ.
+  std::vector<std::string> diff(const Config& other) const;
+
+  std::string database_path() const;
+  Endpoint listen_endpoint() const;
+  Pool pool(const std::string& lane) const;
+  SessionOptions session_options() const;
+  AuthOptions auth_options() const;
+  KeyOptions key_options() const;
+  PasswordPolicy password_policy() const;
+};
+
+}  // namespace tornado::inline v1

@@ -1,0 +1,382 @@
+#include "tornado/config.hpp"
+
+#include <cstring>
+
+#include "base/file.hpp"
+#include "base/json.hpp"
+#include "base/try.hpp"
+
+namespace json = boost::json;
+
+namespace tornado::inline v1 {
+namespace {
+
+Error invalid(std::string_view path, std::string_view why) {
+  return Error(errc::invalid_config, std::string(path) + ": " + std::string(why));
+}
+
+/// The one table of keys: every field with its path. Used by load, set, show and diff.
+template <class C, class Visit>
+void each_field(C& c, Visit&& visit) {
+  visit("state_dir", c.state_dir);
+  visit("runtime_dir", c.runtime_dir);
+  visit("client_api.listen", c.client_api.listen);
+  visit("client_api.public", c.client_api.publics);
+  visit("client_api.max_connections", c.client_api.max_connections);
+  visit("client_api.max_connections_per_address", c.client_api.max_connections_per_address);
+  visit("client_api.idle_timeout", c.client_api.idle_timeout);
+  visit("client_api.request_timeout", c.client_api.request_timeout);
+  visit("client_api.max_body", c.client_api.max_body);
+  visit("client_api.trust_forwarded_for", c.client_api.trust_forwarded_for);
+  visit("endpoint.host", c.endpoint.host);
+  auto lane = [&](const std::string& name, auto& l) {
+    visit("lanes." + name + ".interface", l.interface);
+    visit("lanes." + name + ".listen_port", l.listen_port);
+    visit("lanes." + name + ".pool", l.pool);
+    visit("lanes." + name + ".pool6", l.pool6);
+    visit("lanes." + name + ".mtu", l.mtu);
+  };
+  lane("vpn", c.lanes.vpn);
+  lane("tor", c.lanes.tor);
+  visit("session.heartbeat_ttl", c.session.heartbeat_ttl);
+  visit("session.hard_ttl", c.session.hard_ttl);
+  visit("session.idle_ttl", c.session.idle_ttl);
+  visit("session.grace", c.session.grace);
+  visit("session.sample_interval", c.session.sample_interval);
+  visit("session.checkpoint_interval", c.session.checkpoint_interval);
+  visit("session.reconcile_interval", c.session.reconcile_interval);
+  visit("ipam.quarantine", c.ipam.quarantine);
+  visit("ipam.lease_term", c.ipam.lease_term);
+  visit("ipam.warn_percent", c.ipam.warn_percent);
+  visit("auth.issuer", c.auth.issuer);
+  visit("auth.audience", c.auth.audience);
+  visit("auth.access_term", c.auth.access_term);
+  visit("auth.refresh_term", c.auth.refresh_term);
+  visit("auth.retry_window", c.auth.retry_window);
+  visit("auth.offline_grace", c.auth.offline_grace);
+  visit("auth.address_failures", c.auth.address_failures);
+  visit("auth.account_failures", c.auth.account_failures);
+  visit("auth.failure_window", c.auth.failure_window);
+  visit("auth.ban", c.auth.ban);
+  visit("auth.hash_memory_kib", c.auth.hash_memory_kib);
+  visit("auth.hash_passes", c.auth.hash_passes);
+  visit("auth.hash_lanes", c.auth.hash_lanes);
+  visit("keys.rotate_every", c.keys.rotate_every);
+  visit("keys.lead", c.keys.lead);
+  visit("keys.login_every", c.keys.login_every);
+  visit("database.url", c.database.url);
+  visit("database.reserve_mib", c.database.reserve_mib);
+  visit("live.url", c.live.url);
+  visit("dns.upstream", c.dns.upstream);
+  visit("dns.upstream6", c.dns.upstream6);
+  visit("wireguard.backend", c.wireguard.backend);
+  visit("wireguard.program", c.wireguard.program);
+  visit("wireguard.socket_dir", c.wireguard.socket_dir);
+  visit("wireguard.foreign_peers", c.wireguard.foreign_peers);
+  visit("control.group", c.control.group);
+  visit("log.level", c.log.level);
+  visit("log.privacy", c.log.privacy);
+}
+
+json::value to_value(const std::string& field) { return json::value(field); }
+json::value to_value(bool field) { return json::value(field); }
+json::value to_value(int field) { return json::value(field); }
+json::value to_value(std::uint16_t field) { return json::value(field); }
+json::value to_value(const std::vector<std::string>& field) {
+  json::array out;
+  for (const auto& entry : field) out.emplace_back(entry);
+  return out;
+}
+
+Result<void> assign(std::string& field, const json::value& value, std::string_view path) {
+  if (!value.is_string()) return invalid(path, "a text is expected");
+  field = std::string(value.get_string());
+  return {};
+}
+
+Result<void> assign(bool& field, const json::value& value, std::string_view path) {
+  if (!value.is_bool()) return invalid(path, "true or false is expected");
+  field = value.get_bool();
+  return {};
+}
+
+template <class Integer>
+Result<void> assign_integer(Integer& field, const json::value& value, std::string_view path) {
+  const auto* number = value.if_int64();
+  if (number == nullptr || *number < 0 || *number > std::numeric_limits<Integer>::max())
+    return invalid(path, "a whole number from 0 to " + std::to_string(std::numeric_limits<Integer>::max()) + " is expected");
+  field = static_cast<Integer>(*number);
+  return {};
+}
+Result<void> assign(int& field, const json::value& value, std::string_view path) { return assign_integer(field, value, path); }
+Result<void> assign(std::uint16_t& field, const json::value& value, std::string_view path) {
+  return assign_integer(field, value, path);
+}
+
+Result<void> assign(std::vector<std::string>& field, const json::value& value, std::string_view path) {
+  std::vector<std::string> entries;
+  if (value.is_string()) entries.emplace_back(value.get_string());
+  else if (!value.is_array()) return invalid(path, "a list of texts is expected");
+  if (value.is_array())
+    for (const auto& entry : value.get_array()) {
+      if (!entry.is_string()) return invalid(path, "a list of texts is expected");
+      entries.emplace_back(entry.get_string());
+    }
+  field = std::move(entries);
+  return {};
+}
+
+Result<void> assign_path(Config& config, std::string_view path, const json::value& value) {
+  std::optional<Result<void>> outcome;
+  each_field(config, [&](std::string_view key, auto& field) {
+    if (key == path) outcome = assign(field, value, path);
+  });
+  if (!outcome) return invalid(path, "no such key");
+  return *outcome;
+}
+
+/// Objects are walked down; everything else is a value of a key.
+Result<void> merge(Config& config, const std::string& path, const json::value& value) {
+  if (!value.is_object()) return assign_path(config, path, value);
+  bool known = path.empty();
+  each_field(config, [&](std::string_view key, auto&) { known = known || key.starts_with(path + "."); });
+  if (!known) return invalid(path, "no such key");
+  for (const auto& [key, inner] : value.get_object())
+    TRY_VOID_PLAIN(merge(config, path.empty() ? std::string(key) : path + "." + std::string(key), inner));
+  return {};
+}
+
+Result<void> check_lane(const LaneConfig& lane, const std::string& path) {
+  auto name_ok = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_' || c == '.'; };
+  if (lane.interface.empty() || lane.interface.size() > 15 || !std::all_of(lane.interface.begin(), lane.interface.end(), name_ok))
+    return invalid(path + ".interface", "an interface name has 1 to 15 letters, digits, '-', '_' or '.'");
+  if (lane.listen_port == 0) return invalid(path + ".listen_port", "a UDP port from 1 to 65535 is expected");
+  auto pool = Prefix::parse(lane.pool);
+  if (!pool) return invalid(path + ".pool", pool.error().detail());
+  if (!pool->base().is_v4() || pool->length() < 8 || pool->length() > 30) return invalid(path + ".pool", "an IPv4 block of /8 to /30 is expected");
+  if (!lane.pool6.empty()) {
+    auto pool6 = Prefix::parse(lane.pool6);
+    if (!pool6) return invalid(path + ".pool6", pool6.error().detail());
+    if (pool6->base().is_v4() || pool6->length() < 64 || pool6->length() > 126) return invalid(path + ".pool6", "an IPv6 block of /64 to /126 is expected");
+  }
+  if (lane.mtu < 1280 || lane.mtu > 9000) return invalid(path + ".mtu", "1280 to 9000");
+  return {};
+}
+
+Result<void> check_range(std::string_view path, int value, int low, int high) {
+  if (value >= low && value <= high) return {};
+  return invalid(path, "from " + std::to_string(low) + " to " + std::to_string(high) + ", not " + std::to_string(value));
+}
+
+Result<void> check_dns(std::string_view path, const std::string& text, bool v4) {
+  if (text.empty()) return {};
+  auto endpoint = Endpoint::parse(text);
+  auto address = endpoint ? Result<Address>(endpoint->address) : Address::parse(text);
+  if (!address || address->is_v4() != v4) return invalid(path, "an address of the right family is expected, not '" + text + "'");
+  if (address->is_loopback()) return invalid(path, "a loopback address cannot be reached from a lane: name the real resolver");
+  return {};
+}
+
+bool one_of(std::string_view value, std::initializer_list<std::string_view> allowed) {
+  return std::find(allowed.begin(), allowed.end(), value) != allowed.end();
+}
+
+}  // namespace
+
+Result<Config> Config::load(const std::string& path) {
+  auto text = read_file(path);
+  if (!text) return Error(text.error().code() == errc::not_found ? errc::invalid_config : text.error().code(), text.error().detail());
+  auto parsed = parse_json(*text, true);
+  if (!parsed) return invalid(path, parsed.error().detail());
+  if (!parsed->is_object()) return invalid(path, "an object is expected");
+  Config config;
+  auto merged = merge(config, "", *parsed);
+  if (!merged) return invalid(path, merged.error().detail());
+  return config;
+}
+
+Result<void> Config::set(std::string_view key, std::string_view value) {
+  auto parsed = parse_json(value);
+  return merge(*this, std::string(key), parsed ? *parsed : json::value(value));
+}
+
+Result<void> Config::merge_environment(const char* const* environment) {
+  constexpr std::string_view prefix = "TORNADO_";
+  for (; environment != nullptr && *environment != nullptr; ++environment) {
+    std::string_view entry = *environment;
+    auto equals = entry.find('=');
+    if (!entry.starts_with(prefix) || equals == entry.npos) continue;
+    std::string_view name = entry.substr(prefix.size(), equals - prefix.size());
+    // Only nested keys: a bare TORNADO_X may be somebody else's.
+    if (name.find("__") == name.npos) continue;
+    std::string key;
+    for (std::size_t i = 0; i < name.size(); ++i) {
+      bool separator = name.substr(i, 2) == "__";
+      key += separator ? '.' : static_cast<char>(std::tolower(static_cast<unsigned char>(name[i])));
+      i += separator ? 1 : 0;
+    }
+    TRY_VOID_PLAIN(set(key, entry.substr(equals + 1)));
+  }
+  return {};
+}
+
+Result<void> Config::check() const {
+  if (state_dir.empty() || state_dir[0] != '/') return invalid("state_dir", "an absolute path is expected");
+  if (runtime_dir.empty() || runtime_dir[0] != '/') return invalid("runtime_dir", "an absolute path is expected");
+  if (!Endpoint::parse(client_api.listen)) return invalid("client_api.listen", "address:port is expected, not '" + client_api.listen + "'");
+  for (const auto& entry : client_api.publics)
+    if (!Endpoint::parse(entry) && !Address::parse(entry)) return invalid("client_api.public", "an address or address:port is expected, not '" + entry + "'");
+  TRY_VOID_PLAIN(check_range("client_api.max_connections", client_api.max_connections, 1, 1'000'000));
+  TRY_VOID_PLAIN(check_range("client_api.max_connections_per_address", client_api.max_connections_per_address, 1, 1'000'000));
+  TRY_VOID_PLAIN(check_range("client_api.idle_timeout", client_api.idle_timeout, 1, 300));
+  TRY_VOID_PLAIN(check_range("client_api.request_timeout", client_api.request_timeout, 1, 300));
+  TRY_VOID_PLAIN(check_range("client_api.max_body", client_api.max_body, 1024, 1 << 20));
+  if (endpoint.host.find(':') != endpoint.host.npos) return invalid("endpoint.host", "an IPv4 address or a name is expected: clients cut at the first colon (K-04)");
+  TRY_VOID_PLAIN(check_lane(lanes.vpn, "lanes.vpn"));
+  TRY_VOID_PLAIN(check_lane(lanes.tor, "lanes.tor"));
+  Pool vpn = pool("vpn"), tor = pool("tor");
+  if (vpn.v4.overlaps(tor.v4)) return invalid("lanes.tor.pool", "overlaps lanes.vpn.pool");
+  if (vpn.v6.has_value() != tor.v6.has_value()) return invalid("lanes.tor.pool6", "both lanes have an IPv6 pool, or none has");
+  if (vpn.v6 && vpn.v6->overlaps(*tor.v6)) return invalid("lanes.tor.pool6", "overlaps lanes.vpn.pool6");
+  if (lanes.vpn.interface == lanes.tor.interface) return invalid("lanes.tor.interface", "is the interface of lanes.vpn");
+  if (lanes.vpn.listen_port == lanes.tor.listen_port) return invalid("lanes.tor.listen_port", "is the port of lanes.vpn");
+  TRY_VOID_PLAIN(check_range("session.heartbeat_ttl", session.heartbeat_ttl, 10, 3600));
+  TRY_VOID_PLAIN(check_range("session.hard_ttl", session.hard_ttl, 60, 100'000'000));
+  TRY_VOID_PLAIN(check_range("session.idle_ttl", session.idle_ttl, session.heartbeat_ttl, 100'000'000));
+  TRY_VOID_PLAIN(check_range("session.grace", session.grace, 0, 3600));
+  TRY_VOID_PLAIN(check_range("session.sample_interval", session.sample_interval, 1, 300));
+  TRY_VOID_PLAIN(check_range("session.checkpoint_interval", session.checkpoint_interval, 1, 3600));
+  TRY_VOID_PLAIN(check_range("session.reconcile_interval", session.reconcile_interval, 1, 3600));
+  // An address must rest longer than a stale peer or a Tor circuit of its former holder can live (I-08).
+  TRY_VOID_PLAIN(check_range("ipam.quarantine", ipam.quarantine, std::max(660, session.reconcile_interval * 2), 1'000'000));
+  TRY_VOID_PLAIN(check_range("ipam.lease_term", ipam.lease_term, 10, 3600));
+  TRY_VOID_PLAIN(check_range("ipam.warn_percent", ipam.warn_percent, 1, 100));
+  if (auth.issuer.empty()) return invalid("auth.issuer", "must not be empty");
+  if (auth.audience.empty()) return invalid("auth.audience", "must not be empty");
+  TRY_VOID_PLAIN(check_range("auth.access_term", auth.access_term, 120, 86400));
+  TRY_VOID_PLAIN(check_range("auth.refresh_term", auth.refresh_term, auth.access_term, 31'536'000));
+  TRY_VOID_PLAIN(check_range("auth.retry_window", auth.retry_window, 0, 300));
+  TRY_VOID_PLAIN(check_range("auth.address_failures", auth.address_failures, 1, 1'000'000));
+  TRY_VOID_PLAIN(check_range("auth.account_failures", auth.account_failures, 1, 1'000'000));
+  TRY_VOID_PLAIN(check_range("auth.failure_window", auth.failure_window, 1, 86400));
+  TRY_VOID_PLAIN(check_range("auth.ban", auth.ban, 1, 86400));
+  TRY_VOID_PLAIN(check_range("auth.hash_lanes", auth.hash_lanes, 1, 16));
+  TRY_VOID_PLAIN(check_range("auth.hash_passes", auth.hash_passes, 1, 10));
+  TRY_VOID_PLAIN(check_range("auth.hash_memory_kib", auth.hash_memory_kib, 8 * auth.hash_lanes, 262144));
+  TRY_VOID_PLAIN(check_range("keys.lead", keys.lead, 0, 3600));
+  TRY_VOID_PLAIN(check_range("keys.rotate_every", keys.rotate_every, std::max(60, keys.lead + 1), 100'000'000));
+  TRY_VOID_PLAIN(check_range("keys.login_every", keys.login_every, 60, 86400));
+  TRY_VOID_PLAIN(check_range("database.reserve_mib", database.reserve_mib, 0, 1024));
+  if (!database.url.empty() && !database.url.starts_with("sqlite:")) return invalid("database.url", "sqlite:<path> is expected");
+  if (live.url != "memory:") return invalid("live.url", "memory: is expected");
+  TRY_VOID_PLAIN(check_dns("dns.upstream", dns.upstream, true));
+  TRY_VOID_PLAIN(check_dns("dns.upstream6", dns.upstream6, false));
+  if (!one_of(wireguard.backend, {"userspace", "memory"})) return invalid("wireguard.backend", "userspace or memory is expected");
+  if (!one_of(wireguard.foreign_peers, {"alert", "remove"})) return invalid("wireguard.foreign_peers", "alert or remove is expected");
+  if (!one_of(log.level, {"debug", "info", "warning", "error"})) return invalid("log.level", "debug, info, warning or error is expected");
+  if (!one_of(log.privacy, {"low", "full"})) return invalid("log.privacy", "low or full is expected");
+  return {};
+}
+
+namespace {
+
+void print(const json::value& value, const std::string& indent, std::string& out) {
+  if (!value.is_object()) {
+    out += to_json(value);
+    return;
+  }
+  out += "{\n";
+  std::size_t left = value.get_object().size();
+  for (const auto& [key, inner] : value.get_object()) {
+    out += indent + "  " + to_json(json::value(key)) + ": ";
+    print(inner, indent + "  ", out);
+    out += --left > 0 ? ",\n" : "\n";
+  }
+  out += indent + "}";
+}
+
+}  // namespace
+
+std::string Config::show() const {
+  json::value root(json::object_kind);
+  each_field(*this, [&](std::string_view path, const auto& field) {
+    json::object* at = &root.get_object();
+    for (auto dot = path.find('.'); dot != path.npos; dot = path.find('.')) {
+      auto& inner = (*at)[path.substr(0, dot)];
+      if (!inner.is_object()) inner = json::object();
+      at = &inner.get_object();
+      path.remove_prefix(dot + 1);
+    }
+    (*at)[path] = to_value(field);
+  });
+  std::string out;
+  print(root, "", out);
+  return out + "\n";
+}
+
+std::vector<std::string> Config::diff(const Config& other) const {
+  std::map<std::string, json::value> mine;
+  std::vector<std::string> out;
+  each_field(*this, [&](std::string_view path, const auto& field) { mine[std::string(path)] = to_value(field); });
+  each_field(other, [&](std::string_view path, const auto& field) {
+    if (mine[std::string(path)] != to_value(field)) out.emplace_back(path);
+  });
+  return out;
+}
+
+std::string Config::database_path() const {
+  return database.url.empty() ? state_dir + "/tornado.db" : database.url.substr(std::strlen("sqlite:"));
+}
+
+Endpoint Config::listen_endpoint() const { return Endpoint::parse(client_api.listen).value(); }
+
+Pool Config::pool(const std::string& lane) const {
+  const LaneConfig& config = lane == "vpn" ? lanes.vpn : lanes.tor;
+  return Pool(Lane(lane), Prefix(config.pool), config.pool6.empty() ? std::nullopt : std::optional(Prefix(config.pool6)));
+}
+
+SessionOptions Config::session_options() const {
+  SessionOptions options(database_path());
+  options.heartbeat_ttl = Seconds(session.heartbeat_ttl);
+  options.hard_ttl = Seconds(session.hard_ttl);
+  options.idle_ttl = Seconds(session.idle_ttl);
+  options.grace = Seconds(session.grace);
+  return options;
+}
+
+AuthOptions Config::auth_options() const {
+  AuthOptions options;
+  options.issuer = auth.issuer;
+  options.audience = auth.audience;
+  options.access_term = Seconds(auth.access_term);
+  options.refresh_term = Seconds(auth.refresh_term);
+  options.retry_window = Seconds(auth.retry_window);
+  options.offline_grace = Seconds(auth.offline_grace);
+  for (ThrottleRule* rule : {&options.address_throttle, &options.account_throttle}) {
+    rule->window = Seconds(auth.failure_window);
+    rule->ban = Seconds(auth.ban);
+  }
+  options.address_throttle.limit = auth.address_failures;
+  options.account_throttle.limit = auth.account_failures;
+  return options;
+}
+
+KeyOptions Config::key_options() const {
+  KeyOptions options(state_dir + "/keys");
+  options.every = Seconds(keys.rotate_every);
+  options.lead = Seconds(keys.lead);
+  options.login_every = Seconds(keys.login_every);
+  options.access_term = Seconds(auth.access_term);
+  options.refresh_term = Seconds(auth.refresh_term);
+  return options;
+}
+
+PasswordPolicy Config::password_policy() const {
+  PasswordPolicy policy;
+  policy.memory_kib = static_cast<std::uint32_t>(auth.hash_memory_kib);
+  policy.passes = static_cast<std::uint32_t>(auth.hash_passes);
+  policy.lanes = static_cast<std::uint32_t>(auth.hash_lanes);
+  return policy;
+}
+
+}  // namespace tornado::inline v1
