@@ -1,0 +1,536 @@
+#include <gtest/gtest.h>
+
+#include "support/network_lab.hpp"
+#include "tornado/firewall.hpp"
+#include "tornado/host.hpp"
+
+/// Packets through a gateway: a device behind each lane, a server and a resolver behind the uplink.
+///
+///   vpn device 10.8.0.2, fd00:8::2 --- vpn0 (10.8.0.1) \            / up0 192.0.2.1, 2001:db8::1 --- 192.0.2.2
+///   internet
+///                                                        gateway ---
+///   tor device 10.9.0.2, fd00:9::2 --- tor0 (10.9.0.1) /            \ lo 172.16.0.1
+///
+/// The lanes are veth pairs; neighbours are permanent because WireGuard has none and the lane drops their discovery.
+namespace tornado {
+namespace {
+
+using lab::Capture;
+using lab::endpoint;
+using lab::Inside;
+using lab::Listener;
+using lab::Namespace;
+using lab::Ping;
+using lab::sh;
+using lab::Stream;
+using lab::Udp;
+
+constexpr auto gateway_mac = "02:00:00:00:00:01";
+constexpr auto device_mac = "02:00:00:00:00:02";
+
+class Network {
+ public:
+  Network() {
+    lab::stay_on_one_processor();
+    lane(vpn, "vpn0", "8");
+    lane(tor, "tor0", "9");
+    sh(gateway,
+       "ip link set lo up; ip address add 172.16.0.1/32 dev lo; ip link add up0 type veth peer name net0 netns " +
+           pid_path(internet));
+    sh(gateway,
+       "ip address add 192.0.2.1/24 dev up0; ip -6 address add 2001:db8::1/64 dev up0 nodad; "
+       "ip link set up0 up; ip route add default via 192.0.2.2; ip -6 route add default via 2001:db8::2");
+    sh(internet,
+       "ip link set lo up; ip address add 192.0.2.2/24 dev net0; ip -6 address add 2001:db8::2/64 dev net0 nodad; "
+       "ip link set net0 up; for a in 198.51.100.1 198.51.100.53 203.0.113.9; do ip address add $a/32 dev lo; done; "
+       "for a in 2001:db8:1::1 2001:db8:1::53 2001:db8:1::9; do ip -6 address add $a/128 dev lo nodad; done");
+    // What a neighbour would do who wants to reach the lanes.
+    sh(internet, "ip route add 10.8.0.0/15 via 192.0.2.1; ip -6 route add fd00::/16 via 2001:db8::1");
+  }
+
+  Namespace vpn, tor, gateway, internet;
+
+ private:
+  /// `ip` takes a namespace as a process id or a file; ours has neither, but a descriptor of this process.
+  static std::string pid_path(const Namespace& where) {
+    return "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(where.fd());
+  }
+
+  void lane(const Namespace& device, const std::string& name, const std::string& octet) {
+    sh(gateway, "ip link add " + name + " address " + gateway_mac + " type veth peer name eth0 address " + device_mac +
+                    " netns " + pid_path(device));
+    std::string v4 = "10." + octet + ".0.", v6 = "fd00:" + octet + "::";
+    sh(gateway, "ip address add " + v4 + "1/24 dev " + name + "; ip -6 address add " + v6 + "1/64 dev " + name +
+                    " nodad; ip link set " + name + " mtu 1420 up");
+    sh(device, "ip link set lo up; ip address add " + v4 + "2/24 dev eth0; ip -6 address add " + v6 +
+                   "2/64 dev eth0 nodad; ip link set eth0 up; ip route add default via " + v4 +
+                   "1; ip -6 route add default via " + v6 + "1");
+    for (const std::string& net : {v4, v6}) {
+      sh(device, "ip neigh replace " + net + "1 lladdr " + gateway_mac + " dev eth0 nud permanent");
+      for (const char* host : {"2", "3"})
+        sh(gateway, "ip neigh replace " + net + host + " lladdr " + device_mac + " dev " + name + " nud permanent");
+    }
+  }
+};
+
+class LanePackets : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!Namespace::available()) GTEST_SKIP() << "needs network namespaces";
+    net_ = std::make_unique<Network>();
+    for (int i = 0; i < 2; ++i) policy_.lanes.push_back(lane(i));
+    policy_.api = {endpoint("192.0.2.1:4605"), endpoint("203.0.113.9:4605"), endpoint("[2001:db8::1]:4605"),
+                   endpoint("[2001:db8:1::9]:4605")};
+    policy_.dns = endpoint("198.51.100.53:53");
+    policy_.dns6 = endpoint("[2001:db8:1::53]:53");
+    Inside inside(net_->gateway);
+    firewall_ = nft_firewall(runtime_);
+    host_ = netlink_host(runtime_);
+    for (const char* name : {"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"})
+      runtime_.wait(host_->ensure_sysctl(name, "1")).value();
+  }
+
+  static LanePolicy lane(int index) {
+    std::string octet = std::to_string(8 + index);
+    LanePolicy out;
+    out.lane = Lane(index == 0 ? "vpn" : "tor");
+    out.interface = index == 0 ? "vpn0" : "tor0";
+    out.pool = Prefix("10." + octet + ".0.0/24");
+    out.gateway = *Address::parse("10." + octet + ".0.1");
+    out.pool6 = Prefix("fd00:" + octet + "::/64");
+    out.gateway6 = *Address::parse("fd00:" + octet + "::1");
+    return out;
+  }
+
+  void apply(LaneMode vpn, LaneMode tor) {
+    policy_.lanes[0].mode = vpn;
+    policy_.lanes[1].mode = tor;
+    runtime_.wait(firewall_->apply(compile(policy_))).value();
+    if (api_) return;
+    api_ = std::make_unique<Listener>(net_->gateway, "0.0.0.0:4605");
+    api6_ = std::make_unique<Listener>(net_->gateway, "[::]:4605");
+  }
+
+  /// A connection to the API of the own lane: when it stands, everything sent before has arrived or been dropped.
+  void settle(const Namespace& device, const std::string& octet) {
+    Stream stream(device, "10." + octet + ".0.2:0", "10." + octet + ".0.1:4605");
+    ASSERT_TRUE(stream.connected());
+    ASSERT_TRUE(api_->accept());
+  }
+
+  /// No packet that shows a lane, in either direction.
+  static void expect_no_lane_address(Capture& capture) {
+    const Prefix lanes4("10.8.0.0/15"), lanes6("fd00::/16");
+    for (const Capture::Packet& packet : capture.drain()) {
+      if (packet.outgoing) continue;
+      EXPECT_FALSE(lanes4.contains(packet.source) || lanes6.contains(packet.source))
+          << packet.source.str() << " -> " << packet.destination.str();
+    }
+  }
+
+  std::unique_ptr<Network> net_;
+  Runtime runtime_;
+  GatewayPolicy policy_;
+  std::unique_ptr<Firewall> firewall_;
+  std::unique_ptr<Host> host_;
+  std::unique_ptr<Listener> api_, api6_;
+};
+
+TEST_F(LanePackets, AnOpenLaneGoesOutUnderTheGatewaysAddress) {
+  apply(LaneMode::open, LaneMode::closed);
+  Capture uplink(net_->internet, "net0");
+  struct Case {
+    std::string device, server, seen;
+  };
+  for (const Case& c : {Case{"10.8.0.2:0", "198.51.100.1:7000", "192.0.2.1"},
+                        Case{"[fd00:8::2]:0", "[2001:db8:1::1]:7000", "2001:db8::1"}}) {
+    Udp server(net_->internet, c.server), device(net_->vpn, c.device);
+    device.send(c.server, "hello");
+    auto got = server.receive();
+    ASSERT_TRUE(got) << c.server;
+    EXPECT_EQ(got->from.address.str(), c.seen);
+    server.send(got->from, "answer");
+    auto answer = device.receive();
+    ASSERT_TRUE(answer) << c.server;
+    EXPECT_EQ(answer->from, endpoint(c.server));
+
+    Listener listener(net_->internet, c.server);
+    Stream stream(net_->vpn, c.device, c.server);
+    ASSERT_TRUE(stream.connected()) << c.server;
+    auto accepted = listener.accept();
+    ASSERT_TRUE(accepted);
+    EXPECT_EQ(accepted->peer.address.str(), c.seen);
+  }
+  Ping ping(net_->vpn, "10.8.0.2"), ping6(net_->vpn, "fd00:8::2");
+  ping.send("198.51.100.1", 1);
+  EXPECT_TRUE(ping.answered(1));
+  ping6.send("2001:db8:1::1", 2);
+  EXPECT_TRUE(ping6.answered(2));
+  expect_no_lane_address(uplink);
+}
+
+TEST_F(LanePackets, SegmentsFitTheLane) {
+  apply(LaneMode::open, LaneMode::closed);
+  for (auto [from, to, header] :
+       {std::tuple("10.8.0.2:0", "198.51.100.1:7000", 40), std::tuple("[fd00:8::2]:0", "[2001:db8:1::1]:7000", 60)}) {
+    Listener listener(net_->internet, to);
+    Stream stream(net_->vpn, from, to);
+    ASSERT_TRUE(stream.connected());
+    auto accepted = listener.accept();
+    ASSERT_TRUE(accepted);
+    // The device's own link has 1500; both ends must learn of the lane's 1420. Time stamps take 12.
+    EXPECT_LE(accepted->segment_size(), 1420 - header);
+    EXPECT_LE(stream.segment_size(), 1420 - header);
+  }
+}
+
+TEST_F(LanePackets, DnsToAnyAddressIsAnsweredByTheUpstream) {
+  apply(LaneMode::open, LaneMode::open);
+  Udp resolver(net_->internet, "198.51.100.53:53"), resolver6(net_->internet, "[2001:db8:1::53]:53");
+  Udp other(net_->internet, "198.51.100.1:53");
+  Listener resolver_tcp(net_->internet, "198.51.100.53:53");
+  struct Case {
+    const Namespace& device;
+    std::string from, to;
+    Udp& upstream;
+  };
+  for (const Case& c :
+       {Case{net_->vpn, "10.8.0.2:0", "10.8.0.1:53", resolver},
+        Case{net_->vpn, "10.8.0.2:0", "198.51.100.1:53", resolver},
+        Case{net_->tor, "10.9.0.2:0", "8.8.8.8:53", resolver}, Case{net_->tor, "10.9.0.2:0", "10.9.0.1:53", resolver},
+        Case{net_->vpn, "10.8.0.2:0", "10.8.7.1:53", resolver},
+        Case{net_->vpn, "[fd00:8::2]:0", "[fd00:8::1]:53", resolver6},
+        Case{net_->vpn, "[fd00:8::2]:0", "[2001:db8:1::1]:53", resolver6}}) {
+    Udp device(c.device, c.from);
+    device.send(c.to, "query");
+    auto query = c.upstream.receive();
+    ASSERT_TRUE(query) << c.to;
+    c.upstream.send(query->from, "reply");
+    auto reply = device.receive();
+    ASSERT_TRUE(reply) << c.to;
+    EXPECT_EQ(reply->from, endpoint(c.to));
+  }
+  EXPECT_FALSE(other.arrived());
+  Stream stream(net_->vpn, "10.8.0.2:0", "10.8.0.1:53");
+  EXPECT_TRUE(stream.connected());
+  EXPECT_TRUE(resolver_tcp.accept());
+}
+
+TEST_F(LanePackets, WithoutAResolverForAFamilyItsDnsGoesNowhere) {
+  policy_.dns6.reset();
+  apply(LaneMode::open, LaneMode::closed);
+  Udp resolver6(net_->internet, "[2001:db8:1::53]:53"), web6(net_->internet, "[2001:db8:1::53]:54");
+  Udp device(net_->vpn, "[fd00:8::2]:0");
+  device.send("[2001:db8:1::53]:53", "query");
+  device.send("[2001:db8:1::53]:54", "control");
+  EXPECT_TRUE(web6.receive());
+  EXPECT_FALSE(resolver6.arrived());
+}
+
+TEST_F(LanePackets, DevicesDoNotReachEachOther) {
+  apply(LaneMode::open, LaneMode::open);
+  // 10.8.0.3 is on the same lane: its packets would come back by the same link.
+  Capture vpn_link(net_->vpn, "eth0"), tor_link(net_->tor, "eth0");
+  Udp device(net_->vpn, "10.8.0.2:0"), device6(net_->vpn, "[fd00:8::2]:0");
+  Ping ping(net_->vpn, "10.8.0.2");
+  sh(net_->vpn, "ip route add 10.8.0.3/32 via 10.8.0.1; ip -6 route add fd00:8::3/128 via fd00:8::1");
+  for (const char* to : {"10.8.0.3:9000", "10.9.0.2:9000"}) device.send(to, "probe");
+  for (const char* to : {"[fd00:8::3]:9000", "[fd00:9::2]:9000"}) device6.send(to, "probe");
+  for (const char* to : {"10.8.0.3", "10.9.0.2"}) ping.send(to, 3);
+  Stream lane_to_lane(net_->vpn, "10.8.0.2:0", "10.9.0.2:9000");
+  settle(net_->vpn, "8");
+  settle(net_->tor, "9");
+  const Address same = *Address::parse("10.8.0.3"), same6 = *Address::parse("fd00:8::3");
+  for (const Capture::Packet& packet : vpn_link.drain())
+    EXPECT_TRUE(packet.outgoing || (packet.destination != same && packet.destination != same6))
+        << packet.source.str() << " -> " << packet.destination.str();
+  const Prefix vpn4("10.8.0.0/24"), vpn6("fd00:8::/64");
+  for (const Capture::Packet& packet : tor_link.drain()) {
+    EXPECT_FALSE(vpn4.contains(packet.source) || vpn6.contains(packet.source)) << packet.destination.str();
+    EXPECT_TRUE(packet.outgoing || packet.source == *Address::parse("10.9.0.1")) << packet.source.str();
+  }
+}
+
+TEST_F(LanePackets, TheProbesOfTheFormerTestWouldArriveWithoutTheFirewall) {
+  api_ = std::make_unique<Listener>(net_->gateway, "0.0.0.0:4605");
+  Udp there(net_->tor, "10.9.0.2:9000"), host(net_->gateway, "172.16.0.1:9001"), device(net_->vpn, "10.8.0.2:0");
+  device.send("10.9.0.2:9000", "probe");
+  EXPECT_TRUE(there.receive());
+  device.send("172.16.0.1:9001", "probe");
+  EXPECT_TRUE(host.receive());
+  Udp neighbour(net_->internet, "192.0.2.2:0"), lane(net_->gateway, "10.8.0.1:9002");
+  neighbour.send("10.8.0.1:9002", "probe");
+  EXPECT_TRUE(lane.receive());
+}
+
+TEST_F(LanePackets, TheHostIsOutOfReachFromEveryLane) {
+  for (LaneMode mode : {LaneMode::open, LaneMode::closed}) {
+    apply(mode, mode);
+    for (const std::string octet : {"8", "9"}) {
+      const Namespace& device = octet == "8" ? net_->vpn : net_->tor;
+      std::string other = octet == "8" ? "9" : "8";
+      Listener ssh(net_->gateway, "0.0.0.0:22");
+      Listener ssh6(net_->gateway, "[::]:22");
+      Udp udp(net_->gateway, "0.0.0.0:9000"), udp6(net_->gateway, "[::]:9000");
+      std::string own = "10." + octet + ".0.1", v4 = "10." + octet + ".0.2:0", v6 = "[fd00:" + octet + "::2]:0";
+      std::vector<Stream> attempts;
+      Udp sender(device, v4), sender6(device, v6);
+      for (const std::string& to : {own, "10." + other + ".0.1", std::string("192.0.2.1"), std::string("172.16.0.1")}) {
+        attempts.emplace_back(device, v4, to + ":22");
+        sender.send(to + ":9000", "probe");
+      }
+      for (const std::string& to : {"fd00:" + octet + "::1", "fd00:" + other + "::1", std::string("2001:db8::1")}) {
+        attempts.emplace_back(device, v6, "[" + to + "]:22");
+        sender6.send("[" + to + "]:9000", "probe");
+      }
+      // The API of the other lane's gateway is not ours.
+      attempts.emplace_back(device, v4, "10." + other + ".0.1:4605");
+      attempts.emplace_back(device, v4, "172.16.0.1:4605");
+      settle(device, octet);
+      EXPECT_FALSE(ssh.arrived());
+      EXPECT_FALSE(ssh6.arrived());
+      EXPECT_FALSE(udp.arrived());
+      EXPECT_FALSE(udp6.arrived());
+      EXPECT_FALSE(api_->arrived());
+      for (Stream& attempt : attempts) EXPECT_FALSE(attempt.connected(0)) << attempt.peer.str();
+    }
+  }
+}
+
+TEST_F(LanePackets, OnlyTheOwnGatewayAnswersEcho) {
+  apply(LaneMode::closed, LaneMode::open);
+  for (const std::string octet : {"8", "9"}) {
+    const Namespace& device = octet == "8" ? net_->vpn : net_->tor;
+    Ping ping(device, "10." + octet + ".0.2"), ping6(device, "fd00:" + octet + "::2");
+    ping.send(octet == "8" ? "10.9.0.1" : "10.8.0.1", 1);
+    ping.send("192.0.2.1", 2);
+    ping.send("10." + octet + ".0.1", 3);
+    EXPECT_TRUE(ping.answered(3));
+    ping6.send(octet == "8" ? "fd00:9::1" : "fd00:8::1", 4);
+    ping6.send("fd00:" + octet + "::1", 5);
+    EXPECT_TRUE(ping6.answered(5));
+    ping.send("10." + octet + ".0.1", 6);
+    EXPECT_TRUE(ping.answered(6));
+    for (std::uint16_t id : {1, 2}) EXPECT_FALSE(ping.answered(id, 0));
+    EXPECT_FALSE(ping6.answered(4, 0));
+  }
+}
+
+/// route_localnet is never set, but should somebody set it, the lane still does not reach loopback (D-076).
+TEST_F(LanePackets, LoopbackIsOutOfReachEvenIfItIsRouted) {
+  apply(LaneMode::open, LaneMode::open);
+  {
+    Inside inside(net_->gateway);
+    for (const char* name : {"all", "vpn0"})
+      runtime_.wait(host_->ensure_sysctl(std::string("net/ipv4/conf/") + name + "/route_localnet", "1")).value();
+  }
+  sh(net_->vpn,
+     "sysctl -qw net.ipv4.conf.all.route_localnet=1; ip route flush table local 127.0.0.0/8 || true; "
+     "ip address flush dev lo; ip link set lo down; ip route add 127.0.0.0/8 via 10.8.0.1");
+  Udp secret(net_->gateway, "127.0.0.1:9000"), device(net_->vpn, "10.8.0.2:0");
+  device.send("127.0.0.1:9000", "probe");
+  settle(net_->vpn, "8");
+  EXPECT_FALSE(secret.arrived());
+  runtime_.wait(firewall_->remove()).value();
+  device.send("127.0.0.1:9000", "control");
+  auto control = secret.receive();
+  ASSERT_TRUE(control) << "the probe would not have arrived anyway";
+  EXPECT_EQ(control->text, "control");
+}
+
+TEST_F(LanePackets, TheApiAnswersAtEveryAddressItIsKnownBy) {
+  for (LaneMode mode : {LaneMode::open, LaneMode::closed}) {
+    apply(mode, mode);
+    Listener elsewhere(net_->internet, "203.0.113.9:4605");
+    for (const char* to : {"10.8.0.1:4605", "192.0.2.1:4605", "203.0.113.9:4605"}) {
+      Stream stream(net_->vpn, "10.8.0.2:0", to);
+      ASSERT_TRUE(stream.connected()) << to;
+      auto accepted = api_->accept();
+      ASSERT_TRUE(accepted) << to;
+      EXPECT_EQ(accepted->peer.address.str(), "10.8.0.2");
+      accepted->send("pong");
+      EXPECT_EQ(stream.receive(), "pong");
+    }
+    Stream tor(net_->tor, "10.9.0.2:0", "203.0.113.9:4605");
+    EXPECT_TRUE(tor.connected());
+    EXPECT_TRUE(api_->accept());
+    for (const char* to : {"[fd00:8::1]:4605", "[2001:db8::1]:4605", "[2001:db8:1::9]:4605"}) {
+      Stream stream(net_->vpn, "[fd00:8::2]:0", to);
+      ASSERT_TRUE(stream.connected()) << to;
+      ASSERT_TRUE(api6_->accept()) << to;
+    }
+    EXPECT_FALSE(elsewhere.arrived());
+  }
+}
+
+TEST_F(LanePackets, TheSetOfApiAddressesCanChangeAlone) {
+  apply(LaneMode::open, LaneMode::open);
+  runtime_.wait(firewall_->api({endpoint("198.51.100.1:4605")})).value();
+  Stream stream(net_->vpn, "10.8.0.2:0", "198.51.100.1:4605");
+  EXPECT_TRUE(stream.connected());
+  EXPECT_TRUE(api_->accept());
+  Listener elsewhere(net_->internet, "203.0.113.9:4605");
+  Stream old(net_->vpn, "10.8.0.2:0", "203.0.113.9:4605");
+  EXPECT_TRUE(elsewhere.accept());
+}
+
+TEST_F(LanePackets, AClosedLaneLeaksNothing) {
+  apply(LaneMode::closed, LaneMode::open);
+  Capture uplink(net_->internet, "net0");
+  Udp server(net_->internet, "198.51.100.1:7000"), server6(net_->internet, "[2001:db8:1::1]:7000");
+  Udp resolver(net_->internet, "198.51.100.53:53");
+  Udp device(net_->vpn, "10.8.0.2:5000"), device6(net_->vpn, "[fd00:8::2]:5000");
+  for (const char* to : {"198.51.100.1:7000", "198.51.100.53:53", "10.8.0.1:53", "192.0.2.2:123"})
+    device.send(to, "probe");
+  for (const char* to : {"[2001:db8:1::1]:7000", "[2001:db8:1::53]:53", "[2001:db8::2]:123"}) device6.send(to, "probe");
+  Stream tcp(net_->vpn, "10.8.0.2:0", "198.51.100.1:80"), tcp6(net_->vpn, "[fd00:8::2]:0", "[2001:db8:1::1]:80");
+  Ping ping(net_->vpn, "10.8.0.2"), ping6(net_->vpn, "fd00:8::2");
+  ping.send("198.51.100.1", 1);
+  ping6.send("2001:db8:1::1", 2);
+  settle(net_->vpn, "8");
+  EXPECT_FALSE(server.arrived());
+  EXPECT_FALSE(server6.arrived());
+  EXPECT_FALSE(resolver.arrived());
+  EXPECT_FALSE(device.arrived());
+  // Masqueraded or not: nothing at all came from the gateway but neighbour discovery.
+  for (const Capture::Packet& packet : uplink.drain())
+    EXPECT_TRUE(packet.outgoing || packet.destination.bytes()[0] == '\xff' || packet.protocol == IPPROTO_ICMPV6)
+        << packet.source.str() << " -> " << packet.destination.str();
+  // The capture works.
+  Udp tor(net_->tor, "10.9.0.2:0");
+  tor.send("198.51.100.1:7000", "control");
+  EXPECT_TRUE(server.receive());
+  EXPECT_FALSE(uplink.drain().empty());
+}
+
+TEST_F(LanePackets, ALaneWithoutIPv6CarriesNone) {
+  for (LanePolicy& lane : policy_.lanes) {
+    lane.pool6.reset();
+    lane.gateway6.reset();
+  }
+  apply(LaneMode::open, LaneMode::open);
+  Capture uplink(net_->internet, "net0");
+  Udp server6(net_->internet, "[2001:db8:1::1]:7000"), host6(net_->gateway, "[::]:7001");
+  Udp device6(net_->vpn, "[fd00:8::2]:0");
+  device6.send("[2001:db8:1::1]:7000", "probe");
+  device6.send("[fd00:8::1]:7001", "probe");
+  settle(net_->vpn, "8");
+  EXPECT_FALSE(server6.arrived());
+  EXPECT_FALSE(host6.arrived());
+  expect_no_lane_address(uplink);
+}
+
+TEST_F(LanePackets, ForgedSourcesAreDropped) {
+  apply(LaneMode::open, LaneMode::open);
+  Capture uplink(net_->internet, "net0");
+  Udp server(net_->internet, "198.51.100.1:7000");
+  sh(net_->vpn, "ip address add 10.9.0.77/32 dev lo; ip address add 192.0.2.77/32 dev lo");
+  for (const char* from : {"10.9.0.77:0", "192.0.2.77:0"}) Udp(net_->vpn, from).send("198.51.100.1:7000", "probe");
+  Udp device(net_->vpn, "10.8.0.2:0");
+  device.send("198.51.100.1:7000", "control");
+  auto got = server.receive();
+  ASSERT_TRUE(got);
+  EXPECT_EQ(got->text, "control");
+  expect_no_lane_address(uplink);
+}
+
+TEST_F(LanePackets, NeighboursOfTheUplinkDoNotReachTheLanes) {
+  apply(LaneMode::open, LaneMode::open);
+  Udp device(net_->vpn, "10.8.0.2:9000"), device6(net_->vpn, "[fd00:8::2]:9000");
+  Udp gateway(net_->gateway, "0.0.0.0:9001"), gateway6(net_->gateway, "[::]:9001");
+  Udp neighbour(net_->internet, "192.0.2.2:0"), neighbour6(net_->internet, "[2001:db8::2]:0");
+  sh(net_->internet, "ip address add 10.8.0.99/32 dev lo");
+  Udp forged(net_->internet, "10.8.0.99:0");
+  neighbour.send("10.8.0.2:9000", "probe");
+  neighbour.send("10.8.0.1:9001", "probe");
+  neighbour6.send("[fd00:8::2]:9000", "probe");
+  neighbour6.send("[fd00:8::1]:9001", "probe");
+  forged.send("192.0.2.1:9001", "forged");
+  // Other addresses of the host are none of our business.
+  neighbour6.send("[2001:db8::1]:9001", "control");
+  auto control6 = gateway6.receive();
+  ASSERT_TRUE(control6);
+  EXPECT_EQ(control6->text, "control");
+  neighbour.send("192.0.2.1:9001", "control");
+  auto control = gateway.receive();
+  ASSERT_TRUE(control);
+  EXPECT_EQ(control->text, "control");
+  EXPECT_FALSE(device.arrived());
+  EXPECT_FALSE(device6.arrived());
+}
+
+TEST_F(LanePackets, AnEstablishedFlowStopsWhenTheLaneCloses) {
+  apply(LaneMode::open, LaneMode::open);
+  Listener listener(net_->internet, "198.51.100.1:7000");
+  Stream stream(net_->vpn, "10.8.0.2:0", "198.51.100.1:7000"), other(net_->tor, "10.9.0.2:0", "198.51.100.1:7000");
+  ASSERT_TRUE(stream.connected());
+  auto accepted = listener.accept();
+  ASSERT_TRUE(other.connected());
+  auto accepted_other = listener.accept();
+  ASSERT_TRUE(accepted && accepted_other);
+  stream.send("before");
+  EXPECT_EQ(accepted->receive(), "before");
+
+  policy_.lanes[0].mode = LaneMode::closed;
+  runtime_.wait(firewall_->mode(compile(policy_), Lane("vpn"))).value();
+  runtime_.wait(host_->flush_connections(connection_mark(*Address::parse("10.8.0.2")))).value();
+  stream.send("after");
+  accepted->send("down");
+  settle(net_->vpn, "8");
+  EXPECT_EQ(accepted->receive(0), "");
+  EXPECT_EQ(stream.receive(0), "");
+  // The other lane's flow goes on.
+  other.send("still here");
+  EXPECT_EQ(accepted_other->receive(), "still here");
+  EXPECT_TRUE(runtime_.wait(firewall_->intact()).value());
+}
+
+TEST_F(LanePackets, FlushingByMarkRemovesTheFlowsOfOneDeviceOnly) {
+  apply(LaneMode::open, LaneMode::open);
+  Udp server(net_->internet, "198.51.100.1:7000"), server6(net_->internet, "[2001:db8:1::1]:7000");
+  Udp vpn(net_->vpn, "10.8.0.2:5000"), tor(net_->tor, "10.9.0.2:5000"), vpn6(net_->vpn, "[fd00:8::2]:5000");
+  vpn.send("198.51.100.1:7000", "x");
+  tor.send("198.51.100.1:7000", "x");
+  vpn6.send("[2001:db8:1::1]:7000", "x");
+  ASSERT_TRUE(server.receive() && server.receive() && server6.receive());
+  auto tracked = [this](const std::string& address) {
+    return sh(net_->gateway, "(conntrack -L; conntrack -L -f ipv6) 2>/dev/null").find("src=" + address + " ") !=
+           std::string::npos;
+  };
+  ASSERT_TRUE(tracked("10.8.0.2") && tracked("10.9.0.2") && tracked("fd00:8::2"));
+  runtime_.wait(host_->flush_connections(connection_mark(*Address::parse("10.8.0.2")))).value();
+  EXPECT_FALSE(tracked("10.8.0.2"));
+  EXPECT_TRUE(tracked("10.9.0.2"));
+  EXPECT_TRUE(tracked("fd00:8::2"));
+  runtime_.wait(host_->flush_connections(connection_mark(*Address::parse("fd00:8::2")))).value();
+  EXPECT_FALSE(tracked("fd00:8::2"));
+  EXPECT_TRUE(tracked("10.9.0.2"));
+}
+
+TEST_F(LanePackets, AFlushedTableIsNoticed) {
+  apply(LaneMode::closed, LaneMode::closed);
+  std::uint64_t seen = runtime_.wait(firewall_->changed(0)).value();
+  sh(net_->gateway, "nft flush ruleset");
+  EXPECT_GT(runtime_.wait(firewall_->changed(seen)).value(), seen);
+  EXPECT_FALSE(runtime_.wait(firewall_->intact()).value());
+}
+
+/// A renamed link loses its name's rules, not its pool's.
+TEST_F(LanePackets, ARenamedLaneLinkCarriesNothing) {
+  apply(LaneMode::open, LaneMode::open);
+  sh(net_->gateway,
+     "ip link set vpn0 down; ip link set vpn0 name other0; ip link set other0 up; "
+     "ip neigh replace 10.8.0.2 lladdr 02:00:00:00:00:02 dev other0 nud permanent");
+  Udp server(net_->internet, "198.51.100.1:7000"), host(net_->gateway, "0.0.0.0:9000");
+  Udp device(net_->vpn, "10.8.0.2:0"), tor(net_->tor, "10.9.0.2:0");
+  device.send("198.51.100.1:7000", "probe");
+  device.send("10.8.0.1:9000", "probe");
+  tor.send("198.51.100.1:7000", "control");
+  auto got = server.receive();
+  ASSERT_TRUE(got);
+  EXPECT_EQ(got->text, "control");
+  EXPECT_FALSE(host.arrived());
+}
+
+}  // namespace
+}  // namespace tornado
