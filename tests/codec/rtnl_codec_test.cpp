@@ -1,0 +1,194 @@
+#include <gtest/gtest.h>
+#include <linux/if_addr.h>
+#include <linux/if_link.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+
+#include <cstring>
+
+#include "host/conntrack_codec.hpp"
+#include "host/rtnl_codec.hpp"
+
+namespace tornado {
+namespace {
+
+std::string link_message() {
+  NetlinkWriter out(RTM_NEWLINK, NLM_F_MULTI);
+  ifinfomsg header{};
+  header.ifi_index = 7;
+  header.ifi_flags = IFF_UP;
+  out.fixed(header).put_text(IFLA_IFNAME, "wg0").put_u32(IFLA_MTU, 1420);
+  std::size_t nest = out.open(IFLA_LINKINFO);
+  out.put_text(IFLA_INFO_KIND, "wireguard");
+  out.close(nest);
+  return out.take();
+}
+
+std::string address_message() {
+  NetlinkWriter out(RTM_NEWADDR, NLM_F_MULTI);
+  ifaddrmsg header{};
+  header.ifa_family = AF_INET;
+  header.ifa_prefixlen = 24;
+  header.ifa_index = 7;
+  out.fixed(header).put(IFA_ADDRESS, std::string_view("\x0a\x08\x00\x02", 4));
+  out.put(IFA_LOCAL, std::string_view("\x0a\x08\x00\x01", 4));
+  return out.take();
+}
+
+std::string error_message(int error, const std::string& text) {
+  NetlinkWriter out(NLMSG_ERROR, NLM_F_CAPPED | NLM_F_ACK_TLVS);
+  nlmsgerr body{};
+  body.error = -error;
+  body.msg.nlmsg_len = 500;
+  out.fixed(body).put_text(NLMSGERR_ATTR_MSG, text);
+  return out.take();
+}
+
+NetlinkMessage only(const std::string& bytes) {
+  auto messages = split_netlink(bytes);
+  EXPECT_TRUE(messages);
+  EXPECT_EQ(messages->size(), 1U);
+  return messages->front();
+}
+
+TEST(NetlinkCodec, CutsADatagramIntoMessages) {
+  auto messages = split_netlink(link_message() + address_message());
+  ASSERT_TRUE(messages);
+  ASSERT_EQ(messages->size(), 2U);
+  EXPECT_EQ((*messages)[0].type, RTM_NEWLINK);
+  EXPECT_EQ((*messages)[1].type, RTM_NEWADDR);
+  EXPECT_TRUE(split_netlink("")->empty());
+}
+
+TEST(NetlinkCodec, RefusesLengthsThatContradictTheBytes) {
+  for (std::uint32_t length : {0U, 1U, 15U, 17000U, 0xffffffffU}) {
+    std::string bytes = link_message();
+    std::memcpy(bytes.data(), &length, sizeof length);
+    auto result = split_netlink(bytes);
+    ASSERT_FALSE(result) << length;
+    EXPECT_EQ(result.error().code(), errc::protocol_error);
+  }
+}
+
+TEST(NetlinkCodec, RefusesAttributesThatContradictTheBytes) {
+  for (std::uint16_t length : {0, 3, 200, 65535}) {
+    std::string bytes = link_message();
+    std::memcpy(bytes.data() + NLMSG_HDRLEN + sizeof(ifinfomsg), &length, sizeof length);
+    auto result = rtnl::decode_link(only(bytes));
+    ASSERT_FALSE(result) << length;
+    EXPECT_EQ(result.error().code(), errc::protocol_error);
+  }
+}
+
+TEST(NetlinkCodec, ReadsAcknowledgements) {
+  auto ack = decode_ack(only(error_message(EBUSY, "Device is busy")));
+  ASSERT_TRUE(ack);
+  EXPECT_EQ(ack->error, EBUSY);
+  EXPECT_EQ(ack->text, "Device is busy");
+  NetlinkReply reply;
+  reply.ack = *ack;
+  auto checked = reply.check("set link");
+  ASSERT_FALSE(checked);
+  EXPECT_EQ(checked.error().code(), errc::backend_failed);
+  EXPECT_NE(checked.error().detail().find("Device is busy"), std::string::npos);
+  EXPECT_TRUE(reply.check("set link", {EBUSY}));
+  reply.ack.error = EPERM;
+  EXPECT_EQ(reply.check("x").error().code(), errc::permission_denied);
+  reply.ack.error = ENODEV;
+  EXPECT_EQ(reply.check("x").error().code(), errc::interface_missing);
+}
+
+TEST(NetlinkCodec, ReadsAcknowledgementsThatRepeatTheRequest) {
+  NetlinkWriter out(NLMSG_ERROR, NLM_F_ACK_TLVS);
+  nlmsgerr body{};
+  body.error = -EINVAL;
+  body.msg.nlmsg_len = NLMSG_HDRLEN + 8;
+  out.fixed(body).raw("12345678", 8).put_text(NLMSGERR_ATTR_MSG, "no");
+  EXPECT_EQ(decode_ack(only(out.take()))->text, "no");
+  // A length that points outside leaves the text away.
+  NetlinkWriter hostile(NLMSG_ERROR, NLM_F_ACK_TLVS);
+  body.msg.nlmsg_len = 0xfffffff0U;
+  hostile.fixed(body).put_text(NLMSGERR_ATTR_MSG, "no");
+  EXPECT_EQ(decode_ack(only(hostile.take()))->text, "");
+}
+
+TEST(NetlinkCodec, SuccessOfADump) {
+  NetlinkWriter done(NLMSG_DONE, NLM_F_MULTI);
+  int zero = 0;
+  done.fixed(zero);
+  EXPECT_EQ(decode_ack(only(done.take()))->error, 0);
+  NetlinkWriter odd(NLMSG_ERROR, 0);
+  int positive = 5;
+  odd.fixed(positive);
+  EXPECT_FALSE(decode_ack(only(odd.take())));
+}
+
+TEST(RtnlCodec, ReadsLinksAndAddresses) {
+  auto link = rtnl::decode_link(only(link_message()));
+  ASSERT_TRUE(link && *link);
+  EXPECT_EQ((*link)->name, "wg0");
+  EXPECT_EQ((*link)->index, 7);
+  EXPECT_TRUE((*link)->up);
+  EXPECT_EQ((*link)->mtu, 1420U);
+  auto address = rtnl::decode_address(only(address_message()));
+  ASSERT_TRUE(address && *address);
+  EXPECT_EQ((*address)->index, 7);
+  EXPECT_EQ((*address)->address.address.str(), "10.8.0.1");
+  EXPECT_EQ((*address)->address.length, 24);
+  EXPECT_FALSE(*rtnl::decode_link(only(address_message())));
+  EXPECT_FALSE(*rtnl::decode_address(only(link_message())));
+}
+
+TEST(RtnlCodec, SkipsAddressesOfTheWrongSize) {
+  NetlinkWriter out(RTM_NEWADDR, 0);
+  ifaddrmsg header{};
+  header.ifa_family = AF_INET6;
+  out.fixed(header).put(IFA_ADDRESS, std::string_view("\x0a\x08\x00\x02", 4));
+  auto address = rtnl::decode_address(only(out.take()));
+  ASSERT_TRUE(address);
+  EXPECT_FALSE(*address);
+}
+
+/// Truncated at every length: an error, nothing, or a shorter truth; never a read beyond the end.
+TEST(RtnlCodec, SurvivesTruncation) {
+  for (const std::string& whole : {link_message(), address_message(), error_message(EBUSY, "busy")})
+    for (std::size_t size = NLMSG_HDRLEN; size < whole.size(); ++size) {
+      std::string bytes = whole.substr(0, size);
+      auto length = static_cast<std::uint32_t>(size);
+      std::memcpy(bytes.data(), &length, sizeof length);
+      bytes.shrink_to_fit();
+      auto messages = split_netlink(bytes);
+      ASSERT_TRUE(messages);
+      for (const NetlinkMessage& message : *messages) {
+        (void)rtnl::decode_link(message);
+        (void)rtnl::decode_address(message);
+        (void)decode_ack(message);
+      }
+    }
+}
+
+TEST(RtnlCodec, RequestsAreWellFormed) {
+  LinkAddress address("wg0", *Address::parse("fd00:8::1"), 64);
+  Route route;
+  route.destination = Prefix("10.9.0.0/24");
+  route.kind = RouteKind::throw_;
+  route.table = 4609;
+  RoutingRule rule;
+  rule.incoming = "wg0";
+  rule.priority = 1;
+  rule.table = 4609;
+  for (const std::string& bytes :
+       {rtnl::list_links(), rtnl::get_link("wg0"), rtnl::set_link(3, true, 1420), rtnl::remove_link(3),
+        rtnl::list_addresses(), rtnl::add_address(3, address), rtnl::remove_address(3, address),
+        rtnl::put_route(0, route), rtnl::remove_route(0, route), rtnl::add_rule(rule), rtnl::remove_rule(rule),
+        delete_connections(5)}) {
+    auto messages = split_netlink(bytes);
+    ASSERT_TRUE(messages);
+    EXPECT_EQ(messages->size(), 1U);
+    EXPECT_TRUE((messages->front().flags & NLM_F_REQUEST) != 0);
+  }
+}
+
+}  // namespace
+}  // namespace tornado

@@ -1,0 +1,192 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+
+#include "tornado/host.hpp"
+
+namespace tornado::seam {
+
+/// Brings up a Host whose links the suite may create. Nothing but a loopback link may be there before.
+class HostFixture {
+ public:
+  virtual ~HostFixture() = default;
+  virtual Host& host() = 0;
+  virtual void create_link(const std::string& name) = 0;
+};
+
+using MakeHost = std::function<std::unique_ptr<HostFixture>(Runtime&)>;
+
+/// What every Host does. A fixture that cannot be made here returns nothing, and the test is skipped.
+class HostSuite : public testing::TestWithParam<std::pair<std::string, MakeHost>> {
+ protected:
+  void SetUp() override {
+    fixture_ = GetParam().second(runtime_);
+    if (!fixture_) GTEST_SKIP() << "needs network namespaces";
+  }
+
+  template <class T>
+  T run(Task<T> task) {
+    if constexpr (std::is_void_v<T>)
+      runtime_.wait(std::move(task)).value();
+    else
+      return runtime_.wait(std::move(task)).value();
+  }
+  template <class T>
+  errc fail(Task<T> task) {
+    auto result = runtime_.wait(std::move(task));
+    EXPECT_FALSE(result);
+    return result ? errc::internal : result.error().code();
+  }
+
+  Host& host() { return fixture_->host(); }
+
+  std::optional<Link> link(const std::string& name) {
+    for (const Link& link : run(host().links()))
+      if (link.name == name) return link;
+    return std::nullopt;
+  }
+  bool has(const LinkAddress& address) {
+    auto all = run(host().addresses());
+    return std::find(all.begin(), all.end(), address) != all.end();
+  }
+
+  static LinkAddress address(const std::string& link, const std::string& text, int length) {
+    return LinkAddress(link, *Address::parse(text), length);
+  }
+  static Route route(const std::string& destination, RouteKind kind, const std::string& link, std::uint32_t table) {
+    Route out;
+    out.destination = Prefix(destination);
+    out.kind = kind;
+    out.link = link;
+    out.table = table;
+    return out;
+  }
+  static RoutingRule rule(bool v6, const std::string& incoming, std::optional<Prefix> source, std::uint32_t priority) {
+    RoutingRule out;
+    out.v6 = v6;
+    out.incoming = incoming;
+    out.source = source;
+    out.priority = priority;
+    out.table = 4605;
+    return out;
+  }
+
+  Runtime runtime_;
+  std::unique_ptr<HostFixture> fixture_;
+};
+
+TEST_P(HostSuite, LinksAreListedChangedAndRemoved) {
+  EXPECT_FALSE(link("lane0"));
+  fixture_->create_link("lane0");
+  auto made = link("lane0");
+  ASSERT_TRUE(made);
+  EXPECT_FALSE(made->up);
+  EXPECT_GT(made->index, 0);
+  run(host().set_link("lane0", true, 1380));
+  made = link("lane0");
+  EXPECT_TRUE(made->up);
+  EXPECT_EQ(made->mtu, 1380U);
+  run(host().set_link("lane0", false, std::nullopt));
+  made = link("lane0");
+  EXPECT_FALSE(made->up);
+  EXPECT_EQ(made->mtu, 1380U);
+  run(host().remove_link("lane0"));
+  EXPECT_FALSE(link("lane0"));
+  run(host().remove_link("lane0"));
+}
+
+TEST_P(HostSuite, AMissingLinkIsNamed) {
+  EXPECT_EQ(fail(host().set_link("lane9", true, std::nullopt)), errc::interface_missing);
+  EXPECT_EQ(fail(host().ensure_address(address("lane9", "10.8.0.1", 24))), errc::interface_missing);
+  EXPECT_EQ(fail(host().ensure_route(route("10.9.0.0/24", RouteKind::unicast, "lane9", 254))), errc::interface_missing);
+  run(host().remove_address(address("lane9", "10.8.0.1", 24)));
+  run(host().remove_route(route("10.9.0.0/24", RouteKind::unicast, "lane9", 254)));
+}
+
+TEST_P(HostSuite, AddressesAreEnsuredOnce) {
+  fixture_->create_link("lane0");
+  for (const LinkAddress& wanted : {address("lane0", "10.8.0.1", 24), address("lane0", "fd00:8::1", 64)}) {
+    EXPECT_FALSE(has(wanted));
+    run(host().ensure_address(wanted));
+    run(host().ensure_address(wanted));
+    EXPECT_TRUE(has(wanted));
+    auto all = run(host().addresses());
+    EXPECT_EQ(std::count(all.begin(), all.end(), wanted), 1);
+    run(host().remove_address(wanted));
+    EXPECT_FALSE(has(wanted));
+    run(host().remove_address(wanted));
+  }
+}
+
+TEST_P(HostSuite, RoutesAndRulesAreIdempotentInBothDirections) {
+  fixture_->create_link("lane0");
+  run(host().set_link("lane0", true, std::nullopt));
+  for (const Route& each :
+       {route("10.9.0.0/24", RouteKind::throw_, "", 4605), route("0.0.0.0/0", RouteKind::blackhole, "", 4605),
+        route("fd00:9::/64", RouteKind::throw_, "", 4605), route("::/0", RouteKind::blackhole, "", 4605),
+        route("10.7.0.0/16", RouteKind::unicast, "lane0", 254),
+        route("fd00:7::/64", RouteKind::unicast, "lane0", 200)}) {
+    run(host().remove_route(each));
+    run(host().ensure_route(each));
+    run(host().ensure_route(each));
+    run(host().remove_route(each));
+    run(host().remove_route(each));
+  }
+  for (const RoutingRule& each :
+       {rule(false, "lane0", std::nullopt, 100), rule(true, "lane0", std::nullopt, 100),
+        rule(false, "", Prefix("10.9.0.0/24"), 101), rule(true, "", Prefix("fd00:9::/64"), 101)}) {
+    run(host().remove_rule(each));
+    run(host().ensure_rule(each));
+    run(host().ensure_rule(each));
+    run(host().remove_rule(each));
+    run(host().remove_rule(each));
+  }
+}
+
+TEST_P(HostSuite, NonsenseIsRefusedBeforeAnythingIsTouched) {
+  fixture_->create_link("lane0");
+  EXPECT_EQ(fail(host().ensure_address(address("lane0", "10.8.0.1", 33))), errc::invalid_argument);
+  EXPECT_EQ(fail(host().ensure_address(address("", "10.8.0.1", 24))), errc::invalid_argument);
+  EXPECT_EQ(fail(host().ensure_route(route("10.9.0.0/24", RouteKind::unicast, "", 254))), errc::invalid_argument);
+  EXPECT_EQ(fail(host().ensure_route(route("10.9.0.0/24", RouteKind::blackhole, "lane0", 254))),
+            errc::invalid_argument);
+  EXPECT_EQ(fail(host().ensure_rule(rule(true, "", Prefix("10.9.0.0/24"), 100))), errc::invalid_argument);
+  EXPECT_EQ(fail(host().ensure_sysctl("../../etc/passwd", "1")), errc::invalid_argument);
+  EXPECT_EQ(fail(host().ensure_sysctl("/net/ipv4/ip_forward", "1")), errc::invalid_argument);
+  EXPECT_EQ(fail(host().flush_connections(0)), errc::invalid_argument);
+}
+
+TEST_P(HostSuite, FlushingAMarkNobodyHasSucceeds) {
+  run(host().flush_connections(connection_mark(*Address::parse("10.8.0.2"))));
+}
+
+TEST_P(HostSuite, ChangesWakeWhoeverWaits) {
+  std::uint64_t seen = run(host().changed(0));
+  fixture_->create_link("lane0");
+  EXPECT_GT(run(host().changed(seen)), seen);
+  // Whatever else came with it.
+  run(host().links());
+  runtime_.settle();
+  seen = run(host().changed(0));
+  run(host().ensure_address(address("lane0", "10.8.0.1", 24)));
+  EXPECT_GT(run(host().changed(seen)), seen);
+}
+
+TEST_P(HostSuite, WaitingEndsWhenItIsCancelled) {
+  runtime_.settle();
+  std::uint64_t seen = run(host().changed(0)) + 1000;
+  std::optional<errc> outcome;
+  auto waiter = [](Host& host, std::uint64_t since, std::optional<errc>& out) -> Task<void> {
+    auto result = co_await host.changed(since);
+    out = result ? errc::internal : result.error().code();
+    co_return Result<void>();
+  };
+  { Background background = runtime_.spawn(waiter(host(), seen, outcome)); }
+  EXPECT_EQ(outcome, errc::cancelled);
+}
+
+}  // namespace tornado::seam

@@ -1,0 +1,166 @@
+#include <fstream>
+
+#include "seam/host_suite.hpp"
+#include "support/network_lab.hpp"
+
+namespace tornado {
+namespace {
+
+using seam::HostFixture;
+using seam::HostSuite;
+
+class MemoryFixture final : public HostFixture {
+ public:
+  explicit MemoryFixture(Runtime& runtime) : host_(runtime) {}
+  Host& host() override { return host_; }
+  void create_link(const std::string& name) override { host_.create_link(name); }
+
+ private:
+  MemoryHost host_;
+};
+
+/// In a namespace of its own, which the thread is in as long as the fixture lives: sysctls are the thread's.
+class NetlinkFixture final : public HostFixture {
+ public:
+  explicit NetlinkFixture(Runtime& runtime) : inside_(namespace_), host_(netlink_host(runtime)) {}
+  Host& host() override { return *host_; }
+  void create_link(const std::string& name) override { lab::sh(namespace_, "ip link add " + name + " type bridge"); }
+  const lab::Namespace& where() const { return namespace_; }
+
+ private:
+  lab::Namespace namespace_;
+  lab::Inside inside_;
+  std::unique_ptr<Host> host_;
+};
+
+std::unique_ptr<HostFixture> memory(Runtime& runtime) {
+  return std::make_unique<MemoryFixture>(runtime);
+}
+std::unique_ptr<HostFixture> netlink(Runtime& runtime) {
+  if (!lab::Namespace::available()) return nullptr;
+  return std::make_unique<NetlinkFixture>(runtime);
+}
+
+INSTANTIATE_TEST_SUITE_P(Implementations, HostSuite,
+                         testing::Values(std::pair("memory", seam::MakeHost(memory)),
+                                         std::pair("netlink", seam::MakeHost(netlink))),
+                         [](const auto& info) { return info.param.first; });
+
+class NetlinkHost : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!lab::Namespace::available()) GTEST_SKIP() << "needs network namespaces";
+    fixture_.emplace(runtime_);
+  }
+  template <class T>
+  auto run(Task<T> task) {
+    return runtime_.wait(std::move(task)).value();
+  }
+  std::string sh(const std::string& command) { return lab::sh(fixture_->where(), command); }
+  Host& host() { return fixture_->host(); }
+
+  Runtime runtime_;
+  std::optional<NetlinkFixture> fixture_;
+};
+
+TEST_F(NetlinkHost, WritesTheSecondBarrierAsIpShowsIt) {
+  fixture_->create_link("tor0");
+  run(host().set_link("tor0", true, std::nullopt));
+  Route route;
+  route.table = 4609;
+  for (auto [destination, kind] :
+       {std::pair("10.9.0.0/24", RouteKind::throw_), std::pair("0.0.0.0/0", RouteKind::blackhole),
+        std::pair("fd00:9::/64", RouteKind::throw_), std::pair("::/0", RouteKind::blackhole)}) {
+    route.destination = Prefix(destination);
+    route.kind = kind;
+    run(host().ensure_route(route));
+  }
+  RoutingRule rule;
+  rule.table = 4609;
+  rule.priority = 1001;
+  rule.incoming = "tor0";
+  run(host().ensure_rule(rule));
+  rule.v6 = true;
+  run(host().ensure_rule(rule));
+  rule = RoutingRule();
+  rule.table = 4609;
+  rule.priority = 1002;
+  rule.source = Prefix("10.9.0.0/24");
+  run(host().ensure_rule(rule));
+
+  std::string routes = sh("ip route show table 4609; ip -6 route show table 4609");
+  for (const char* line : {"blackhole default", "throw 10.9.0.0/24", "throw fd00:9::/64", "blackhole default dev lo"})
+    EXPECT_NE(routes.find(line), routes.npos) << line << "\n" << routes;
+  std::string rules = sh("ip rule; ip -6 rule");
+  EXPECT_NE(rules.find("1001:\tfrom all iif tor0"), rules.npos) << rules;
+  EXPECT_NE(rules.find("1002:\tfrom 10.9.0.0/24 lookup 4609"), rules.npos) << rules;
+  EXPECT_NE(rules.rfind("1001:\tfrom all iif tor0"), rules.find("1001:\tfrom all iif tor0")) << rules;
+}
+
+TEST_F(NetlinkHost, WritesSysctlsOfItsNamespaceOnlyWhenTheyDiffer) {
+  run(host().ensure_sysctl("net/ipv4/ip_forward", "1"));
+  EXPECT_EQ(sh("cat /proc/sys/net/ipv4/ip_forward"), "1\n");
+  run(host().ensure_sysctl("net/ipv4/ip_forward", "1"));
+  run(host().ensure_sysctl("net/ipv4/ip_forward", "0"));
+  EXPECT_EQ(sh("cat /proc/sys/net/ipv4/ip_forward"), "0\n");
+  auto missing = runtime_.wait(host().ensure_sysctl("net/ipv4/no_such_thing", "1"));
+  ASSERT_FALSE(missing);
+  EXPECT_EQ(missing.error().code(), errc::backend_failed);
+}
+
+TEST_F(NetlinkHost, TellsWhatTheKernelSaid) {
+  fixture_->create_link("lane0");
+  auto result = runtime_.wait(host().set_link("lane0", true, 4000000000U));
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code(), errc::backend_failed);
+  EXPECT_NE(result.error().detail().find("mtu"), std::string::npos) << result.error().detail();
+}
+
+TEST_F(NetlinkHost, ListsMoreLinksThanFitIntoOneDatagram) {
+  sh("for i in $(seq 1 120); do echo link add l$i type bridge; echo address add 10.$i.0.1/24 dev l$i; done | ip -batch "
+     "-");
+  EXPECT_GE(run(host().links()).size(), 121U);
+  EXPECT_GE(run(host().addresses()).size(), 120U);
+}
+
+TEST_F(NetlinkHost, ManyRequestsAtOnceKeepTheirAnswers) {
+  fixture_->create_link("lane0");
+  int done = 0;
+  auto worker = [](Host& host, int i, int& done) -> Task<void> {
+    LinkAddress address("lane0", Address::from_v4(0x0a080000U + static_cast<std::uint32_t>(i)), 24);
+    auto added = co_await host.ensure_address(address);
+    auto links = co_await host.links();
+    bool found = added.has_value() && links.has_value() && !links->empty();
+    done += found;
+    co_return Result<void>();
+  };
+  {
+    std::vector<Background> all;
+    for (int i = 1; i <= 50; ++i) all.push_back(runtime_.spawn(worker(host(), i, done)));
+    auto idle = [](Runtime& runtime, int& done) -> Task<void> {
+      for (int turn = 0; turn < 5000 && done < 50; ++turn) {
+        bool slept = co_await runtime.sleep_until(runtime.now() + std::chrono::milliseconds(1));
+        if (!slept) break;
+      }
+      co_return Result<void>();
+    };
+    run(idle(runtime_, done));
+  }
+  EXPECT_EQ(done, 50);
+  EXPECT_EQ(run(host().addresses()).size(), 50U);
+}
+
+TEST(MemoryHost, InjectedFailuresChangeNothing) {
+  Runtime runtime;
+  MemoryHost host(runtime, {"wg0"});
+  host.fail_next(1, errc::permission_denied);
+  EXPECT_EQ(runtime.wait(host.remove_link("wg0")).error().code(), errc::permission_denied);
+  EXPECT_EQ(runtime.wait(host.links()).value().size(), 1U);
+  EXPECT_TRUE(runtime.wait(host.remove_link("wg0")));
+  EXPECT_TRUE(runtime.wait(host.links()).value().empty());
+  EXPECT_TRUE(runtime.wait(host.ensure_sysctl("net/ipv4/ip_forward", "1")));
+  EXPECT_EQ(host.sysctl("net/ipv4/ip_forward"), "1");
+}
+
+}  // namespace
+}  // namespace tornado
