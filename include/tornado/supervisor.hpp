@@ -14,10 +14,11 @@ namespace tornado::inline v1 {
 class ChildSpec {
  public:
   ChildSpec() {}
-  std::string name;                       ///< unique, also the name of its record: "wireguard-vpn"
-  std::vector<std::string> argv;          ///< absolute path first
-  std::vector<std::string> environment;   ///< the whole of it, "KEY=value"
-  /// Answers whether the child speaks its protocol now. Called until it does, then every `check_every`.
+  std::string name;                      ///< unique, also the name of its record: "wireguard-vpn"; [a-z0-9._-]
+  std::vector<std::string> argv;         ///< absolute path first
+  std::vector<std::string> environment;  ///< the whole of it, "KEY=value"
+  /// Answers whether the child speaks its protocol now, in bounded time. Called until it does, then every
+  /// `check_every`; a child that fails it three times in a row is ended and started again.
   std::function<Task<void>()> probe;
   Seconds ready_within{10};
   Seconds check_every{5};
@@ -31,30 +32,35 @@ class ChildStatus {
   std::string name;
   ChildState state = ChildState::stopped;
   int pid = 0;
-  bool adopted = false;          ///< was running before this daemon
+  bool adopted = false;  ///< was running before this daemon
   int restarts = 0;
-  std::string reason;            ///< of the last failure, for the operator
+  std::string reason;  ///< of the last failure, for the operator
   Instant since;
 };
 
 /// Starts and watches children that survive the daemon, and takes them over again after a restart (I-30).
 ///
 /// A record per child in `directory` (pid, start time, executable, network namespace) is checked in full before a
-/// process is adopted, and the probe must answer; nothing else is ever signalled. Children run in a session of their
-/// own with no descriptors of the daemon. A child that dies is started again with exponential backoff (0.2 s to
-/// 30 s); five deaths within a minute open the breaker for a minute. Loop thread.
+/// process is adopted, the namespace must be ours, and the probe must answer; nothing else is ever signalled. Children
+/// run in a session of their own with no descriptors of the daemon; their output goes to `<name>.log`, begun anew with
+/// each start and trimmed while it is watched. A child that dies is started again with exponential backoff (0.2 s to
+/// 30 s); five deaths within a minute open the breaker for a minute. Backoff and breaker follow the Runtime's clock,
+/// what concerns the process itself follows real time. The destructor leaves the children running. Loop thread.
 class TORNADO_API Supervisor {
  public:
+  /// `directory` holds records and logs; it is made (0700) if it is not there.
   Supervisor(Runtime& runtime, std::string directory);
   ~Supervisor();
 
-  /// Adopts or starts the child and returns when its probe answers; watches it from then on. Errors:
-  /// backend_failed with the cause (not executable, died at once, with the end of its output), deadline_exceeded.
+  /// Adopts or starts the child and returns when its probe answers; watches it from then on. After an error the child
+  /// is gone, and `ensure` may be called again. Errors: invalid_argument; already_exists (a child of that name is
+  /// watched); backend_failed with the cause (not executable, died at once, with the end of its output);
+  /// deadline_exceeded (never ready, with the end of its output).
   Task<void> ensure(ChildSpec spec);
-  /// Ends a child: SIGTERM, 5 s, SIGKILL; and forgets it. not_found.
+  /// Ends a child: SIGTERM, 5 s, SIGKILL; and forgets it. Errors: not_found; backend_failed (it survived).
   Task<void> stop(std::string name);
   std::vector<ChildStatus> status() const;
-  /// Waits until a child's state or pid changed since that revision (start with 0).
+  /// Waits until a child's state or pid changed since that revision (start with 0). Errors: cancelled.
   Task<std::uint64_t> changed(std::uint64_t since);
 
  private:
