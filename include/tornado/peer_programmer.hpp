@@ -34,8 +34,9 @@ class Difference {
   bool empty() const noexcept { return missing.empty() && surplus.empty(); }
 
   std::vector<WantedPeer> missing;  ///< wanted, and absent or wrong on at least one lane
-  std::vector<PublicKey> surplus;   ///< ours once, no longer wanted
+  std::vector<PublicKey> surplus;   ///< ours once: to be removed, or retired and still with allowed IPs
   std::vector<PublicKey> foreign;   ///< never ours
+  std::vector<PublicKey> parked;    ///< refused three times: left alone until added again (log: peer_parked)
   std::vector<std::string> interfaces_missing;
 };
 
@@ -51,23 +52,27 @@ class PeerSample {
   std::optional<Endpoint> endpoint;
 };
 
-/// Keeps the peers of all lanes equal to what is wanted. Reconciling is the primary operation; `add` and `remove` are
-/// its fast path.
+/// Keeps the peers of all lanes equal to what is wanted. Reconciling is the primary operation; `add`, `strip` and
+/// `remove` are its fast path.
 ///
-/// Loop thread. `add` and `remove` of one owner must not overlap (the gateway's gate per device sees to it).
+/// A key belongs to one owner from `add` or `want` until every lane has confirmed that it is gone. Loop thread. `add`
+/// and `strip` of one owner must not overlap (the gateway's gate per device sees to it); reconciling may overlap
+/// anything, it leaves alone what is being changed meanwhile.
 class TORNADO_API PeerProgrammer {
  public:
   PeerProgrammer(Runtime& runtime, WireGuard& wireguard, ForeignPeers foreign = ForeignPeers::alert);
   ~PeerProgrammer();
 
   void add_lane(Lane lane, std::string interface);
+  /// Forgets a lane; its interface is left as it is.
   void remove_lane(const Lane& lane);
 
   /// Programs the peer on all its lanes or on none: after a failure the former state of the owner, its former key
   /// and that key's allowed IPs included, is restored. A former key of the owner loses its allowed IPs to the new one
   /// and is retired: it stays on the interfaces, counting nothing more, until `remove` has read it (I-04, I-09). The
-  /// same peer again changes nothing but drives it again. Errors: key_in_use (another owner's), interface_missing,
-  /// backend_failed, deadline_exceeded.
+  /// same peer again changes nothing but drives it again. Errors: key_in_use (another owner's), key_invalid (of low
+  /// order, or an interface's own), invalid_argument (no address, a lane twice), interface_missing (a lane without
+  /// interface, or unknown), backend_failed, deadline_exceeded.
   Task<void> add(WantedPeer peer);
   /// Takes the allowed IPs from an owner's peer on every lane and retires its key: no packet passes any more, and the
   /// counters cannot move. Success only if every lane has confirmed. Nothing happens if the key is not that owner's.
@@ -80,14 +85,19 @@ class TORNADO_API PeerProgrammer {
   /// Sets the whole wanted list and the keys of sessions that are still being closed; touches no interface.
   void want(std::vector<WantedPeer> peers, std::vector<std::pair<Owner, PublicKey>> retired = {});
   std::optional<WantedPeer> wanted(const Owner& owner) const;
+  /// Also for keys that are retired or whose removal is not confirmed.
   std::optional<Owner> owner_of(const PublicKey& key) const;
   std::size_t wanted_count() const noexcept;
+  /// A change failed or its outcome is unknown, and no `reconcile` has put that right since.
+  bool dirty() const noexcept;
 
-  /// What `reconcile` would do now.
+  /// What `reconcile` would do now. Errors: those of a read, interface_missing apart.
   Task<Difference> difference();
   /// Makes the interfaces equal to the wanted list, in chunks of at most 32 peers; touches no peer that is right.
+  /// Returns what it found. A chunk that is refused is driven peer by peer. Every lane is tried before an error is
+  /// returned.
   Task<Difference> reconcile();
-  /// Counters of all wanted peers, one read per lane.
+  /// Counters of all wanted peers, one read per lane. Lanes that cannot be read are absent; an error if none can.
   Task<std::vector<PeerSample>> sample();
 
  private:

@@ -1,0 +1,90 @@
+#include "peer/lane_interface.hpp"
+
+#include <algorithm>
+
+#include "base/pace.hpp"
+#include "base/try.hpp"
+
+namespace tornado::inline v1 {
+
+bool allows(const Peer& peer, const std::vector<Prefix>& allowed) {
+  return peer.allowed.size() == allowed.size() &&
+         std::all_of(allowed.begin(), allowed.end(), [&](const Prefix& prefix) {
+           return std::find(peer.allowed.begin(), peer.allowed.end(), prefix) != peer.allowed.end();
+         });
+}
+
+LaneInterface::LaneInterface(Runtime& runtime, WireGuard& wireguard, Lane lane, std::string interface)
+    : runtime_(runtime),
+      wireguard_(wireguard),
+      lane_(std::move(lane)),
+      interface_(std::move(interface)),
+      read_ended_(runtime) {}
+
+Task<SnapshotPtr> LaneInterface::fetch() {
+  TRY(auto interface, co_await wireguard_.get(interface_));
+  auto snapshot = std::make_shared<Snapshot>();
+  snapshot->interface = std::move(interface);
+  own_key_ = snapshot->interface.public_key;
+  const auto& peers = snapshot->interface.peers;
+  snapshot->index.reserve(peers.size());
+  Pace pace(runtime_);
+  for (std::size_t i = 0; i < peers.size(); ++i) {
+    snapshot->index.emplace(peers[i].key, i);
+    if (i % 256 == 0 && pace.due()) co_await pace.yield();
+  }
+  co_return SnapshotPtr(std::move(snapshot));
+}
+
+Task<SnapshotPtr> LaneInterface::read() {
+  const std::uint64_t wanted = begun_ + 1;
+  while (ended_ < wanted) {
+    if (!reading_) co_return co_await lead_read();
+    ++waiting_;
+    bool woken = co_await read_ended_.wait(read_ended_.revision());
+    --waiting_;
+    if (!woken) co_return Error(errc::cancelled);
+  }
+  auto shared = last_;
+  if (waiting_ == 0) last_ = SnapshotPtr();
+  co_return shared;
+}
+
+Task<SnapshotPtr> LaneInterface::lead_read() {
+  reading_ = true;
+  const std::uint64_t mine = ++begun_;
+  auto snapshot = co_await fetch();
+  reading_ = false;
+  // A cancelled read is ours alone: another waiter begins anew.
+  if (snapshot || snapshot.error().code() != errc::cancelled) {
+    ended_ = mine;
+    if (waiting_ > 0) last_ = snapshot;
+  }
+  read_ended_.notify();
+  co_return snapshot;
+}
+
+Task<void> LaneInterface::put(std::vector<Peer> peers) {
+  InterfaceChange change(interface_);
+  change.peers = std::move(peers);
+  auto done = co_await wireguard_.set(std::move(change));
+  if (!done) ++doubt_;
+  co_return done;
+}
+
+Task<void> LaneInterface::confirm(Peer peer) {
+  std::vector<Peer> one{peer};
+  auto done = co_await put(std::move(one));
+  bool unknown =
+      !done && (done.error().code() == errc::deadline_exceeded || done.error().code() == errc::protocol_error);
+  if (!unknown) co_return done;
+  auto snapshot = co_await read();
+  if (!snapshot) co_return done;
+  const Peer* found = (*snapshot)->find(peer.key);
+  bool absent_is_good = peer.remove || peer.update_only;
+  bool good = found == nullptr ? absent_is_good : !peer.remove && allows(*found, peer.allowed);
+  if (good) co_return Result<void>();
+  co_return done;
+}
+
+}  // namespace tornado::inline v1

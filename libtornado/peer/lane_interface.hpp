@@ -1,0 +1,72 @@
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "base/notifier.hpp"
+#include "tornado/wireguard.hpp"
+
+namespace tornado::inline v1 {
+
+/// An interface as it was read, with an index by key. Immutable and shared by those who asked in time.
+class Snapshot {
+ public:
+  const Peer* find(const PublicKey& key) const {
+    auto it = index.find(key);
+    return it == index.end() ? nullptr : &interface.peers[it->second];
+  }
+  Interface interface;
+  std::unordered_map<PublicKey, std::size_t> index;
+};
+
+using SnapshotPtr = std::shared_ptr<const Snapshot>;
+
+/// The interface of one lane: reads that are shared, changes in chunks, and whether anything about it is in doubt.
+class LaneInterface {
+ public:
+  static constexpr std::size_t chunk = 32;
+
+  LaneInterface(Runtime& runtime, WireGuard& wireguard, Lane lane, std::string interface);
+
+  const Lane& lane() const noexcept { return lane_; }
+  const std::string& interface() const noexcept { return interface_; }
+  /// The interface's own key as last read; zero before.
+  const PublicKey& own_key() const noexcept { return own_key_; }
+
+  /// A read that began after this call; calls that wait for the same one share it.
+  Task<SnapshotPtr> read();
+  /// One change of at most `chunk` peers. Any failure marks the lane dirty.
+  Task<void> put(std::vector<Peer> peers);
+  /// `put` of one peer; a lost answer is replaced by reading back (I-27, I-28).
+  Task<void> confirm(Peer peer);
+
+  /// Grows with every failed change; a comparison that began later and went well clears it.
+  std::uint64_t doubt() const noexcept { return doubt_; }
+  bool dirty() const noexcept { return doubt_ > cleared_; }
+  void clear_doubt(std::uint64_t seen) noexcept { cleared_ = std::max(cleared_, seen); }
+
+  std::unordered_set<PublicKey> fixed;  // what the last comparison set with success
+
+ private:
+  Task<SnapshotPtr> lead_read();
+  Task<SnapshotPtr> fetch();
+
+  Runtime& runtime_;
+  WireGuard& wireguard_;
+  Lane lane_;
+  std::string interface_;
+  PublicKey own_key_;
+  bool reading_ = false;
+  int waiting_ = 0;
+  std::uint64_t begun_ = 0, ended_ = 0;
+  Result<SnapshotPtr> last_;
+  Notifier read_ended_;
+  std::uint64_t doubt_ = 0, cleared_ = 0;
+};
+
+/// Whether a peer has exactly these allowed IPs, in any order.
+bool allows(const Peer& peer, const std::vector<Prefix>& allowed);
+
+}  // namespace tornado::inline v1

@@ -1,0 +1,110 @@
+#include "peer/peer_book.hpp"
+
+#include <algorithm>
+
+namespace tornado::inline v1 {
+
+Holding* PeerBook::find(const PublicKey& key) {
+  auto it = held_.find(key);
+  return it == held_.end() ? nullptr : &it->second;
+}
+
+const Holding* PeerBook::find(const PublicKey& key) const {
+  auto it = held_.find(key);
+  return it == held_.end() ? nullptr : &it->second;
+}
+
+const WantedPeer* PeerBook::wanted(const Owner& owner) const {
+  auto it = wanted_.find(owner);
+  return it == wanted_.end() ? nullptr : &it->second;
+}
+
+const WantedPeer* PeerBook::wanted(const PublicKey& key) const {
+  const Holding* holding = find(key);
+  return holding != nullptr && holding->state == KeyState::wanted ? wanted(holding->owner) : nullptr;
+}
+
+PeerBook::Keys PeerBook::keys() const {
+  Keys out;
+  out.reserve(held_.size());
+  for (const auto& [key, holding] : held_) out.push_back(key);
+  return out;
+}
+
+bool PeerBook::reserve(const Owner& owner, const PublicKey& key) {
+  auto [it, fresh] = held_.try_emplace(key, owner, KeyState::doomed);
+  return fresh || it->second.owner == owner;
+}
+
+void PeerBook::want(WantedPeer peer) {
+  auto former = wanted_.find(peer.owner);
+  if (former != wanted_.end() && former->second.key != peer.key) set_state(former->second.key, KeyState::retired);
+  Holding& holding = held_.try_emplace(peer.key, peer.owner, KeyState::wanted).first->second;
+  holding.state = KeyState::wanted;
+  holding.final.clear();
+  Owner owner = peer.owner;
+  wanted_.insert_or_assign(std::move(owner), std::move(peer));
+}
+
+void PeerBook::set_state(const PublicKey& key, KeyState state) {
+  Holding* holding = find(key);
+  if (holding == nullptr) return;
+  auto wanted = wanted_.find(holding->owner);
+  if (wanted != wanted_.end() && wanted->second.key == key) wanted_.erase(wanted);
+  holding->state = state;
+}
+
+void PeerBook::retire(const PublicKey& key) {
+  set_state(key, KeyState::retired);
+}
+
+void PeerBook::doom(const PublicKey& key) {
+  set_state(key, KeyState::doomed);
+}
+
+PeerBook::Keys PeerBook::replace(std::vector<WantedPeer> peers, std::vector<std::pair<Owner, PublicKey>> retired) {
+  Keys conflicts;
+  std::unordered_map<PublicKey, Holding> former;
+  former.swap(held_);
+  wanted_.clear();
+  for (WantedPeer& peer : peers) {
+    const Holding* other = find(peer.key);
+    if (other != nullptr && other->owner != peer.owner) {
+      conflicts.push_back(peer.key);
+    } else {
+      want(std::move(peer));
+    }
+  }
+  for (auto& [owner, key] : retired) held_.try_emplace(key, std::move(owner), KeyState::retired);
+  for (auto& [key, holding] : former) held_.try_emplace(key, std::move(holding.owner), KeyState::doomed);
+  return conflicts;
+}
+
+KeyGuard::Busy::Busy(KeyGuard& guard, std::vector<PublicKey> keys) : guard_(guard), keys_(std::move(keys)) {
+  for (const PublicKey& key : keys_) ++guard_.busy_[key];
+}
+
+KeyGuard::Busy::~Busy() {
+  for (const PublicKey& key : keys_) {
+    if (--guard_.busy_[key] == 0) guard_.busy_.erase(key);
+    if (guard_.passes_ > 0) guard_.touched_.insert(key);
+  }
+}
+
+KeyGuard::Pass::~Pass() {
+  if (--guard_.passes_ == 0) guard_.touched_.clear();
+}
+
+std::vector<Prefix> allowed_of(const LaneAddress& address) {
+  std::vector<Prefix> out{Prefix(address.v4, 32)};
+  if (address.v6) out.emplace_back(*address.v6, 128);
+  return out;
+}
+
+const LaneAddress* address_on(const WantedPeer& peer, const Lane& lane) {
+  auto it = std::find_if(peer.addresses.begin(), peer.addresses.end(),
+                         [&](const LaneAddress& address) { return address.lane == lane; });
+  return it == peer.addresses.end() ? nullptr : &*it;
+}
+
+}  // namespace tornado::inline v1

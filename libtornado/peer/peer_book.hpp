@@ -1,0 +1,99 @@
+#pragma once
+
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "tornado/peer_programmer.hpp"
+
+namespace tornado::inline v1 {
+
+/// What a key of ours is to be on the interfaces.
+enum class KeyState : std::uint8_t {
+  wanted,   ///< there, with the addresses of its owner's wanted peer
+  retired,  ///< there without allowed IPs, until its counters were read
+  doomed,   ///< not there; nobody reads it
+};
+
+class Holding {
+ public:
+  Holding(Owner owner_, KeyState state_) : owner(std::move(owner_)), state(state_) {}
+  Owner owner;
+  KeyState state;
+  std::vector<PeerSample> final;  // counters read before a removal that was not confirmed everywhere
+};
+
+/// Who holds which key, and which keys were touched while the interfaces were being compared. Plain memory.
+class PeerBook {
+ public:
+  using Keys = std::vector<PublicKey>;
+
+  /// A key belongs to its owner until it is forgotten, whatever its state. Null: nobody's.
+  Holding* find(const PublicKey& key);
+  const Holding* find(const PublicKey& key) const;
+  const WantedPeer* wanted(const Owner& owner) const;
+  /// The wanted peer that a key stands for; null for any other state.
+  const WantedPeer* wanted(const PublicKey& key) const;
+  std::size_t wanted_count() const noexcept { return wanted_.size(); }
+  Keys keys() const;
+
+  /// Reserves a key before it is programmed. False: it is another owner's.
+  bool reserve(const Owner& owner, const PublicKey& key);
+  /// The owner's peer is this one from now on; its former key is retired.
+  void want(WantedPeer peer);
+  void retire(const PublicKey& key);
+  void doom(const PublicKey& key);
+  void forget(const PublicKey& key) { held_.erase(key); }
+  /// Replaces everything wanted; returns the keys that two owners claim (the first one keeps it). Former keys that are
+  /// in neither list are doomed.
+  Keys replace(std::vector<WantedPeer> peers, std::vector<std::pair<Owner, PublicKey>> retired);
+
+ private:
+  void set_state(const PublicKey& key, KeyState state);
+
+  std::unordered_map<PublicKey, Holding> held_;
+  std::unordered_map<Owner, WantedPeer> wanted_;
+};
+
+/// Keeps a comparison of the interfaces away from keys that change under it: what was busy or was touched since the
+/// comparison began is judged by the next one.
+class KeyGuard {
+ public:
+  /// While it lives, an operation works on these keys.
+  class Busy {
+   public:
+    Busy(KeyGuard& guard, std::vector<PublicKey> keys);
+    ~Busy();
+    Busy(const Busy&) = delete;
+    Busy& operator=(const Busy&) = delete;
+
+   private:
+    KeyGuard& guard_;
+    std::vector<PublicKey> keys_;
+  };
+  /// While it lives, touched keys are remembered.
+  class Pass {
+   public:
+    explicit Pass(KeyGuard& guard) : guard_(guard) { ++guard_.passes_; }
+    ~Pass();
+    Pass(const Pass&) = delete;
+    Pass& operator=(const Pass&) = delete;
+
+   private:
+    KeyGuard& guard_;
+  };
+
+  bool off_limits(const PublicKey& key) const { return busy_.contains(key) || touched_.contains(key); }
+
+ private:
+  std::unordered_map<PublicKey, int> busy_;
+  std::unordered_set<PublicKey> touched_;
+  int passes_ = 0;
+};
+
+/// The allowed IPs that an address stands for.
+std::vector<Prefix> allowed_of(const LaneAddress& address);
+const LaneAddress* address_on(const WantedPeer& peer, const Lane& lane);
+
+}  // namespace tornado::inline v1

@@ -1,0 +1,289 @@
+#include "tornado/peer_programmer.hpp"
+
+#include <algorithm>
+
+#include "base/pace.hpp"
+#include "base/try.hpp"
+#include "peer/peer_programmer_impl.hpp"
+
+namespace tornado::inline v1 {
+
+Peer removal(const PublicKey& key) {
+  Peer peer;
+  peer.key = key;
+  peer.remove = true;
+  return peer;
+}
+
+Peer stripped(const PublicKey& key) {
+  Peer peer;
+  peer.key = key;
+  peer.update_only = true;
+  return peer;
+}
+
+namespace {
+
+Peer programmed(const PublicKey& key, const LaneAddress& address) {
+  Peer peer;
+  peer.key = key;
+  peer.allowed = allowed_of(address);
+  return peer;
+}
+
+PeerSample sample_of(const Owner& owner, const Lane& lane, const Peer& peer) {
+  PeerSample out;
+  out.owner = owner;
+  out.key = peer.key;
+  out.lane = lane;
+  out.received = peer.received;
+  out.sent = peer.sent;
+  out.handshake = peer.handshake;
+  out.endpoint = peer.endpoint;
+  return out;
+}
+
+}  // namespace
+
+LanePtr PeerWork::lane(const Lane& name) const {
+  auto it = lanes.find(name);
+  return it == lanes.end() ? nullptr : it->second;
+}
+
+std::vector<LanePtr> PeerWork::all_lanes() const {
+  std::vector<LanePtr> out;
+  for (const auto& [name, lane] : lanes) out.push_back(lane);
+  return out;
+}
+
+void PeerWork::log_lane(LogLevel level, std::string_view id, const LaneInterface& lane, const Error& error) {
+  runtime.log().write(level, id,
+                      {{"lane", lane.lane().str()},
+                       {"interface", lane.interface()},
+                       {"code", std::string(name(error.code()))},
+                       {"detail", error.detail()}});
+}
+
+Result<void> PeerWork::check(const WantedPeer& peer) const {
+  if (peer.key.is_zero() || peer.key.is_low_order()) return Error(errc::key_invalid, "a key of low order");
+  if (peer.addresses.empty()) return Error(errc::invalid_argument, "a peer without address");
+  for (const LaneAddress& address : peer.addresses) {
+    if (address_on(peer, address.lane) != &address) return Error(errc::invalid_argument, "a lane twice");
+    auto lane = this->lane(address.lane);
+    if (!lane) return Error(errc::interface_missing, "no lane " + address.lane.str());
+    if (lane->own_key() == peer.key) return Error(errc::key_invalid, "the key of " + lane->interface());
+  }
+  return {};
+}
+
+/// Sets the peer lane by lane; `tried` counts those where something may have changed.
+Task<void> PeerWork::bring_up(const WantedPeer& peer, std::size_t& tried) {
+  for (const LaneAddress& address : peer.addresses) {
+    auto on = lane(address.lane);
+    if (!on) co_return Error(errc::interface_missing, "no lane " + address.lane.str());
+    ++tried;
+    TRY_VOID(co_await on->confirm(programmed(peer.key, address)));
+  }
+  co_return Result<void>();
+}
+
+/// Undoes `bring_up`: the owner's former peer gets its allowed IPs back before the new one goes, or goes back to rest.
+Task<void> PeerWork::put_back(const WantedPeer& failed, KeyState state, std::optional<WantedPeer> former,
+                              std::size_t tried) {
+  Result<void> outcome;
+  for (std::size_t i = 0; i < tried; ++i) {
+    auto on = lane(failed.addresses[i].lane);
+    if (!on) continue;
+    const LaneAddress* before = former ? address_on(*former, on->lane()) : nullptr;
+    Result<void> step;
+    if (before != nullptr) step = co_await on->confirm(programmed(former->key, *before));
+    bool same_peer = before != nullptr && former->key == failed.key;
+    if (step && !same_peer)
+      step = co_await on->confirm(state == KeyState::retired ? stripped(failed.key) : removal(failed.key));
+    if (step || step.error().code() == errc::interface_missing) continue;
+    log_lane(LogLevel::warning, "peer_restore_failed", *on, step.error());
+    if (outcome) outcome = step;
+  }
+  co_return outcome;
+}
+
+/// What is left of an owner's former peer after the new one is up: addresses that the new one did not take over.
+boost::asio::awaitable<void> PeerWork::take_back(WantedPeer former, WantedPeer now) {
+  for (const LaneAddress& address : former.addresses) {
+    auto on = lane(address.lane);
+    const LaneAddress* after = address_on(now, address.lane);
+    bool taken_over = after != nullptr && after->v4 == address.v4 && (!address.v6 || after->v6 == address.v6);
+    bool same_key = former.key == now.key;
+    if (!on || taken_over || (same_key && after != nullptr)) continue;
+    auto done = co_await on->confirm(same_key ? removal(former.key) : stripped(former.key));
+    if (!done) log_lane(LogLevel::warning, "peer_strip_failed", *on, done.error());
+  }
+}
+
+PeerProgrammer::PeerProgrammer(Runtime& runtime, WireGuard& wireguard, ForeignPeers foreign)
+    : impl_(std::make_unique<Impl>(runtime, wireguard, foreign)) {}
+
+PeerProgrammer::~PeerProgrammer() = default;
+
+void PeerProgrammer::add_lane(Lane lane, std::string interface) {
+  auto made = std::make_shared<LaneInterface>(impl_->runtime, impl_->wireguard, lane, std::move(interface));
+  impl_->lanes.insert_or_assign(std::move(lane), std::move(made));
+}
+
+void PeerProgrammer::remove_lane(const Lane& lane) {
+  impl_->lanes.erase(lane);
+}
+
+Task<void> PeerProgrammer::add(WantedPeer peer) {
+  TRY_VOID(impl_->check(peer));
+  if (!impl_->book.reserve(peer.owner, peer.key)) co_return Error(errc::key_in_use, peer.key.str());
+  impl_->refusals.erase(peer.key);
+  std::optional<WantedPeer> former = wanted(peer.owner);
+  std::vector<PublicKey> keys{peer.key};
+  if (former) keys.push_back(former->key);
+  KeyGuard::Busy busy(impl_->guard, std::move(keys));
+
+  std::size_t tried = 0;
+  auto up = co_await impl_->bring_up(peer, tried);
+  if (up) {
+    impl_->book.want(peer);
+    if (!former || *former == peer) co_return Result<void>();
+    auto task = impl_->take_back(std::move(*former), std::move(peer));
+    co_await std::move(task);
+    co_return Result<void>();
+  }
+  // The same peer again: it stays wanted, and reconciling will bring it up.
+  if (former && *former == peer) co_return up;
+  const KeyState state = impl_->book.find(peer.key)->state;
+  auto restored = co_await impl_->put_back(peer, state, std::move(former), tried);
+  const Holding* holding = impl_->book.find(peer.key);
+  if (restored && holding != nullptr && holding->state == KeyState::doomed) impl_->book.forget(peer.key);
+  co_return up;
+}
+
+Task<void> PeerProgrammer::strip(Owner owner, PublicKey key) {
+  const Holding* holding = impl_->book.find(key);
+  if (holding == nullptr || holding->owner != owner) co_return Result<void>();
+  impl_->book.retire(key);
+  std::vector<PublicKey> keys{key};
+  KeyGuard::Busy busy(impl_->guard, std::move(keys));
+  Result<void> outcome;
+  for (const LanePtr& lane : impl_->all_lanes()) {
+    auto done = co_await lane->confirm(stripped(key));
+    if (!done && outcome) outcome = done;
+  }
+  co_return outcome;
+}
+
+/// Keeps the final counters of the keys with their holdings: a removal that has to be repeated finds no peer any more.
+Task<void> PeerWork::collect(LanePtr lane, std::vector<PublicKey>& keys) {
+  TRY(auto snapshot, co_await lane->read());
+  Pace pace(runtime);
+  for (const PublicKey& key : keys) {
+    if (pace.due()) co_await pace.yield();
+    Holding* holding = book.find(key);
+    const Peer* peer = snapshot->find(key);
+    if (holding == nullptr || holding->state != KeyState::retired || peer == nullptr) continue;
+    std::erase_if(holding->final, [&](const PeerSample& sample) { return sample.lane == lane->lane(); });
+    holding->final.push_back(sample_of(holding->owner, lane->lane(), *peer));
+  }
+  co_return Result<void>();
+}
+
+Task<void> PeerWork::remove_from(LanePtr lane, std::vector<PublicKey>& keys) {
+  for (std::size_t at = 0; at < keys.size(); at += LaneInterface::chunk) {
+    std::vector<Peer> peers;
+    for (std::size_t i = at; i < std::min(at + LaneInterface::chunk, keys.size()); ++i) {
+      const Holding* holding = book.find(keys[i]);
+      if (holding != nullptr && holding->state == KeyState::retired) peers.push_back(removal(keys[i]));
+    }
+    if (peers.empty()) continue;
+    std::vector<Peer> again = peers;
+    auto done = co_await lane->put(std::move(peers));
+    if (done) continue;
+    if (done.error().code() == errc::backend_failed) {
+      for (Peer& peer : again) TRY_VOID(co_await lane->confirm(std::move(peer)));
+      continue;
+    }
+    auto snapshot = co_await lane->read();
+    bool gone = snapshot && std::none_of(again.begin(), again.end(),
+                                         [&](const Peer& peer) { return (*snapshot)->find(peer.key) != nullptr; });
+    if (!gone) co_return done;
+  }
+  co_return Result<void>();
+}
+
+Task<std::vector<PeerSample>> PeerProgrammer::remove(std::vector<PublicKey> retired) {
+  std::erase_if(retired, [this](const PublicKey& key) {
+    const Holding* holding = impl_->book.find(key);
+    return holding == nullptr || holding->state != KeyState::retired;
+  });
+  std::vector<PeerSample> out;
+  if (retired.empty()) co_return out;
+  KeyGuard::Busy busy(impl_->guard, retired);
+  const auto lanes = impl_->all_lanes();
+  for (const LanePtr& lane : lanes) TRY_VOID(co_await impl_->collect(lane, retired));
+  Result<void> outcome;
+  for (const LanePtr& lane : lanes) {
+    auto done = co_await impl_->remove_from(lane, retired);
+    if (!done && outcome) outcome = done;
+  }
+  if (!outcome) co_return outcome.error();
+  for (const PublicKey& key : retired) {
+    Holding* holding = impl_->book.find(key);
+    if (holding == nullptr || holding->state != KeyState::retired) continue;
+    std::move(holding->final.begin(), holding->final.end(), std::back_inserter(out));
+    impl_->book.forget(key);
+  }
+  co_return out;
+}
+
+void PeerProgrammer::want(std::vector<WantedPeer> peers, std::vector<std::pair<Owner, PublicKey>> retired) {
+  impl_->refusals.clear();
+  for (const PublicKey& key : impl_->book.replace(std::move(peers), std::move(retired)))
+    impl_->runtime.log().write(LogLevel::error, "peer_key_conflict", {{"key", key.str()}});
+}
+
+std::optional<WantedPeer> PeerProgrammer::wanted(const Owner& owner) const {
+  const WantedPeer* peer = impl_->book.wanted(owner);
+  return peer == nullptr ? std::nullopt : std::optional(*peer);
+}
+
+std::optional<Owner> PeerProgrammer::owner_of(const PublicKey& key) const {
+  const Holding* holding = impl_->book.find(key);
+  return holding == nullptr ? std::nullopt : std::optional(holding->owner);
+}
+
+std::size_t PeerProgrammer::wanted_count() const noexcept {
+  return impl_->book.wanted_count();
+}
+
+bool PeerProgrammer::dirty() const noexcept {
+  return std::any_of(impl_->lanes.begin(), impl_->lanes.end(), [](const auto& entry) { return entry.second->dirty(); });
+}
+
+Task<std::vector<PeerSample>> PeerProgrammer::sample() {
+  std::vector<PeerSample> out;
+  Pace pace(impl_->runtime);
+  const auto lanes = impl_->all_lanes();
+  std::size_t unread = 0;
+  Error error;
+  for (const LanePtr& lane : lanes) {
+    auto snapshot = co_await lane->read();
+    if (!snapshot) {
+      error = snapshot.error();
+      ++unread;
+      continue;
+    }
+    for (const Peer& peer : (*snapshot)->interface.peers) {
+      if (pace.due()) co_await pace.yield();
+      const WantedPeer* wanted = impl_->book.wanted(peer.key);
+      if (wanted != nullptr && address_on(*wanted, lane->lane()) != nullptr)
+        out.push_back(sample_of(wanted->owner, lane->lane(), peer));
+    }
+  }
+  if (unread > 0 && unread == lanes.size()) co_return error;
+  co_return out;
+}
+
+}  // namespace tornado::inline v1

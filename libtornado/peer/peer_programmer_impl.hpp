@@ -1,0 +1,54 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "peer/lane_interface.hpp"
+#include "peer/peer_book.hpp"
+#include "tornado/peer_programmer.hpp"
+
+namespace tornado::inline v1 {
+
+using LanePtr = std::shared_ptr<LaneInterface>;
+
+/// The insides of PeerProgrammer, shared by the operations on one owner and by reconciling.
+struct PeerWork {
+  PeerWork(Runtime& runtime_, WireGuard& wireguard_, ForeignPeers foreign_)
+      : runtime(runtime_), wireguard(wireguard_), foreign(foreign_), pass_ended(runtime_) {}
+
+  LanePtr lane(const Lane& name) const;
+  std::vector<LanePtr> all_lanes() const;
+
+  Result<void> check(const WantedPeer& peer) const;
+  Task<void> bring_up(const WantedPeer& peer, std::size_t& tried);
+  Task<void> put_back(const WantedPeer& failed, KeyState state, std::optional<WantedPeer> former, std::size_t tried);
+  boost::asio::awaitable<void> take_back(WantedPeer former, WantedPeer now);
+
+  Task<void> collect(LanePtr lane, std::vector<PublicKey>& keys);
+  Task<void> remove_from(LanePtr lane, std::vector<PublicKey>& keys);
+
+  void log_lane(LogLevel level, std::string_view id, const LaneInterface& lane, const Error& error);
+
+  Runtime& runtime;
+  WireGuard& wireguard;
+  ForeignPeers foreign;
+  PeerBook book;
+  KeyGuard guard;
+  std::map<Lane, LanePtr> lanes;
+  std::unordered_map<PublicKey, int> refusals;  // by reconciling, in a row
+  std::unordered_set<PublicKey> reported;       // foreign keys that were logged
+  bool pass_running = false;
+  Notifier pass_ended;
+};
+
+struct PeerProgrammer::Impl : PeerWork {
+  using PeerWork::PeerWork;
+};
+
+/// The peer that removes a key, or that takes its allowed IPs without making it.
+Peer removal(const PublicKey& key);
+Peer stripped(const PublicKey& key);
+
+}  // namespace tornado::inline v1

@@ -1,0 +1,317 @@
+#include <algorithm>
+
+#include "base/pace.hpp"
+#include "base/try.hpp"
+#include "peer/peer_programmer_impl.hpp"
+
+namespace tornado::inline v1 {
+namespace {
+
+constexpr int refusals_allowed = 3;
+
+enum class Act : std::uint8_t { set, strip, remove };
+
+/// What is to be done on one lane.
+class LanePlan {
+ public:
+  explicit LanePlan(LanePtr lane_) : lane(std::move(lane_)), doubt(lane->doubt()) {}
+  LanePtr lane;
+  std::uint64_t doubt;  // when the comparison began
+  SnapshotPtr snapshot;
+  std::size_t right = 0;  // wanted peers that are as they should be
+  std::vector<PublicKey> set, strip, remove;
+  bool good = true;
+};
+
+/// One comparison of the interfaces with what is wanted, and its execution. The interfaces are read once each; what is
+/// done about a key is decided again at the moment of doing, from what is wanted then.
+class Pass {
+ public:
+  explicit Pass(PeerWork& programmer) : my_(programmer), guarded_(programmer.guard), pace_(programmer.runtime) {
+    for (LanePtr& lane : my_.all_lanes()) plans_.emplace_back(std::move(lane));
+  }
+
+  Task<Difference> compare();
+  Task<void> apply();
+  Difference take() { return std::move(difference_); }
+
+ private:
+  Task<void> read();
+  boost::asio::awaitable<void> judge_wanted();
+  bool judge(const WantedPeer& peer);
+  boost::asio::awaitable<void> judge_present(LanePlan& plan);
+  void judge(LanePlan& plan, const Peer& peer);
+  void report_foreign();
+  void forget_absent();
+
+  Task<void> drive(LanePlan& plan, Act act, std::vector<PublicKey>& keys);
+  Task<void> drive_singly(LanePlan& plan, Act act, std::vector<PublicKey>& keys);
+  std::optional<Peer> peer_for(const LanePlan& plan, Act act, const PublicKey& key) const;
+  void note_done(LanePlan& plan, Act act, const PublicKey& key);
+  void note_refused(const LanePlan& plan, const PublicKey& key, const std::string& detail);
+
+  PeerWork& my_;
+  KeyGuard::Pass guarded_;
+  Pace pace_;
+  std::vector<LanePlan> plans_;
+  bool all_read_ = true;
+  std::unordered_set<PublicKey> surplus_, foreign_;
+  std::unordered_set<PublicKey> doomed_present_;
+  std::unordered_map<PublicKey, int> removals_left_;
+  Difference difference_;
+};
+
+Task<void> Pass::read() {
+  Result<void> outcome;
+  for (LanePlan& plan : plans_) {
+    auto snapshot = co_await plan.lane->read();
+    if (snapshot) {
+      plan.snapshot = *snapshot;
+      continue;
+    }
+    plan.good = false;
+    all_read_ = false;
+    if (snapshot.error().code() == errc::interface_missing) {
+      difference_.interfaces_missing.push_back(plan.lane->interface());
+    } else if (outcome) {
+      outcome = snapshot.error();
+    }
+  }
+  co_return outcome;
+}
+
+/// Compares. An error: some lane could not be read; the difference covers the others (`take`).
+Task<Difference> Pass::compare() {
+  auto complete = co_await read();
+  auto task = judge_wanted();
+  co_await std::move(task);
+  for (LanePlan& plan : plans_) {
+    if (!plan.snapshot) continue;
+    auto task = judge_present(plan);
+    co_await std::move(task);
+  }
+  difference_.surplus.assign(surplus_.begin(), surplus_.end());
+  difference_.foreign.assign(foreign_.begin(), foreign_.end());
+  report_foreign();
+  forget_absent();
+  if (!complete) co_return complete.error();
+  co_return difference_;
+}
+
+boost::asio::awaitable<void> Pass::judge_wanted() {
+  const auto keys = my_.book.keys();
+  for (const PublicKey& key : keys) {
+    if (pace_.due()) co_await pace_.yield();
+    const WantedPeer* peer = my_.book.wanted(key);
+    if (peer == nullptr || my_.guard.off_limits(key)) continue;
+    auto refused = my_.refusals.find(key);
+    if (judge(*peer)) {
+      if (refused != my_.refusals.end()) my_.refusals.erase(refused);
+      continue;
+    }
+    difference_.missing.push_back(*peer);
+    if (refused != my_.refusals.end() && refused->second >= refusals_allowed) difference_.parked.push_back(key);
+  }
+}
+
+/// True: the peer is right on every lane. Otherwise plans what is wrong.
+bool Pass::judge(const WantedPeer& peer) {
+  bool right = true;
+  for (LanePlan& plan : plans_) {
+    const LaneAddress* address = address_on(peer, plan.lane->lane());
+    if (address == nullptr) continue;
+    const Peer* found = plan.snapshot ? plan.snapshot->find(peer.key) : nullptr;
+    if (found != nullptr && allows(*found, allowed_of(*address))) {
+      ++plan.right;
+      continue;
+    }
+    // A lane that could not be read is in doubt, not wrong; one without interface has nobody.
+    bool missing =
+        plan.snapshot || std::find(difference_.interfaces_missing.begin(), difference_.interfaces_missing.end(),
+                                   plan.lane->interface()) != difference_.interfaces_missing.end();
+    if (missing) right = false;
+    if (plan.snapshot) plan.set.push_back(peer.key);
+  }
+  return right;
+}
+
+boost::asio::awaitable<void> Pass::judge_present(LanePlan& plan) {
+  for (const Peer& peer : plan.snapshot->interface.peers) {
+    if (pace_.due()) co_await pace_.yield();
+    if (!my_.guard.off_limits(peer.key)) judge(plan, peer);
+  }
+}
+
+void Pass::judge(LanePlan& plan, const Peer& peer) {
+  const Holding* holding = my_.book.find(peer.key);
+  if (holding == nullptr) {
+    foreign_.insert(peer.key);
+    if (my_.foreign == ForeignPeers::remove) plan.remove.push_back(peer.key);
+    return;
+  }
+  if (holding->state == KeyState::retired) {
+    if (peer.allowed.empty()) return;
+    plan.strip.push_back(peer.key);
+  } else {
+    const WantedPeer* wanted = my_.book.wanted(peer.key);
+    if (wanted != nullptr && address_on(*wanted, plan.lane->lane()) != nullptr) return;
+    if (holding->state == KeyState::doomed) {
+      doomed_present_.insert(peer.key);
+      ++removals_left_[peer.key];
+    }
+    plan.remove.push_back(peer.key);
+  }
+  surplus_.insert(peer.key);
+}
+
+void Pass::report_foreign() {
+  std::vector<PublicKey> fresh;
+  for (const PublicKey& key : foreign_)
+    if (!my_.reported.contains(key)) fresh.push_back(key);
+  if (all_read_) my_.reported = foreign_;
+  if (fresh.empty()) return;
+  my_.runtime.log().write(LogLevel::warning, "foreign_peer",
+                          {{"count", std::to_string(fresh.size())}, {"key", fresh.front().str()}});
+}
+
+/// Keys whose removal was in doubt, and which turn out to be nowhere.
+void Pass::forget_absent() {
+  if (!all_read_) return;
+  for (const PublicKey& key : my_.book.keys()) {
+    const Holding* holding = my_.book.find(key);
+    bool absent = holding->state == KeyState::doomed && !doomed_present_.contains(key);
+    if (absent && !my_.guard.off_limits(key)) my_.book.forget(key);
+  }
+}
+
+std::optional<Peer> Pass::peer_for(const LanePlan& plan, Act act, const PublicKey& key) const {
+  if (my_.guard.off_limits(key)) return std::nullopt;
+  const Holding* holding = my_.book.find(key);
+  const WantedPeer* wanted = my_.book.wanted(key);
+  const LaneAddress* address = wanted == nullptr ? nullptr : address_on(*wanted, plan.lane->lane());
+  if (act == Act::set) {
+    if (address == nullptr) return std::nullopt;
+    Peer peer;
+    peer.key = key;
+    peer.allowed = allowed_of(*address);
+    return peer;
+  }
+  bool retired = holding != nullptr && holding->state == KeyState::retired;
+  if (act == Act::strip) return retired ? std::optional(stripped(key)) : std::nullopt;
+  return address == nullptr && !retired ? std::optional(removal(key)) : std::nullopt;
+}
+
+void Pass::note_done(LanePlan& plan, Act act, const PublicKey& key) {
+  if (act == Act::set) plan.lane->fixed.insert(key);
+  auto left = removals_left_.find(key);
+  if (act != Act::remove || left == removals_left_.end() || --left->second > 0) return;
+  const Holding* holding = my_.book.find(key);
+  bool gone = all_read_ && holding != nullptr && holding->state == KeyState::doomed && !my_.guard.off_limits(key);
+  if (gone) my_.book.forget(key);
+}
+
+void Pass::note_refused(const LanePlan& plan, const PublicKey& key, const std::string& detail) {
+  if (++my_.refusals[key] != refusals_allowed) return;
+  difference_.parked.push_back(key);
+  my_.runtime.log().write(LogLevel::error, "peer_parked",
+                          {{"key", key.str()}, {"interface", plan.lane->interface()}, {"detail", detail}});
+}
+
+Task<void> Pass::drive(LanePlan& plan, Act act, std::vector<PublicKey>& keys) {
+  for (std::size_t at = 0; at < keys.size(); at += LaneInterface::chunk) {
+    std::vector<PublicKey> now;
+    std::vector<Peer> peers;
+    for (std::size_t i = at; i < std::min(at + LaneInterface::chunk, keys.size()); ++i) {
+      auto peer = peer_for(plan, act, keys[i]);
+      if (!peer) continue;
+      now.push_back(keys[i]);
+      peers.push_back(std::move(*peer));
+    }
+    if (now.empty()) continue;
+    auto done = co_await plan.lane->put(std::move(peers));
+    if (done) {
+      for (const PublicKey& key : now) note_done(plan, act, key);
+    } else if (done.error().code() == errc::backend_failed) {
+      TRY_VOID(co_await drive_singly(plan, act, now));
+    } else {
+      co_return done;
+    }
+  }
+  co_return Result<void>();
+}
+
+/// After a refused chunk: finds out who is to blame. Only refusals count; an interface that is away is nobody's fault.
+Task<void> Pass::drive_singly(LanePlan& plan, Act act, std::vector<PublicKey>& keys) {
+  Result<void> outcome;
+  for (const PublicKey& key : keys) {
+    auto peer = peer_for(plan, act, key);
+    if (!peer) continue;
+    std::vector<Peer> one{std::move(*peer)};
+    auto done = co_await plan.lane->put(std::move(one));
+    if (done) {
+      note_done(plan, act, key);
+    } else if (done.error().code() == errc::backend_failed) {
+      note_refused(plan, key, done.error().detail());
+      plan.good = false;
+    } else {
+      co_return done;
+    }
+  }
+  co_return outcome;
+}
+
+/// Carries out the plan, what is wanted first: addresses move before their former holders go.
+Task<void> Pass::apply() {
+  Result<void> outcome;
+  for (LanePlan& plan : plans_) {
+    if (!plan.snapshot) continue;
+    // Set with success by the last comparison, and swallowed, while others are there (I-28).
+    for (const PublicKey& key : plan.set)
+      if (plan.right > 0 && plan.lane->fixed.contains(key) && plan.snapshot->find(key) == nullptr)
+        note_refused(plan, key, "accepted, but not there afterwards");
+    plan.lane->fixed.clear();
+    auto parked = [this](const PublicKey& key) {
+      auto it = my_.refusals.find(key);
+      return it != my_.refusals.end() && it->second >= refusals_allowed;
+    };
+    std::erase_if(plan.set, parked);
+    std::erase_if(plan.strip, parked);
+    std::erase_if(plan.remove, parked);
+    auto done = co_await drive(plan, Act::set, plan.set);
+    if (done) done = co_await drive(plan, Act::strip, plan.strip);
+    if (done) done = co_await drive(plan, Act::remove, plan.remove);
+    if (done && plan.good) plan.lane->clear_doubt(plan.doubt);
+    if (!done) my_.log_lane(LogLevel::warning, "reconcile_failed", *plan.lane, done.error());
+    if (!done && outcome) outcome = done;
+  }
+  co_return outcome;
+}
+
+}  // namespace
+
+Task<Difference> PeerProgrammer::difference() {
+  Pass pass(*impl_);
+  co_return co_await pass.compare();
+}
+
+Task<Difference> PeerProgrammer::reconcile() {
+  while (impl_->pass_running) {
+    bool more = co_await impl_->pass_ended.wait(impl_->pass_ended.revision());
+    if (!more) co_return Error(errc::cancelled);
+  }
+  impl_->pass_running = true;
+  Result<Difference> compared;
+  Result<void> applied;
+  {
+    Pass pass(*impl_);
+    compared = co_await pass.compare();
+    applied = co_await pass.apply();
+    if (compared) compared = pass.take();
+  }
+  impl_->pass_running = false;
+  impl_->pass_ended.notify();
+  if (!applied) co_return applied.error();
+  co_return compared;
+}
+
+}  // namespace tornado::inline v1
