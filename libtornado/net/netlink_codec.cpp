@@ -183,4 +183,25 @@ Result<void> NetlinkReply::check(std::string_view what, std::initializer_list<in
   return Error(code_of(ack.error), std::move(detail));
 }
 
+Result<void> NetlinkExchange::take(NetlinkMessage message) {
+  if (message.sequence - first_ > last_ - first_) return {};
+  if ((message.flags & NLM_F_DUMP_INTR) != 0) interrupted_ = true;
+  if (message.type == NLMSG_NOOP) return {};
+  if (message.type == NLMSG_OVERRUN) return malformed("overrun");
+  if (message.type != NLMSG_ERROR && message.type != NLMSG_DONE) {
+    reply_.messages.push_back(std::move(message));
+    return {};
+  }
+  TRY_PLAIN(NetlinkAck ack, decode_ack(message));
+  if (reply_.ack.error == 0) reply_.ack = ack;
+  // The answers of a batch come in order; an error about its first message means that it failed as a whole.
+  complete_ = complete_ || message.sequence == last_ || (message.sequence == first_ && ack.error != 0);
+  return {};
+}
+
+NetlinkReply NetlinkExchange::take_reply() {
+  if (interrupted_) reply_.ack.error = EINTR;
+  return std::move(reply_);
+}
+
 }  // namespace tornado::inline v1

@@ -87,4 +87,23 @@ class NetlinkReply {
   std::vector<NetlinkMessage> messages;
 };
 
+/// Collects the answers to the requests with sequence numbers `first` to `last`, of which only the last one is
+/// acknowledged.
+class NetlinkExchange {
+ public:
+  NetlinkExchange(std::uint32_t first, std::uint32_t last) : first_(first), last_(last) {}
+  /// Answers to others, which may have timed out, are ignored. Errors: protocol_error.
+  Result<void> take(NetlinkMessage message);
+  bool complete() const noexcept { return complete_; }
+  /// EINTR stands for a dump whose subject changed underneath (NLM_F_DUMP_INTR): it has to be repeated.
+  NetlinkReply take_reply();
+
+ private:
+  std::uint32_t first_;
+  std::uint32_t last_;
+  bool interrupted_ = false;
+  bool complete_ = false;
+  NetlinkReply reply_;
+};
+
 }  // namespace tornado::inline v1

@@ -49,31 +49,6 @@ bool is_dump(const std::string& request) {
   return (header.nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP && (header.nlmsg_flags & NLM_F_CREATE) == 0;
 }
 
-/// What is still expected of the kernel.
-struct Exchange {
-  std::uint32_t first = 0;
-  std::uint32_t last = 0;
-  bool interrupted = false;
-  bool complete = false;
-  NetlinkReply reply;
-
-  Result<void> take(NetlinkMessage message) {
-    if (message.sequence - first > last - first) return {};  // an answer to something that timed out
-    if ((message.flags & NLM_F_DUMP_INTR) != 0) interrupted = true;
-    if (message.type == NLMSG_NOOP) return {};
-    if (message.type == NLMSG_OVERRUN) return Error(errc::protocol_error, "netlink: overrun");
-    if (message.type != NLMSG_ERROR && message.type != NLMSG_DONE) {
-      reply.messages.push_back(std::move(message));
-      return {};
-    }
-    TRY_PLAIN(NetlinkAck ack, decode_ack(message));
-    if (reply.ack.error == 0) reply.ack = ack;
-    // The answers of a batch come in order; an error about its first message means that it failed as a whole.
-    complete = complete || message.sequence == last || (message.sequence == first && ack.error != 0);
-    return {};
-  }
-};
-
 }  // namespace
 
 struct NetlinkSocket::State {
@@ -83,6 +58,7 @@ struct NetlinkSocket::State {
   Result<void> open(int protocol, const std::vector<int>& groups);
   void arm(const std::shared_ptr<State>& self);
   void disarm();
+  void drain();
   Result<bool> send(const std::string& bytes);
   Result<std::optional<std::vector<NetlinkMessage>>> read();
 
@@ -142,6 +118,14 @@ void NetlinkSocket::State::disarm() {
   timer.cancel();
 }
 
+/// What an exchange that failed has left; a dump that was not read to its end would refuse the next one.
+void NetlinkSocket::State::drain() {
+  for (;;) {
+    ssize_t n = ::recv(descriptor.native_handle(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+    if (n < 0 && errno != EINTR && errno != ENOBUFS) return;
+  }
+}
+
 /// False: the socket is full.
 Result<bool> NetlinkSocket::State::send(const std::string& bytes) {
   sockaddr_nl kernel{};
@@ -194,10 +178,8 @@ Task<NetlinkReply> NetlinkSocket::State::converse(std::shared_ptr<State> state, 
     if (sent) break;
     TRY_VOID(co_await ready(state, asio::posix::stream_descriptor::wait_write));
   }
-  Exchange exchange;
-  exchange.first = first;
-  exchange.last = last;
-  while (!exchange.complete) {
+  NetlinkExchange exchange(first, last);
+  while (!exchange.complete()) {
     TRY(auto messages, state->read());
     if (!messages) {
       TRY_VOID(co_await ready(state, asio::posix::stream_descriptor::wait_read));
@@ -205,8 +187,7 @@ Task<NetlinkReply> NetlinkSocket::State::converse(std::shared_ptr<State> state, 
     }
     for (NetlinkMessage& message : *messages) TRY_VOID(exchange.take(std::move(message)));
   }
-  if (exchange.interrupted) exchange.reply.ack.error = EINTR;
-  co_return std::move(exchange.reply);
+  co_return exchange.take_reply();
 }
 
 Task<NetlinkReply> NetlinkSocket::State::run(std::shared_ptr<State> state, std::vector<std::string> messages) {
@@ -227,6 +208,7 @@ Task<NetlinkReply> NetlinkSocket::State::run(std::shared_ptr<State> state, std::
   };
   Turn turn(*state);
   state->arm(state);
+  state->drain();
   bool dump = messages.size() == 1 && is_dump(messages.front());
   for (int attempt = 0; attempt < dump_attempts; ++attempt) {
     std::uint32_t first = state->sequence + 1;

@@ -124,6 +124,50 @@ TEST(NetlinkCodec, SuccessOfADump) {
   EXPECT_FALSE(decode_ack(only(odd.take())));
 }
 
+NetlinkMessage numbered(std::uint16_t type, std::uint32_t sequence, int error = 0, std::uint16_t flags = 0) {
+  NetlinkMessage out;
+  out.type = type;
+  out.flags = flags;
+  out.sequence = sequence;
+  nlmsgerr body{};
+  body.error = -error;
+  out.payload.assign(reinterpret_cast<const char*>(&body), sizeof body);
+  return out;
+}
+
+TEST(NetlinkExchange, IgnoresAnswersToOthers) {
+  NetlinkExchange exchange(0xffffffffU, 1);  // numbers wrap
+  EXPECT_TRUE(exchange.take(numbered(NLMSG_ERROR, 0xfffffffeU, EPERM)));
+  EXPECT_TRUE(exchange.take(numbered(NLMSG_ERROR, 2, EPERM)));
+  EXPECT_FALSE(exchange.complete());
+  EXPECT_TRUE(exchange.take(numbered(RTM_NEWLINK, 0)));
+  EXPECT_TRUE(exchange.take(numbered(NLMSG_ERROR, 1)));
+  EXPECT_TRUE(exchange.complete());
+  NetlinkReply reply = exchange.take_reply();
+  EXPECT_EQ(reply.ack.error, 0);
+  EXPECT_EQ(reply.messages.size(), 1U);
+}
+
+TEST(NetlinkExchange, KeepsTheFirstErrorOfABatch) {
+  NetlinkExchange exchange(10, 20);
+  EXPECT_TRUE(exchange.take(numbered(NLMSG_ERROR, 12, ENOENT)));
+  EXPECT_FALSE(exchange.complete());
+  EXPECT_TRUE(exchange.take(numbered(NLMSG_ERROR, 20, EEXIST)));
+  EXPECT_TRUE(exchange.complete());
+  EXPECT_EQ(exchange.take_reply().ack.error, ENOENT);
+  NetlinkExchange refused(10, 20);
+  EXPECT_TRUE(refused.take(numbered(NLMSG_ERROR, 10, EPERM)));
+  EXPECT_TRUE(refused.complete());
+}
+
+TEST(NetlinkExchange, NoticesADumpThatChangedUnderneath) {
+  NetlinkExchange exchange(5, 5);
+  EXPECT_TRUE(exchange.take(numbered(RTM_NEWLINK, 5, 0, NLM_F_MULTI | NLM_F_DUMP_INTR)));
+  EXPECT_TRUE(exchange.take(numbered(NLMSG_DONE, 5)));
+  EXPECT_TRUE(exchange.complete());
+  EXPECT_EQ(exchange.take_reply().ack.error, EINTR);
+}
+
 TEST(RtnlCodec, ReadsLinksAndAddresses) {
   auto link = rtnl::decode_link(only(link_message()));
   ASSERT_TRUE(link && *link);

@@ -473,9 +473,11 @@ TEST_F(LanePackets, AnEstablishedFlowStopsWhenTheLaneCloses) {
 
   policy_.lanes[0].mode = LaneMode::closed;
   runtime_.wait(firewall_->mode(compile(policy_), Lane("vpn"))).value();
+  accepted->send("down");  // refused even before the flush
+  settle(net_->vpn, "8");
+  EXPECT_EQ(stream.receive(0), "");
   runtime_.wait(host_->flush_connections(connection_mark(*Address::parse("10.8.0.2")))).value();
   stream.send("after");
-  accepted->send("down");
   settle(net_->vpn, "8");
   EXPECT_EQ(accepted->receive(0), "");
   EXPECT_EQ(stream.receive(0), "");

@@ -220,6 +220,16 @@ TEST_F(NftTable, AFailedTransactionChangesNothing) {
   EXPECT_TRUE(runtime_.wait(firewall.intact()).value());
 }
 
+TEST_F(NftTable, WithoutTheCapabilityEverythingIsDenied) {
+  Firewall& firewall = fixture_->firewall();
+  lab::Unprivileged unprivileged;
+  for (auto& result : {runtime_.wait(firewall.apply(compile(two_lanes(LaneMode::open, LaneMode::open)))),
+                       runtime_.wait(firewall.api({})), runtime_.wait(firewall.remove())}) {
+    ASSERT_FALSE(result);
+    EXPECT_EQ(result.error().code(), errc::permission_denied) << result.error().detail();
+  }
+}
+
 TEST_F(NftTable, TablesOfOthersAreNotOurBusiness) {
   Firewall& firewall = fixture_->firewall();
   runtime_.wait(firewall.apply(compile(two_lanes(LaneMode::open, LaneMode::open)))).value();

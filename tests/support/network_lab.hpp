@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@
 #include <cstdio>
 #include <cstring>
 #include <optional>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -258,22 +260,25 @@ class Ping {
     SocketAddress address(Endpoint(*Address::parse(to), 0));
     (void)!::sendto(socket_.get(), packet, sizeof packet, 0, address.get(), address.size);
   }
+  /// Waits for an answer; those to others are kept.
   bool answered(std::uint16_t id, int ms = patience_ms) {
     auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(ms);
-    for (;;) {
+    while (seen_.count(id) == 0) {
       auto left = std::chrono::duration_cast<std::chrono::milliseconds>(until - std::chrono::steady_clock::now());
       if (ms > 0 && !wait_for(socket_.get(), POLLIN, std::max(0, static_cast<int>(left.count())))) return false;
       unsigned char packet[256];
       ssize_t n = ::recv(socket_.get(), packet, sizeof packet, 0);
       if (n < 0) return false;
       const unsigned char* icmp = packet + (v6_ ? 0 : 4 * (packet[0] & 15));
-      if (icmp[0] == (v6_ ? 129 : ICMP_ECHOREPLY) && (icmp[4] << 8 | icmp[5]) == id) return true;
+      if (icmp[0] == (v6_ ? 129 : ICMP_ECHOREPLY)) seen_.insert(icmp[4] << 8 | icmp[5]);
     }
+    return true;
   }
 
  private:
   bool v6_;
   Descriptor socket_;
+  std::set<int> seen_;
 };
 
 /// Everything that arrives at an interface.
@@ -332,6 +337,13 @@ class Capture {
     return Address::from_v6(bytes);
   }
   Descriptor socket_;
+};
+
+/// The calling thread has no capabilities as long as this lives.
+class Unprivileged {
+ public:
+  Unprivileged() { ::syscall(SYS_setresuid, -1, 65534, -1); }
+  ~Unprivileged() { ::syscall(SYS_setresuid, -1, 0, -1); }
 };
 
 /// Packets of one processor are handled in order: what was sent first has arrived, or not, when the later one has.
