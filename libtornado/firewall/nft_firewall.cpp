@@ -2,6 +2,7 @@
 #include <linux/netlink.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "base/notifier.hpp"
 #include "base/try.hpp"
@@ -53,8 +54,12 @@ class NftFirewall final : public Firewall {
     if (!ruleset) co_return Error(errc::invalid_argument, "no ruleset");
     // What others did before our transaction is gone with it. Should the notification of it be under way still, it is
     // taken for a later one, and the table is found not to be intact: one `apply` too many, never one too few.
-    watch_.foreign = false;
-    TRY_VOID(co_await transact(nft::replace_table(table_, *ruleset), "replace table"));
+    bool before = std::exchange(watch_.foreign, false);
+    auto done = co_await transact(nft::replace_table(table_, *ruleset), "replace table");
+    if (!done) {
+      watch_.foreign = watch_.foreign || before;
+      co_return done.error();
+    }
     TRY(handle_, co_await handle());
     co_return Result<void>();
   }

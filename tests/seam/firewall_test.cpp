@@ -218,6 +218,11 @@ TEST_F(NftTable, AFailedTransactionChangesNothing) {
   EXPECT_EQ(result.error().code(), errc::backend_failed);
   EXPECT_EQ(listed(fixture_->where()), before);
   EXPECT_TRUE(runtime_.wait(firewall.intact()).value());
+  // Nor does it make good what somebody else did.
+  lab::sh(fixture_->where(), "nft insert rule inet tornado lane_vpn_forward accept");
+  EXPECT_FALSE(runtime_.wait(firewall.intact()).value());
+  EXPECT_FALSE(runtime_.wait(firewall.apply(std::make_shared<const Ruleset>(bad))));
+  EXPECT_FALSE(runtime_.wait(firewall.intact()).value());
 }
 
 TEST_F(NftTable, WithoutTheCapabilityEverythingIsDenied) {
