@@ -13,7 +13,8 @@ BRACED = re.compile(r"co_await\b[^;]*?[(,]\s*(?:[A-Za-z_:]+\s*)?\{[^}]")
 TYPED_BRACE = re.compile(r"co_await\b[^;]*?\b[A-Z]\w*\{[^}]")
 BY_VALUE = re.compile(r"co_await\b[^;{]*\[\s*(?:=|[a-z_]\w*\s*(?:[,=\]]))")
 DROPPED = re.compile(r"^\s*co_await\s+(?!boost::|asio::)[^;=]*;", re.M)
-PLAIN = re.compile(r"async_|use_awaitable|this_coro|sleep_until|\.settled\(|\.wait\(|yield\(|stop_all\(|without_result|std::move\(task\)")
+# Awaitables that carry nothing: drains, joins and bare Asio operations.
+PLAIN = re.compile(r"async_|use_awaitable|this_coro|sleep_until|\bsettled\(|\.wait\(|yield\(|stop_all\(|std::move\(task\)|\bdrain\(|\bjoin\(|\brun\(batch\)")
 
 
 def strip(text: str) -> str:

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <cstdint>
-#include <initializer_list>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -28,5 +28,9 @@ class TORNADO_API LogSink {
 
 /// A sink that drops everything.
 TORNADO_API LogSink& null_log() noexcept;
+
+/// One JSON object per line on standard error, as contract 10.1 has them: ts, service, level, event, and the fields.
+/// Lines below `least` are dropped.
+TORNADO_API std::unique_ptr<LogSink> json_log(LogLevel least);
 
 }  // namespace tornado::inline v1

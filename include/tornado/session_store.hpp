@@ -191,6 +191,8 @@ class TORNADO_API SessionStore {
   /// Unclosed sessions in order of instance, after `after`, at most `limit` (1 to 10,000).
   SessionPage list(std::string after, int limit) const;
   std::vector<Session> of(const UserId& user) const;
+  /// Sessions that were ended and not recorded yet.
+  std::vector<Session> closing() const;
   std::size_t size() const noexcept;
   std::size_t online() const noexcept;
 

@@ -3,16 +3,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <boost/asio/as_tuple.hpp>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <deque>
+#include <atomic>
+#include <cstring>
 
+#include "base/batcher.hpp"
 #include "base/try.hpp"
 #include "database/migrate.hpp"
 #include "tornado/database.hpp"
-
-namespace asio = boost::asio;
 
 namespace tornado::inline v1 {
 namespace {
@@ -142,14 +139,10 @@ class Connection final : public Tx {
 
 /// A caller of `transact`, in its coroutine frame, until its commit is durable.
 struct Waiting {
-  Waiting(Database::Body& body_, bool urgent_, asio::io_context& io)
-      : body(body_), urgent(urgent_), wake(io, asio::steady_timer::time_point::max()) {}
+  Waiting(Database::Body& body_, bool urgent_) : body(body_), urgent(urgent_) {}
   Database::Body& body;
   bool urgent;
   Result<void> result;
-  bool done = false;
-  bool leads = false;
-  asio::steady_timer wake;
 };
 
 constexpr std::size_t most_waiting = 4096;
@@ -159,25 +152,14 @@ constexpr std::size_t most_in_commit = 64;
 class SqliteDatabase final : public Database {
  public:
   SqliteDatabase(Runtime& runtime, std::string path, std::uint64_t reserve)
-      : runtime_(runtime), path_(std::move(path)), reserve_(path_ == ":memory:" ? 0 : reserve) {}
+      : runtime_(runtime), path_(std::move(path)), reserve_(path_ == ":memory:" ? 0 : reserve), commits_(runtime, most_in_commit) {}
 
   Task<void> transact(Scope scope, Body& body) override {
     std::size_t limit = scope.is_urgent() ? most_waiting : most_waiting - reserved_places;
-    if (queue_.size() >= limit) co_return Error(errc::overloaded, "too many transactions wait");
-    Waiting self(body, scope.is_urgent(), runtime_.loop());
-    queue_.push_back(&self);
-    if (busy_) {
-      while (!self.done && !self.leads) co_await self.wake.async_wait(asio::as_tuple(asio::use_awaitable));
-      if (self.done) co_return std::move(self.result);
-    }
-    busy_ = true;
-    co_await commit_batch();
-    if (queue_.empty()) {
-      busy_ = false;
-    } else {
-      queue_.front()->leads = true;
-      queue_.front()->wake.cancel();
-    }
+    if (commits_.waiting() >= limit) co_return Error(errc::overloaded, "too many transactions wait");
+    Waiting self(body, scope.is_urgent());
+    auto run = [this](std::vector<Waiting*>& batch) { return commit(batch); };
+    co_await commits_.join(self, run);
     co_return std::move(self.result);
   }
 
@@ -214,20 +196,12 @@ class SqliteDatabase final : public Database {
   }
 
  private:
-  /// Runs the bodies at the front of the queue in one transaction, off the loop, and wakes their callers.
-  asio::awaitable<void> commit_batch() {
-    std::vector<Waiting*> batch;
-    while (!queue_.empty() && batch.size() < most_in_commit) {
-      batch.push_back(queue_.front());
-      queue_.pop_front();
-    }
+  /// Runs the bodies in one transaction, off the loop.
+  boost::asio::awaitable<void> commit(std::vector<Waiting*>& batch) {
     auto job = [&]() -> Result<void> { return run_batch(batch); };
     Result<void> outcome = co_await runtime_.offload(Blocking::database, job);
-    for (Waiting* waiting : batch) {
-      if (!outcome) waiting->result = outcome.error();
-      waiting->done = true;
-      waiting->wake.cancel();
-    }
+    if (outcome) co_return;
+    for (Waiting* waiting : batch) waiting->result = outcome.error();
   }
 
   /// An error of this function is everybody's; an error of one body is its own.
@@ -326,8 +300,7 @@ class SqliteDatabase final : public Database {
   std::atomic<bool> closed_ = false;
   Connection connection_;
   std::string data_version_;
-  std::deque<Waiting*> queue_;
-  bool busy_ = false;
+  Batcher<Waiting> commits_;
 };
 
 }  // namespace

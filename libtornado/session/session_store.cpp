@@ -83,6 +83,7 @@ struct SessionStore::Impl {
     touch(session);
     keys[session.key] = session.instance;
     if (session.live()) live[session.device] = session.instance;
+    if (session.state == SessionState::closing) ended.insert(session.instance);
     of_user[session.user].insert(session.instance);
     Instance instance = session.instance;
     Session& kept = sessions.insert_or_assign(instance, std::move(session)).first->second;
@@ -101,6 +102,7 @@ struct SessionStore::Impl {
     user->second.erase(instance);
     if (user->second.empty()) of_user.erase(user);
     if (session.presence == Presence::online && session.live()) --online_count;
+    ended.erase(instance);
     sessions.erase(it);
     ++revision;
   }
@@ -127,6 +129,7 @@ struct SessionStore::Impl {
     touch(session);
     forget_live(session);
     unschedule(session.instance);
+    ended.insert(session.instance);
   }
 
   /// A sign of life; true: it had been offline.
@@ -151,6 +154,7 @@ struct SessionStore::Impl {
   std::unordered_map<UserId, std::set<Instance>> of_user;
   std::unordered_map<Instance, Deadlines> deadlines_of;
   std::set<std::pair<Instant, Instance>> closes, fades;
+  std::set<Instance> ended;  ///< closing
   Instant graces_end;
   std::uint64_t revision = 0;
   std::size_t online_count = 0;
@@ -302,6 +306,7 @@ Task<Session> SessionStore::revert(Instance failed, Instance former) {
   kept->reason.reset();
   kept->ended = Instant();
   impl_->live[kept->device] = kept->instance;
+  impl_->ended.erase(kept->instance);
   if (kept->state == SessionState::active && impl_->machine.alive(*kept, impl_->runtime.now()))
     impl_->set_presence(*kept, Presence::online);
   impl_->touch(*kept);
@@ -395,6 +400,12 @@ std::vector<Session> SessionStore::of(const UserId& user) const {
   auto it = impl_->of_user.find(user);
   if (it == impl_->of_user.end()) return out;
   for (const auto& instance : it->second) out.push_back(impl_->sessions.at(instance));
+  return out;
+}
+
+std::vector<Session> SessionStore::closing() const {
+  std::vector<Session> out;
+  for (const auto& instance : impl_->ended) out.push_back(impl_->sessions.at(instance));
   return out;
 }
 

@@ -1,0 +1,163 @@
+// tornadod: parse, load, build, start, wait for a signal, stop.
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/program_options.hpp>
+#include <csignal>
+#include <cstdio>
+#include <iostream>
+
+#include "base/file.hpp"
+#include "process/service_manager.hpp"
+#include "tornado/api_server.hpp"
+#include "tornado/control.hpp"
+#include "tornado/gateway.hpp"
+
+namespace po = boost::program_options;
+using namespace tornado;
+
+namespace {
+
+struct Options {
+  Config config;
+  bool check = false;
+  bool teardown = false;
+};
+
+constexpr const char* help_text =
+    "usage: tornadod [--config FILE] [--set key=value]... [--state-dir DIR] [--runtime-dir DIR]\n"
+    "                [--check] [--teardown] [--version]\n\n"
+    "Runs a Tornado gateway. Without a configuration it comes up on its defaults.\n\n";
+constexpr const char* examples_text =
+    "\nexamples:\n"
+    "  tornadod --config /etc/tornado/tornado.json\n"
+    "  tornadod --set lanes.vpn.pool=10.20.0.0/16 --set dns.upstream=9.9.9.9\n"
+    "  tornadod --check --config tornado.json      tells what is wrong and starts nothing\n"
+    "  tornadod --teardown                         removes peers, links and firewall table\n";
+
+po::options_description described() {
+  po::options_description out("options");
+  auto add = out.add_options();
+  add("config", po::value<std::string>(), "JSON file, comments allowed");
+  add("set", po::value<std::vector<std::string>>()->composing(), "one key, after file and environment");
+  add("state-dir", po::value<std::string>(), "as --set state_dir=DIR");
+  add("runtime-dir", po::value<std::string>(), "as --set runtime_dir=DIR");
+  add("check", "check the configuration and leave");
+  add("teardown", "on stopping, remove peers, links and rules as well");
+  add("version", "print the version and leave");
+  add("help", "print this and leave");
+  return out;
+}
+
+int fail(int status, const Error& error) {
+  std::cerr << "tornadod: " << error.detail() << "\n";
+  return status;
+}
+
+Result<Options> read_options(const po::variables_map& given, const char* const* environment) {
+  Options out;
+  if (given.count("config") > 0) {
+    auto loaded = Config::load(given["config"].as<std::string>());
+    if (!loaded) return loaded.error();
+    out.config = *loaded;
+  }
+  if (auto merged = out.config.merge_environment(environment); !merged) return merged.error();
+  std::vector<std::string> settings;
+  if (given.count("set") > 0) settings = given["set"].as<std::vector<std::string>>();
+  if (given.count("state-dir") > 0) settings.push_back("state_dir=" + given["state-dir"].as<std::string>());
+  if (given.count("runtime-dir") > 0) settings.push_back("runtime_dir=" + given["runtime-dir"].as<std::string>());
+  for (const auto& setting : settings) {
+    auto equals = setting.find('=');
+    if (equals == setting.npos) return Error(errc::invalid_config, "--set " + setting + ": key=value is expected");
+    if (auto set = out.config.set(setting.substr(0, equals), setting.substr(equals + 1)); !set) return set.error();
+  }
+  out.check = given.count("check") > 0;
+  out.teardown = given.count("teardown") > 0;
+  if (auto checked = out.config.check(); !checked) return checked.error();
+  return out;
+}
+
+LogLevel level_named(const std::string& name) {
+  return name == "debug" ? LogLevel::debug : name == "warning" ? LogLevel::warning : name == "error" ? LogLevel::error : LogLevel::info;
+}
+
+/// One daemon per state directory: the lock lives as long as the process.
+Result<void> lock_state(const Config& config) {
+  if (auto made = make_directory(config.state_dir, 0700); !made) return made;
+  if (auto made = make_directory(config.runtime_dir, 0755); !made) return made;
+  int fd = ::open((config.state_dir + "/lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+  if (fd < 0 || ::flock(fd, LOCK_EX | LOCK_NB) != 0)
+    return Error(errc::already_exists, config.state_dir + " is in use by another tornadod");
+  return replace_file(config.runtime_dir + "/tornadod.pid", std::to_string(::getpid()) + "\n", 0644);
+}
+
+Task<void> beat_watchdog(Runtime& runtime) {
+  int every = watchdog_interval();
+  while (every > 0) {
+    notify_service_manager("WATCHDOG=1");
+    if (!co_await runtime.sleep_until(runtime.now() + Seconds(every))) co_return Error(errc::cancelled);
+  }
+  co_return Result<void>();
+}
+
+Task<void> run(Runtime& runtime, Gateway& gateway, ApiServer& api, ControlServer& control, std::vector<int> sockets) {
+  boost::asio::signal_set signals(runtime.loop(), SIGTERM, SIGINT);
+  if (auto started = co_await gateway.start(); !started) co_return started;
+  if (auto opened = control.listen(); !opened) co_return opened;
+  if (auto listening = co_await api.listen(std::move(sockets)); !listening) co_return listening;
+  notify_service_manager("READY=1\nSTATUS=serving");
+  auto [ec, number] = co_await signals.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
+  notify_service_manager("STOPPING=1");
+  runtime.log().write(LogLevel::info, "stopping", {{"signal", ec ? "none" : std::to_string(number)}});
+  co_return co_await api.drain(Seconds(5));
+}
+
+int serve(const Options& options, std::vector<int> sockets) {
+  if (auto locked = lock_state(options.config); !locked) return fail(4, locked.error());
+  auto log = json_log(level_named(options.config.log.level));
+  Runtime runtime(RuntimeOptions().log(*log));
+  Gateway gateway(runtime, options.config);
+  ApiServer api(runtime, gateway);
+  ControlServer control(runtime, gateway);
+  Background watchdog = runtime.spawn(beat_watchdog(runtime));
+  auto ended = runtime.wait(run(runtime, gateway, api, control, std::move(sockets)));
+  control.close();
+  auto stopped = runtime.wait(options.teardown ? gateway.teardown() : gateway.stop());
+  ::unlink((options.config.runtime_dir + "/tornadod.pid").c_str());
+  if (!ended) return fail(1, ended.error());
+  return stopped ? 0 : fail(1, stopped.error());
+}
+
+}  // namespace
+
+int main(int argc, char** argv, char** environment) {
+  po::variables_map given;
+  auto description = described();
+  try {
+    po::store(po::parse_command_line(argc, argv, description), given);
+  } catch (const po::error& e) {
+    std::cerr << "tornadod: " << e.what() << "; see tornadod --help\n";
+    return 2;
+  }
+  if (given.count("help") > 0) {
+    std::cout << help_text << description << examples_text;
+    return 0;
+  }
+  if (given.count("version") > 0) {
+    std::cout << "tornadod " << TORNADO_VERSION << "\n";
+    return 0;
+  }
+  auto options = read_options(given, environment);
+  if (!options) return fail(2, options.error());
+  if (options->check) {
+    std::cout << "the configuration is good\n";
+    return 0;
+  }
+  std::signal(SIGPIPE, SIG_IGN);
+  return serve(*options, inherited_sockets());
+}

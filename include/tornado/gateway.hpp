@@ -1,0 +1,177 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tornado/auth.hpp"
+#include "tornado/config.hpp"
+#include "tornado/event.hpp"
+#include "tornado/firewall.hpp"
+#include "tornado/host.hpp"
+#include "tornado/ipam.hpp"
+#include "tornado/peer_programmer.hpp"
+#include "tornado/session_store.hpp"
+#include "tornado/supervisor.hpp"
+
+namespace tornado::inline v1 {
+
+/// Who calls. First argument of every use case.
+class Caller {
+ public:
+  enum class Kind : std::uint8_t { anonymous, device, operator_, system };
+
+  static Caller system() { return Caller(Kind::system, Address()); }
+  static Caller from(Address source) { return Caller(Kind::anonymous, source); }
+  static Caller operator_named(std::string name) {
+    Caller caller(Kind::operator_, Address());
+    caller.name = std::move(name);
+    return caller;
+  }
+
+  Kind kind = Kind::anonymous;
+  Address source;                ///< as the connection has it: inside a tunnel, the tunnel address (I-16)
+  std::string name;              ///< of an operator, for the log
+  std::string request_id;
+  std::string label;             ///< of the client program, for the device list
+  std::optional<Claims> claims;  ///< of a device, checked
+  Instant arrived;               ///< when the request came in; default: now
+
+ private:
+  Caller(Kind kind_, Address source_) : kind(kind_), source(source_) {}
+};
+
+/// Everything a client needs to bring its tunnel up.
+class TunnelConfig {
+ public:
+  TunnelConfig() {}
+  class LaneAccess {
+   public:
+    LaneAccess() {}
+    Lane lane;
+    Address address;
+    std::optional<Address> address6;
+    std::string endpoint;  ///< "host:port"
+    PublicKey server_key;
+  };
+  Session session;
+  std::vector<LaneAccess> lanes;
+  Seconds heartbeat_ttl{90}, hard_ttl{1296000};
+};
+
+/// What an account change has cut.
+class Revocation {
+ public:
+  Revocation() {}
+  User user;
+  std::vector<std::string> sessions;  ///< session ids that were closed
+};
+
+/// A part of the gateway and whether it works now.
+class Component {
+ public:
+  Component() {}
+  Component(std::string name_, bool ready_, std::string detail_)
+      : name(std::move(name_)), ready(ready_), detail(std::move(detail_)) {}
+  std::string name;
+  bool ready = false;
+  std::string detail;
+};
+
+/// A row of the session history (contract 14).
+class HistoryRow {
+ public:
+  HistoryRow() {}
+  Session session;
+};
+
+/// Which history `history` returns.
+class HistoryQuery {
+ public:
+  HistoryQuery() {}
+  std::optional<UserId> user;
+  int limit = 100;  ///< 1 to 10,000
+  int offset = 0;
+};
+
+/// Parts an embedder brings along; what is left empty is made from the configuration.
+class GatewayParts {
+ public:
+  GatewayParts() {}
+  std::unique_ptr<Database> database;
+  std::unique_ptr<LiveStore> live;
+  std::unique_ptr<WireGuard> wireguard;
+  std::unique_ptr<Host> host;
+  std::unique_ptr<Firewall> firewall;
+};
+
+/// One node: its lanes, pools, firewall table, keys and sessions, and the use cases of its clients and operators.
+///
+/// Loop thread; a use case that has begun is not cancelled by a vanished caller. Every use case may fail with
+/// `unavailable` while the gateway starts or a store is away: doubt never sounds like proof (I-10).
+class TORNADO_API Gateway {
+ public:
+  Gateway(Runtime& runtime, Config config, GatewayParts parts = GatewayParts());
+  ~Gateway();
+
+  /// Brings the gateway up in named steps (see `steps`). Errors: those of the step, with what to do about it.
+  Task<void> start();
+  /// Ends background work, writes the journal, closes the stores. Peers, rules and keys stay.
+  Task<void> stop();
+  /// `stop`, and then peers, links and the firewall table go, in this order.
+  Task<void> teardown();
+  /// Steps of the start that are complete, in order.
+  std::vector<std::string> steps() const;
+  /// The API listens; the last step.
+  void listening();
+  bool ready() const noexcept;
+  std::vector<Component> health() const;
+
+  // Client use cases.
+  Task<Login> login(Caller caller, Sealed sealed);
+  Task<Refreshed> reauth(Caller caller, std::string refresh_token);
+  Task<void> logout(Caller caller, std::string refresh_token);
+  Task<TunnelConfig> initiate(Caller caller, std::string public_key);
+  Task<Beat> heartbeat(Caller caller);
+  /// The same if it can be answered from memory alone.
+  std::optional<Result<Beat>> heartbeat_now(const Caller& caller);
+  /// Ends the device's session; its sign-in stays. session_expired: there is none.
+  Task<void> disconnect(Caller caller);
+  /// The user a token belongs to.
+  Task<UserId> identify(Caller caller);
+  PublicKey login_key() const;
+
+  // Operator use cases.
+  /// Ends one session, whatever state it is in. not_found.
+  Task<Session> close(Caller caller, Instance instance, CloseReason reason);
+  Task<Revocation> suspend(Caller caller, UserId user);
+  Task<User> reinstate(Caller caller, UserId user);
+  Task<Revocation> remove_user(Caller caller, UserId user);
+  /// Sessions end if the change ends access: a new password, or inactive.
+  Task<Revocation> update_user(Caller caller, UserId user, UserChanges changes);
+  Task<Device> revoke_device(Caller caller, DeviceId device);
+  Task<std::vector<HistoryRow>> history(HistoryQuery query);
+  /// Reconciles peers now.
+  Task<Difference> reconcile();
+  std::string firewall_text() const;
+
+  /// Waits until there are events after `after`.
+  Task<EventBatch> events(std::uint64_t after);
+  std::uint64_t last_event() const noexcept;
+
+  const Config& config() const noexcept;
+  Users& users() noexcept;
+  Auth& auth() noexcept;
+  Ipam& ipam() noexcept;
+  SessionStore& sessions() noexcept;
+  PeerProgrammer& peers() noexcept;
+  KeyRotator& keys() noexcept;
+  LiveStore& live() noexcept;
+  WireGuard& wireguard() noexcept;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tornado::inline v1

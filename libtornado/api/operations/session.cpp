@@ -1,0 +1,77 @@
+#include "api/operations.hpp"
+#include "api/to_json.hpp"
+#include "base/try.hpp"
+#include "base/uuid.hpp"
+
+namespace json = boost::json;
+
+namespace tornado::inline v1 {
+namespace {
+
+/// By session id ("user-device"), instance or device id.
+Result<Session> session_named(Gateway& gateway, const std::string& text) {
+  if (auto session = gateway.sessions().find(Instance(text))) return *session;
+  if (auto session = gateway.sessions().find(DeviceId(text))) return *session;
+  constexpr std::size_t uuid_size = 36;
+  if (text.size() == 2 * uuid_size + 1)
+    if (auto session = gateway.sessions().find(DeviceId(text.substr(uuid_size + 1))); session && session->id() == text) return *session;
+  return Error(errc::not_found, "no live session " + text);
+}
+
+Task<json::value> list(Gateway& gateway, Caller, Arguments) {
+  json::array out;
+  std::string after;
+  do {
+    auto page = gateway.sessions().list(after, 10'000);
+    for (const auto& session : page.sessions) out.push_back(shown(session));
+    after = page.next;
+  } while (!after.empty());
+  co_return json::value(std::move(out));
+}
+
+Task<json::value> history(Gateway& gateway, Caller, Arguments arguments) {
+  HistoryQuery query;
+  if (auto name = arguments.maybe_text("user")) {
+    query.user = UserId(*name);
+    if (!is_uuid(*name)) {
+      TRY(auto user, co_await gateway.users().find(*name));
+      query.user = user.id;
+    }
+  }
+  query.limit = static_cast<int>(std::clamp<std::int64_t>(arguments.maybe_integer("limit").value_or(100), 0, 20'000));
+  query.offset = static_cast<int>(std::clamp<std::int64_t>(arguments.maybe_integer("offset").value_or(0), -1, INT32_MAX));
+  TRY(auto rows, co_await gateway.history(std::move(query)));
+  json::array out;
+  for (const auto& row : rows) out.push_back(shown(row.session));
+  co_return json::value(std::move(out));
+}
+
+Task<json::value> show(Gateway& gateway, Caller, Arguments arguments) {
+  TRY(auto session, session_named(gateway, arguments.text("session")));
+  co_return json::value(shown(session));
+}
+
+Task<json::value> close(Gateway& gateway, Caller caller, Arguments arguments) {
+  TRY(auto session, session_named(gateway, arguments.text("session")));
+  TRY(auto closed, co_await gateway.close(std::move(caller), session.instance, CloseReason::killed));
+  co_return json::value(shown(closed));
+}
+
+const Parameter session_parameter{"session", ParameterKind::text, true, true, "session id, instance or device id"};
+
+}  // namespace
+
+void add_session_operations(std::vector<Operation>& table) {
+  table.push_back({"session.list", Permission::read, "List live sessions", "tornadoctl session list", {},
+                   {"session_id", "state", "lane", "vpn_ip", "tor_ip", "started_at", "last_seen_at", "bytes_rx", "bytes_tx"}, false, list});
+  table.push_back({"session.history", Permission::read, "List ended sessions, newest first", "tornadoctl session history --user alice",
+                   {{"user", ParameterKind::text, false, false, "of one account"},
+                    {"limit", ParameterKind::integer, false, false, "at most so many (100)"},
+                    {"offset", ParameterKind::integer, false, false, "skip so many"}},
+                   {"session_id", "vpn_ip", "tor_ip", "started_at", "ended_at", "bytes_rx", "bytes_tx", "close_reason"}, false, history});
+  table.push_back({"session.show", Permission::read, "Show a live session", "tornadoctl session show 6b1f...", {session_parameter}, {}, false, show});
+  table.push_back({"session.close", Permission::write, "End a session; the device may connect again", "tornadoctl session close 6b1f...",
+                   {session_parameter}, {}, false, close});
+}
+
+}  // namespace tornado::inline v1

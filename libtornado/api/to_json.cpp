@@ -1,0 +1,95 @@
+#include "api/to_json.hpp"
+
+#include <boost/json/array.hpp>
+
+namespace json = boost::json;
+
+namespace tornado::inline v1 {
+
+json::value shown_time(Instant instant) { return instant == Instant() ? json::value(nullptr) : json::value(iso8601(instant)); }
+
+json::object shown(const User& user) {
+  json::object out;
+  out["id"] = user.id.str();
+  out["username"] = user.username;
+  out["email"] = user.email;
+  out["is_active"] = user.active;
+  out["max_devices"] = user.max_devices;
+  out["total_sessions"] = user.total_sessions;
+  out["total_bytes_tx"] = user.total_sent;
+  out["total_bytes_rx"] = user.total_received;
+  out["created_at"] = shown_time(user.created);
+  out["last_login_at"] = shown_time(user.last_login);
+  out["last_seen_at"] = shown_time(user.last_seen);
+  out["deleted_at"] = shown_time(user.deleted);
+  return out;
+}
+
+json::object shown(const Device& device) {
+  json::object out;
+  out["device_id"] = device.id.str();
+  out["user_id"] = device.user.str();
+  out["label"] = device.label;
+  out["created_at"] = shown_time(device.created);
+  out["last_seen_at"] = shown_time(device.last_seen);
+  out["revoked_at"] = shown_time(device.revoked);
+  return out;
+}
+
+json::object shown(const Session& session) {
+  json::object out;
+  auto address = [&](const char* lane) {
+    const auto* found = session.on(lane);
+    return found != nullptr ? json::value(found->v4.str()) : json::value(nullptr);
+  };
+  out["session_id"] = session.id();
+  out["instance"] = session.instance.str();
+  out["user_id"] = session.user.str();
+  out["device_id"] = session.device.str();
+  out["public_key"] = session.key.str();
+  out["vpn_ip"] = address("vpn");
+  out["tor_ip"] = address("tor");
+  out["client_ip"] = session.source ? json::value(session.source->str()) : json::value(nullptr);
+  out["state"] = session.state == SessionState::active ? name(session.presence) : name(session.state);
+  out["lane"] = session.lane.empty() ? json::value(nullptr) : json::value(session.lane.str());
+  out["started_at"] = shown_time(session.opened);
+  out["ended_at"] = shown_time(session.ended);
+  out["last_seen_at"] = shown_time(session.last_seen());
+  out["bytes_rx"] = session.received;
+  out["bytes_tx"] = session.sent;
+  out["close_reason"] = session.reason ? json::value(name(*session.reason)) : json::value(nullptr);
+  return out;
+}
+
+json::object shown(const Lease& lease, Instant now) {
+  json::object out;
+  out["device_id"] = lease.owner.str();
+  for (const auto& address : lease.addresses) {
+    out[address.lane.str() + "_ip"] = address.v4.str();
+    if (address.v6) out[address.lane.str() + "_ip6"] = address.v6->str();
+  }
+  out["expires_at"] = shown_time(lease.expires);
+  out["state"] = lease.dirty ? "dirty" : lease.expires == Instant() ? "bound" : lease.expires > now ? "held" : "lapsed";
+  return out;
+}
+
+json::object shown(const KeyInfo& key) {
+  json::object out;
+  out["use"] = name(key.use);
+  out["id"] = key.id;
+  out["signs"] = key.signs;
+  out["created_at"] = shown_time(key.created);
+  out["signs_from"] = shown_time(key.signs_from);
+  out["verifies_until"] = shown_time(key.verifies_until);
+  return out;
+}
+
+json::object shown(const Component& component) {
+  json::object out;
+  out["component"] = component.name;
+  out["ready"] = component.ready;
+  out["detail"] = component.detail;
+  return out;
+}
+
+}  // namespace tornado::inline v1

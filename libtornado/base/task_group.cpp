@@ -1,0 +1,72 @@
+#include "base/task_group.hpp"
+
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/this_coro.hpp>
+
+namespace asio = boost::asio;
+
+namespace tornado::inline v1 {
+
+struct TaskGroup::State {
+  explicit State(Runtime& runtime_) : runtime(runtime_), ended(runtime_) {}
+  Runtime& runtime;
+  Notifier ended;
+  std::list<asio::cancellation_signal> running;
+};
+
+namespace {
+
+asio::awaitable<void> supervise(Runtime& runtime, std::string name, Task<void> task) {
+  co_await asio::this_coro::throw_if_cancelled(false);
+  try {
+    auto result = co_await std::move(task);
+    if (!result && result.error().code() != errc::cancelled)
+      runtime.log().write(LogLevel::error, "background_task_failed",
+                          {{"task", name}, {"code", std::string(tornado::name(result.error().code()))}, {"detail", result.error().detail()}});
+  } catch (const std::exception& e) {
+    runtime.log().write(LogLevel::error, "background_task_threw", {{"task", name}, {"detail", e.what()}});
+  }
+}
+
+}  // namespace
+
+TaskGroup::TaskGroup(Runtime& runtime) : state_(std::make_shared<State>(runtime)) {}
+
+TaskGroup::~TaskGroup() {
+  if (size() == 0) return;
+  auto join = [](TaskGroup& group) -> Task<void> {
+    co_await group.stop_all();
+    co_return Result<void>();
+  };
+  (void)state_->runtime.wait(join(*this));
+}
+
+void TaskGroup::add(std::string name, Task<void> task) {
+  auto it = state_->running.emplace(state_->running.end());
+  auto done = [state = state_, it](std::exception_ptr) {
+    state->running.erase(it);
+    state->ended.notify();
+  };
+  asio::co_spawn(state_->runtime.loop(), supervise(state_->runtime, std::move(name), std::move(task)),
+                 asio::bind_cancellation_slot(it->slot(), done));
+}
+
+std::size_t TaskGroup::size() const noexcept { return state_->running.size(); }
+
+asio::awaitable<void> TaskGroup::settled(std::size_t count) {
+  auto state = state_;
+  while (state->running.size() >= count && count > 0) {
+    std::uint64_t seen = state->ended.revision();
+    if (!co_await state->ended.wait(seen)) co_return;
+  }
+}
+
+asio::awaitable<void> TaskGroup::stop_all() {
+  for (auto& signal : state_->running) signal.emit(asio::cancellation_type::terminal);
+  co_await settled(1);
+}
+
+}  // namespace tornado::inline v1

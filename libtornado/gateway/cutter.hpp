@@ -1,0 +1,36 @@
+#pragma once
+
+#include "base/batcher.hpp"
+#include "tornado/host.hpp"
+#include "tornado/peer_programmer.hpp"
+#include "tornado/session_store.hpp"
+
+namespace tornado::inline v1 {
+
+/// Takes what an ended session had in the kernel away, in two steps: `strip` stops its packets at once, `finish`
+/// reads the final counters and removes the peer. Sessions that end together share one reading of the interfaces.
+class Cutter {
+ public:
+  Cutter(Runtime& runtime, PeerProgrammer& peers, Host& host, SessionStore& sessions);
+
+  /// No packet of the session passes after this: allowed IPs gone, tracked connections flushed (I-25). Addresses that
+  /// a newer instance of the device holds are left alone.
+  Task<void> strip(const Session& session);
+  /// The peer is gone from every lane and the session has its final counters.
+  Task<void> finish(const Session& session);
+
+ private:
+  struct Item {
+    explicit Item(const Session& session_) : session(session_) {}
+    const Session& session;
+    Result<void> result;
+  };
+  boost::asio::awaitable<void> finish_all(std::vector<Item*>& batch);
+
+  PeerProgrammer& peers_;
+  Host& host_;
+  SessionStore& sessions_;
+  Batcher<Item> batches_;
+};
+
+}  // namespace tornado::inline v1

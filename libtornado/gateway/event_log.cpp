@@ -1,0 +1,49 @@
+#include "gateway/event_log.hpp"
+
+#include "base/json.hpp"
+
+namespace tornado::inline v1 {
+
+void EventLog::publish(std::string name, std::string json) {
+  Event& event = events_.emplace_back();
+  event.sequence = ++sequence_;
+  event.time = runtime_.now();
+  event.name = std::move(name);
+  event.json = std::move(json);
+  if (events_.size() > kept) events_.pop_front();
+  notifier_.notify();
+}
+
+void EventLog::session(std::string_view action, const Session& session, std::optional<bool> recovered) {
+  boost::json::object fields;
+  fields["action"] = action;
+  fields["session_id"] = session.id();
+  fields["instance"] = session.instance.str();
+  fields["user_id"] = session.user.str();
+  fields["device_id"] = session.device.str();
+  fields["client_ip"] = session.source ? session.source->str() : std::string();
+  if (const auto* vpn = session.on("vpn")) fields["vpn_ip"] = vpn->v4.str();
+  if (const auto* tor = session.on("tor")) fields["tor_ip"] = tor->v4.str();
+  fields["state"] = name(session.presence);
+  if (recovered) fields["recovered"] = *recovered;
+  if (session.reason) fields["close_reason"] = name(*session.reason);
+  fields["timestamp"] = std::chrono::duration_cast<Seconds>(runtime_.now().time_since_epoch()).count();
+  publish(std::string(action), to_json(fields));
+}
+
+Task<EventBatch> EventLog::after(std::uint64_t sequence) {
+  last_read_ = runtime_.now();
+  std::uint64_t seen = notifier_.revision();
+  while (sequence_ <= sequence) {
+    if (!co_await notifier_.wait(seen)) co_return Error(errc::cancelled);
+    seen = notifier_.revision();
+  }
+  last_read_ = runtime_.now();
+  EventBatch batch;
+  for (const auto& event : events_)
+    if (event.sequence > sequence && batch.events.size() < 1000) batch.events.push_back(event);
+  batch.dropped = batch.events.front().sequence - sequence - 1;
+  co_return batch;
+}
+
+}  // namespace tornado::inline v1

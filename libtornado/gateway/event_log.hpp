@@ -1,0 +1,33 @@
+#pragma once
+
+#include <deque>
+
+#include "base/notifier.hpp"
+#include "tornado/event.hpp"
+#include "tornado/session_store.hpp"
+
+namespace tornado::inline v1 {
+
+/// The last events, for observers who read at their own pace. Bounded; loop thread.
+class EventLog {
+ public:
+  explicit EventLog(Runtime& runtime) : runtime_(runtime), notifier_(runtime) {}
+
+  void publish(std::string name, std::string json);
+  /// A session event with the names and fields of contract 4.5.
+  void session(std::string_view action, const Session& session, std::optional<bool> recovered = std::nullopt);
+  /// Whether anybody has read lately: events that come by the thousand are made only then.
+  bool observed() const { return runtime_.now() - last_read_ < Seconds(60); }
+  Task<EventBatch> after(std::uint64_t sequence);
+  std::uint64_t last() const noexcept { return sequence_; }
+
+ private:
+  static constexpr std::size_t kept = 8192;
+  Runtime& runtime_;
+  Notifier notifier_;
+  std::deque<Event> events_;
+  std::uint64_t sequence_ = 0;
+  Instant last_read_;
+};
+
+}  // namespace tornado::inline v1

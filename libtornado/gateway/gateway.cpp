@@ -1,0 +1,257 @@
+#include "tornado/gateway.hpp"
+
+#include <stdexcept>
+
+#include "base/try.hpp"
+#include "gateway/gateway_impl.hpp"
+#include "session/history_repo.hpp"
+
+namespace tornado::inline v1 {
+namespace {
+
+/// A login that took longer is of no use to its client (K-12).
+constexpr std::chrono::milliseconds login_deadline{9000};
+
+GatewayParts complete(Runtime& runtime, const Config& config, GatewayParts parts) {
+  if (auto checked = config.check(); !checked) throw std::invalid_argument(checked.error().detail());
+  bool memory = config.wireguard.backend == "memory";
+  if (!parts.database)
+    parts.database = open_sqlite(runtime, config.database_path(), static_cast<std::uint64_t>(config.database.reserve_mib) << 20);
+  if (!parts.live) parts.live = memory_live_store(runtime);
+  std::vector<std::string> interfaces{config.lanes.vpn.interface, config.lanes.tor.interface};
+  if (!parts.wireguard && memory) parts.wireguard = std::make_unique<MemoryWireGuard>(runtime, interfaces);
+  if (!parts.wireguard) parts.wireguard = uapi_wireguard(runtime, config.wireguard.socket_dir);
+  if (!parts.host && memory) parts.host = std::make_unique<MemoryHost>(runtime, interfaces);
+  if (!parts.host) parts.host = netlink_host(runtime);
+  if (!parts.firewall && memory) parts.firewall = std::make_unique<MemoryFirewall>(runtime);
+  if (!parts.firewall) parts.firewall = nft_firewall(runtime);
+  return parts;
+}
+
+}  // namespace
+
+Gateway::Impl::Impl(Runtime& runtime_, Config config_, GatewayParts parts_)
+    : runtime(runtime_),
+      config(std::move(config_)),
+      parts(complete(runtime, config, std::move(parts_))),
+      users(runtime, *parts.database, config.password_policy()),
+      keys(runtime, config.key_options()),
+      auth(runtime, users, *parts.live, keys, config.auth_options()),
+      ipam(runtime.clock(), Seconds(config.ipam.quarantine)),
+      sessions(runtime, *parts.database, config.session_options()),
+      peers(runtime, *parts.wireguard, config.wireguard.foreign_peers == "remove" ? ForeignPeers::remove : ForeignPeers::alert),
+      gates(runtime),
+      events(runtime),
+      cutter(runtime, peers, *parts.host, sessions),
+      supervisor(runtime, config.state_dir + "/children"),
+      closing(runtime),
+      reconcile_wanted(runtime),
+      background(runtime) {
+  lanes = {{Lane("vpn"), &config.lanes.vpn}, {Lane("tor"), &config.lanes.tor}};
+  for (const auto& [lane, settings] : lanes) {
+    lane_names.push_back(lane);
+    peers.add_lane(lane, settings->interface);
+    ipam.add(config.pool(lane.str())).value();
+  }
+  auth.online_devices([this](const UserId& user) {
+    std::vector<DeviceId> online;
+    for (const auto& session : sessions.of(user))
+      if (session.live() && session.presence == Presence::online) online.push_back(session.device);
+    return online;
+  });
+  auth.on_reuse([this](const DeviceId& device) {
+    if (auto session = sessions.find(device)) background.add("close_reused", close_due(session->instance, CloseReason::revoked));
+  });
+}
+
+Gateway::Gateway(Runtime& runtime, Config config, GatewayParts parts)
+    : impl_(std::make_unique<Impl>(runtime, std::move(config), std::move(parts))) {}
+Gateway::~Gateway() = default;
+
+Task<void> Gateway::start() { return impl_->start(); }
+
+Task<void> Gateway::stop() {
+  impl_->stopping = true;
+  impl_->ready = false;
+  co_await impl_->background.stop_all();
+  (void)co_await impl_->sessions.checkpoint();
+  (void)co_await impl_->drain_history();
+  co_return co_await impl_->parts.database->close();
+}
+
+Task<void> Gateway::teardown() {
+  auto stopped = co_await stop();
+  TRY_VOID(co_await impl_->teardown());
+  co_return stopped;
+}
+
+std::vector<std::string> Gateway::steps() const { return impl_->steps; }
+bool Gateway::ready() const noexcept { return impl_->ready; }
+
+void Gateway::listening() {
+  impl_->step_done("listening");
+  impl_->ready = true;
+}
+
+std::vector<Component> Gateway::health() const {
+  std::vector<Component> all;
+  all.emplace_back("start", impl_->ready, impl_->steps.empty() ? "not begun" : "last step: " + impl_->steps.back());
+  for (const auto& [name, component] : impl_->components) all.push_back(component);
+  for (const auto& child : impl_->supervisor.status())
+    all.emplace_back(child.name, child.state == ChildState::running, child.state == ChildState::running ? "running" : child.reason);
+  for (const auto& lane : impl_->lane_names) {
+    auto usage = impl_->ipam.usage(lane);
+    all.emplace_back("pool_" + lane.str(), usage.available() > 0,
+                     std::to_string(usage.leased) + " of " + std::to_string(usage.size) + " leased, " +
+                         std::to_string(usage.resting) + " resting");
+  }
+  return all;
+}
+
+Task<Login> Gateway::login(Caller caller, Sealed sealed) {
+  if (!impl_->ready) co_return Error(errc::unavailable, "the gateway is starting");
+  Instant arrived = caller.arrived == Instant() ? impl_->runtime.now() : caller.arrived;
+  Address source = impl_->origin(caller);
+  auto credentials = impl_->auth.unseal(sealed);
+  if (!credentials) {
+    TRY_VOID(co_await impl_->auth.malformed(source));
+    co_return credentials.error();
+  }
+  TRY(auto user, co_await impl_->auth.verify(source, *credentials));
+  if (impl_->runtime.now() - arrived > login_deadline) co_return Error(errc::overloaded, "the client has given up by now");
+  TRY(auto login, co_await impl_->auth.issue(user, caller.label));
+  for (const auto& device : login.evicted)
+    if (auto session = impl_->sessions.find(device))
+      impl_->background.add("close_evicted", impl_->close_due(session->instance, CloseReason::revoked));
+  co_return login;
+}
+
+Task<Refreshed> Gateway::reauth(Caller caller, std::string token) {
+  if (token.empty()) co_return Error(errc::missing_fields, "refresh_token is empty");
+  co_return co_await impl_->auth.refresh(impl_->origin(caller), std::move(token));
+}
+
+Task<void> Gateway::logout(Caller, std::string token) {
+  if (token.empty()) co_return Error(errc::missing_fields, "refresh_token is empty");
+  TRY(auto device, co_await impl_->auth.revoke(std::move(token)));
+  TRY(auto pass, co_await impl_->gates.enter(device.id));
+  if (auto session = impl_->sessions.find(device.id)) TRY_VOID(co_await impl_->cut(session->instance, CloseReason::disconnect));
+  co_return Result<void>();
+}
+
+Task<TunnelConfig> Gateway::initiate(Caller caller, std::string public_key) {
+  if (!caller.claims) co_return Error(errc::token_missing, "Not authenticated");
+  TRY_VOID(impl_->check_place(caller));
+  TRY(auto key, impl_->acceptable_key(public_key, caller.claims->device));
+  if (!impl_->ready) co_return Error(errc::unavailable, "the gateway is starting");
+  co_return co_await impl_->initiate(std::move(caller), key);
+}
+
+std::optional<Result<Beat>> Gateway::heartbeat_now(const Caller& caller) {
+  auto account = impl_->auth.authorized(*caller.claims);
+  if (!account || !impl_->ready) return std::nullopt;
+  if (!*account) return Result<Beat>(account->error());
+  if (auto place = impl_->check_place(caller); !place) return Result<Beat>(place.error());
+  auto beat = impl_->sessions.beat(caller.claims->device, impl_->origin(caller));
+  if (beat && (beat->recovered || impl_->events.observed())) impl_->events.session("heartbeat_update", beat->session, beat->recovered);
+  return beat;
+}
+
+Task<Beat> Gateway::heartbeat(Caller caller) {
+  if (!caller.claims) co_return Error(errc::token_missing, "Not authenticated");
+  if (!impl_->ready) co_return Error(errc::unavailable, "the gateway is starting");
+  if (auto beat = heartbeat_now(caller)) co_return *beat;
+  auto account = co_await impl_->auth.authorize(*caller.claims);
+  // While the store is away the last known state answers: heartbeats go on (I-11, I-43).
+  if (!account && class_of(account.error().code()) != error_class::unavailable) co_return account.error();
+  if (!account && !impl_->users.last_known(caller.claims->device)) co_return Error(errc::unavailable, account.error().detail());
+  TRY_VOID(impl_->check_place(caller));
+  co_return impl_->sessions.beat(caller.claims->device, impl_->origin(caller));
+}
+
+Task<void> Gateway::disconnect(Caller caller) {
+  if (!caller.claims) co_return Error(errc::token_missing, "Not authenticated");
+  if (!impl_->ready) co_return Error(errc::unavailable, "the gateway is starting");
+  TRY_VOID(co_await impl_->auth.authorize(*caller.claims));
+  TRY_VOID(impl_->check_place(caller));
+  TRY(auto pass, co_await impl_->gates.enter(caller.claims->device));
+  auto session = impl_->sessions.find(caller.claims->device);
+  if (!session) co_return Error(errc::session_expired, "the device has no live session");
+  TRY_VOID(co_await impl_->cut(session->instance, CloseReason::disconnect));
+  co_return Result<void>();
+}
+
+Task<UserId> Gateway::identify(Caller caller) {
+  if (!caller.claims) co_return Error(errc::token_missing, "Not authenticated");
+  TRY(auto account, co_await impl_->auth.authorize(*caller.claims));
+  co_return account.user.id;
+}
+
+PublicKey Gateway::login_key() const { return impl_->keys.ring()->login_key(); }
+
+Task<Session> Gateway::close(Caller, Instance instance, CloseReason reason) {
+  co_return co_await impl_->close_in_gate(std::move(instance), reason);
+}
+
+Task<Revocation> Gateway::suspend(Caller, UserId user) {
+  Revocation cut;
+  TRY(cut.user, co_await impl_->users.suspend(user));
+  TRY(cut.sessions, co_await impl_->close_all_of(user, CloseReason::revoked));
+  co_return cut;
+}
+
+Task<User> Gateway::reinstate(Caller, UserId user) { co_return co_await impl_->users.reinstate(std::move(user)); }
+
+Task<Revocation> Gateway::remove_user(Caller, UserId user) {
+  Revocation cut;
+  TRY(cut.user, co_await impl_->users.remove(user));
+  TRY(cut.sessions, co_await impl_->close_all_of(user, CloseReason::revoked));
+  co_return cut;
+}
+
+Task<Revocation> Gateway::update_user(Caller, UserId user, UserChanges changes) {
+  Revocation cut;
+  bool ends_access = changes.password.has_value() || (changes.active && !*changes.active);
+  TRY(cut.user, co_await impl_->users.update(user, std::move(changes)));
+  if (ends_access) {
+    TRY(cut.sessions, co_await impl_->close_all_of(user, CloseReason::revoked));
+  }
+  co_return cut;
+}
+
+Task<Device> Gateway::revoke_device(Caller, DeviceId id) {
+  TRY(auto device, co_await impl_->users.revoke(id));
+  if (auto session = impl_->sessions.find(id)) TRY_VOID(co_await impl_->close_in_gate(session->instance, CloseReason::revoked));
+  co_return device;
+}
+
+Task<std::vector<HistoryRow>> Gateway::history(HistoryQuery query) {
+  if (query.limit < 1 || query.limit > 10'000 || query.offset < 0)
+    co_return Error(errc::invalid_argument, "limit: 1 to 10000; offset: not negative");
+  TRY_VOID(co_await impl_->drain_history());
+  std::vector<HistoryRow> rows;
+  Database::Body body = [&](Tx& tx) -> Result<void> {
+    TRY_PLAIN(rows, history_repo::list(tx, query));
+    return {};
+  };
+  TRY_VOID(co_await impl_->parts.database->transact(Scope::system(), body));
+  co_return rows;
+}
+
+Task<Difference> Gateway::reconcile() { co_return co_await impl_->reconcile(); }
+std::string Gateway::firewall_text() const { return impl_->ruleset ? to_text(*impl_->ruleset) : std::string(); }
+
+Task<EventBatch> Gateway::events(std::uint64_t after) { co_return co_await impl_->events.after(after); }
+std::uint64_t Gateway::last_event() const noexcept { return impl_->events.last(); }
+
+const Config& Gateway::config() const noexcept { return impl_->config; }
+Users& Gateway::users() noexcept { return impl_->users; }
+Auth& Gateway::auth() noexcept { return impl_->auth; }
+Ipam& Gateway::ipam() noexcept { return impl_->ipam; }
+SessionStore& Gateway::sessions() noexcept { return impl_->sessions; }
+PeerProgrammer& Gateway::peers() noexcept { return impl_->peers; }
+KeyRotator& Gateway::keys() noexcept { return impl_->keys; }
+LiveStore& Gateway::live() noexcept { return *impl_->parts.live; }
+WireGuard& Gateway::wireguard() noexcept { return *impl_->parts.wireguard; }
+
+}  // namespace tornado::inline v1

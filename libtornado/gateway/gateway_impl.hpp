@@ -1,0 +1,100 @@
+#pragma once
+
+#include <atomic>
+
+#include "base/task_group.hpp"
+#include "gateway/cutter.hpp"
+#include "gateway/event_log.hpp"
+#include "gateway/gates.hpp"
+#include "tornado/gateway.hpp"
+
+namespace tornado::inline v1 {
+
+/// What a gateway is made of, in order of dependency; background work comes last.
+struct Gateway::Impl {
+  Impl(Runtime& runtime, Config config, GatewayParts parts);
+
+  // lifecycle.cpp: the steps of the start, in order.
+  Task<void> start();
+  Task<void> prepare_directories();
+  Task<void> apply_firewall();
+  Task<void> bring_links_up();
+  Task<void> bring_lane_up(const LaneConfig& lane, const Pool& pool);
+  Task<void> ensure_wireguard(const LaneConfig& lane, std::string name);
+  Task<void> probe_interface(std::string name);
+  Task<void> program_identity(const LaneConfig& lane, const std::string& name);
+  Task<void> restore();
+  Task<void> restore_session(const Session& session);
+  Task<void> reconcile_at_start();
+  Task<void> teardown();
+  void step_done(std::string name);
+  Task<GatewayPolicy> policy();
+  Task<std::vector<Endpoint>> api_endpoints();
+  bool in_memory() const { return config.wireguard.backend == "memory"; }
+
+  // upkeep.cpp: what happens by time.
+  void start_upkeep();
+  Task<void> tick();
+  Task<void> run_ticks();
+  Task<void> run_sampling();
+  Task<void> run_reconciling();
+  Task<void> run_closing();
+  Task<void> run_child_watch();
+  Task<void> run_host_watch();
+  Task<void> run_firewall_watch();
+  Task<void> close_due(Instance instance, CloseReason reason);
+  Task<void> finish_closing(Instance instance);
+  Task<void> drain_history();
+  Task<void> sample();
+  Task<Difference> reconcile();
+  void watch_pools();
+  void watch_clock();
+
+  // sessions.cpp: opening and ending.
+  Task<TunnelConfig> initiate(Caller caller, PublicKey key);
+  Task<TunnelConfig> initiate_in_gate(const Caller& caller, const Account& account, PublicKey key);
+  Task<Session> bring_up(const Session& opened, std::optional<Session> former);
+  Task<Session> open_session(const Caller& caller, const Account& account, PublicKey key);
+  /// Ends a session durably and stops its packets; the rest follows in the background.
+  Task<Session> cut(Instance instance, CloseReason reason);
+  /// Ends it entirely: peers gone, addresses free, recorded.
+  Task<Session> finish(Instance instance, CloseReason reason);
+  Task<std::vector<std::string>> close_all_of(UserId user, CloseReason reason);
+  Task<Session> close_in_gate(Instance instance, CloseReason reason);
+  Result<PublicKey> acceptable_key(std::string_view text, const DeviceId& device) const;
+  Task<TunnelConfig> tunnel_config(Session session);
+  Result<void> check_place(const Caller& caller) const;
+  Address origin(const Caller& caller) const;
+
+  Runtime& runtime;
+  Config config;
+  GatewayParts parts;
+  Users users;
+  KeyRotator keys;
+  Auth auth;
+  Ipam ipam;
+  SessionStore sessions;
+  PeerProgrammer peers;
+  Gates gates;
+  EventLog events;
+  Cutter cutter;
+  Supervisor supervisor;
+  std::vector<std::pair<Lane, const LaneConfig*>> lanes;
+  std::vector<Lane> lane_names;
+  std::map<Lane, PublicKey> lane_keys;
+  std::shared_ptr<const Ruleset> ruleset;
+  std::vector<Endpoint> api;
+  std::string endpoint_host;
+  std::vector<std::string> steps;
+  bool ready = false;
+  bool stopping = false;
+  std::map<std::string, Component> components;
+  std::map<Lane, bool> nearly_full;
+  Notifier closing;
+  Notifier reconcile_wanted;
+  std::chrono::steady_clock::time_point steady_at;
+  Instant wall_at;
+  TaskGroup background;
+};
+
+}  // namespace tornado::inline v1

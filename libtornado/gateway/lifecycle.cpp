@@ -1,0 +1,267 @@
+// The start of a gateway, step by step, and its teardown.
+#include "base/file.hpp"
+#include "base/try.hpp"
+#include "crypto/seal.hpp"
+#include "dns/upstreams.hpp"
+#include "gateway/gateway_impl.hpp"
+
+namespace tornado::inline v1 {
+namespace {
+
+Result<Endpoint> dns_endpoint(const std::string& text) {
+  if (auto endpoint = Endpoint::parse(text)) return *endpoint;
+  TRY_PLAIN(auto address, Address::parse(text));
+  return Endpoint(address, 53);
+}
+
+Error with_remedy(const Error& error, std::string_view what) {
+  std::string detail = std::string(what) + ": " + error.detail();
+  if (error.code() == errc::permission_denied) detail += " (CAP_NET_ADMIN is needed: use the systemd unit, or run as root)";
+  return Error(error.code(), detail);
+}
+
+/// The key of a lane, made once and kept for ever (D-063).
+Result<X25519Key> load_lane_key(const std::string& directory, const std::string& lane) {
+  TRY_VOID_PLAIN(make_directory(directory, 0700));
+  std::string path = directory + "/" + lane + ".key";
+  auto text = read_file(path, 256);
+  if (!text && text.error().code() != errc::not_found) return text.error();
+  if (!text) {
+    X25519Key key = X25519Key::generate();
+    TRY_VOID_PLAIN(replace_file(path, key.private_key().reveal(), 0600));
+    return key;
+  }
+  Secret raw(std::move(*text));
+  auto key = X25519Key::from_private(raw.reveal());
+  if (!key) return Error(errc::data_loss, path + " is damaged: " + key.error().detail());
+  return key;
+}
+
+}  // namespace
+
+void Gateway::Impl::step_done(std::string name) {
+  runtime.log().write(LogLevel::info, "start_step", {{"step", name}});
+  events.publish("start_step", "{\"step\":\"" + name + "\"}");
+  steps.push_back(std::move(name));
+}
+
+Task<void> Gateway::Impl::start() {
+  TRY_VOID(co_await prepare_directories());
+  step_done("config");
+  TRY_VOID(co_await parts.database->migrate());
+  step_done("database_migrated");
+  TRY_VOID(co_await keys.open());
+  step_done("keys_ready");
+  TRY_VOID(co_await apply_firewall());
+  step_done("firewall_applied");
+  TRY_VOID(co_await bring_links_up());
+  step_done("links_up");
+  TRY_VOID(co_await restore());
+  step_done("state_restored");
+  TRY_VOID(co_await reconcile_at_start());
+  step_done("peers_reconciled");
+  TRY_VOID(co_await parts.live->generation());
+  step_done("live_connected");
+  start_upkeep();
+  co_return Result<void>();
+}
+
+Task<void> Gateway::Impl::prepare_directories() {
+  auto work = [this]() -> Result<void> {
+    TRY_VOID_PLAIN(make_directory(config.state_dir, 0700));
+    TRY_VOID_PLAIN(make_directory(config.runtime_dir, 0755));
+    return make_directory(config.state_dir + "/children", 0700);
+  };
+  co_return co_await runtime.offload(Blocking::file, work);
+}
+
+Task<std::vector<Endpoint>> Gateway::Impl::api_endpoints() {
+  const std::uint16_t port = config.listen_endpoint().port;
+  std::vector<Endpoint> out;
+  auto add = [&](Endpoint endpoint) {
+    if (std::find(out.begin(), out.end(), endpoint) == out.end()) out.push_back(endpoint);
+  };
+  for (const auto& lane : lane_names) {
+    Pool pool = config.pool(lane.str());
+    add(Endpoint(pool.gateway(), port));
+    if (pool.gateway6()) add(Endpoint(*pool.gateway6(), port));
+  }
+  TRY(auto addresses, co_await parts.host->addresses());
+  for (const auto& local : addresses)
+    if (!local.address.is_loopback()) add(Endpoint(local.address, port));
+  for (const auto& entry : config.client_api.publics) {
+    if (auto endpoint = Endpoint::parse(entry)) add(*endpoint);
+    else if (auto address = Address::parse(entry)) add(Endpoint(*address, port));
+  }
+  if (!config.endpoint.host.empty()) {
+    auto look = [this]() -> Result<std::vector<Address>> { return resolve_host(config.endpoint.host); };
+    auto found = co_await runtime.offload(Blocking::file, look);
+    if (!found) runtime.log().write(LogLevel::warning, "endpoint_unresolved", {{"detail", found.error().detail()}});
+    if (found)
+      for (const auto& address : *found) add(Endpoint(address, port));
+  }
+  std::sort(out.begin(), out.end());
+  co_return out;
+}
+
+Task<GatewayPolicy> Gateway::Impl::policy() {
+  GatewayPolicy out;
+  for (const auto& [lane, settings] : lanes) {
+    Pool pool = config.pool(lane.str());
+    LanePolicy& entry = out.lanes.emplace_back();
+    entry.lane = lane;
+    entry.interface = settings->interface;
+    entry.pool = pool.v4;
+    entry.pool6 = pool.v6;
+    entry.gateway = pool.gateway();
+    entry.gateway6 = pool.gateway6();
+    // Until Tor carries it, the tor lane carries nothing.
+    entry.mode = lane.str() == "vpn" ? LaneMode::open : LaneMode::closed;
+  }
+  out.api = api;
+  out.api_port = config.listen_endpoint().port;
+  auto look = []() -> Result<Upstreams> { return Upstreams::of_host(); };
+  TRY(auto host_upstreams, co_await runtime.offload(Blocking::file, look));
+  out.dns = host_upstreams.v4;
+  out.dns6 = host_upstreams.v6;
+  if (!config.dns.upstream.empty()) {
+    TRY(out.dns, dns_endpoint(config.dns.upstream));
+  }
+  if (!config.dns.upstream6.empty()) {
+    TRY(out.dns6, dns_endpoint(config.dns.upstream6));
+  }
+  if (!out.dns && !in_memory())
+    co_return Error(errc::invalid_config, "dns.upstream: resolv.conf names no resolver a lane can reach; set one");
+  co_return out;
+}
+
+Task<void> Gateway::Impl::apply_firewall() {
+  TRY(api, co_await api_endpoints());
+  TRY(auto wanted, co_await policy());
+  ruleset = compile(wanted);
+  auto applied = co_await parts.firewall->apply(ruleset);
+  if (!applied) co_return with_remedy(applied.error(), "the firewall could not be applied");
+  components["firewall"] = Component("firewall", true, "applied");
+  co_return Result<void>();
+}
+
+Task<void> Gateway::Impl::bring_links_up() {
+  endpoint_host = config.endpoint.host;
+  if (endpoint_host.empty()) {
+    endpoint_host = "127.0.0.1";
+    TRY(auto addresses, co_await parts.host->addresses());
+    for (const auto& local : addresses) {
+      bool own = std::any_of(lanes.begin(), lanes.end(), [&](const auto& lane) { return lane.second->interface == local.link; });
+      if (own || !local.address.is_v4() || local.address.is_loopback()) continue;
+      endpoint_host = local.address.str();
+      break;
+    }
+  }
+  for (const auto& [lane, settings] : lanes) {
+    Pool pool = config.pool(lane.str());
+    auto up = co_await bring_lane_up(*settings, pool);
+    if (!up) co_return with_remedy(up.error(), "lane " + lane.str() + " (" + settings->interface + ")");
+    components["lane_" + lane.str()] = Component("lane_" + lane.str(), true, "up");
+  }
+  if (config.pool("vpn").v6) TRY_VOID(co_await parts.host->ensure_sysctl("net/ipv6/conf/all/forwarding", "1"));
+  co_return co_await parts.host->ensure_sysctl("net/ipv4/ip_forward", "1");
+}
+
+Task<void> Gateway::Impl::bring_lane_up(const LaneConfig& lane, const Pool& pool) {
+  if (!in_memory()) TRY_VOID(co_await ensure_wireguard(lane, "wireguard-" + pool.lane.str()));
+  TRY_VOID(co_await program_identity(lane, pool.lane.str()));
+  LinkAddress address(lane.interface, pool.gateway(), pool.v4.length());
+  TRY_VOID(co_await parts.host->ensure_address(address));
+  if (pool.gateway6()) {
+    LinkAddress address6(lane.interface, *pool.gateway6(), pool.v6->length());
+    TRY_VOID(co_await parts.host->ensure_address(address6));
+  }
+  co_return co_await parts.host->set_link(lane.interface, true, static_cast<std::uint32_t>(lane.mtu));
+}
+
+/// The process behind a userspace interface: started or adopted once, watched by the supervisor from then on.
+Task<void> Gateway::Impl::ensure_wireguard(const LaneConfig& lane, std::string name) {
+  for (const auto& child : supervisor.status()) {
+    if (child.name != name) continue;
+    if (child.state == ChildState::running) co_return Result<void>();
+    co_return Error(errc::interface_missing, lane.interface + ": " + child.reason);
+  }
+  ChildSpec spec;
+  spec.name = std::move(name);
+  spec.argv = {config.wireguard.program, "-f", lane.interface};
+  spec.environment = {"LOG_LEVEL=error", "WG_PROCESS_FOREGROUND=1", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"};
+  spec.probe = [this, interface = lane.interface]() -> Task<void> { return probe_interface(interface); };
+  co_return co_await supervisor.ensure(std::move(spec));
+}
+
+Task<void> Gateway::Impl::probe_interface(std::string name) {
+  TRY(auto names, co_await parts.wireguard->list());
+  if (std::find(names.begin(), names.end(), name) == names.end()) co_return Error(errc::interface_missing, name + " does not answer yet");
+  co_return Result<void>();
+}
+
+/// Private key and port, only where they differ: a key set again costs every peer its handshake.
+Task<void> Gateway::Impl::program_identity(const LaneConfig& lane, const std::string& name) {
+  auto load = [&]() -> Result<X25519Key> { return load_lane_key(config.state_dir + "/wireguard", name); };
+  TRY(auto key, co_await runtime.offload(Blocking::file, load));
+  lane_keys[Lane(name)] = key.public_key();
+  TRY(auto interface, co_await parts.wireguard->get(lane.interface));
+  InterfaceChange change(lane.interface);
+  if (interface.public_key != key.public_key()) change.private_key = key.private_key();
+  if (interface.listen_port != lane.listen_port) change.listen_port = lane.listen_port;
+  if (!change.private_key && !change.listen_port) co_return Result<void>();
+  co_return co_await parts.wireguard->set(std::move(change));
+}
+
+/// In the order of I-02; nothing is swept, leased or removed before all of it is known.
+Task<void> Gateway::Impl::restore() {
+  TRY(auto restored, co_await sessions.restore(Seconds(config.ipam.quarantine)));
+  std::vector<WantedPeer> wanted;
+  std::vector<std::pair<Owner, PublicKey>> retired;
+  for (const auto& session : restored.unclosed) {
+    const Owner owner = owner_of(session.device);
+    if (!session.addresses.empty()) {
+      auto lease = ipam.restore(owner, session.addresses);
+      if (!lease) co_return Error(errc::data_loss, "session " + session.instance.str() + ": " + lease.error().detail());
+    }
+    if (session.live()) wanted.emplace_back(owner, session.key, session.addresses);
+    else retired.emplace_back(owner, session.key);
+  }
+  for (const auto& freed : restored.freed) (void)ipam.rest(freed.address, freed.last, freed.freed);
+  peers.want(std::move(wanted), std::move(retired));
+  // A session that never became active was never answered for; accounts may have ended while we were away.
+  for (const auto& session : restored.unclosed) TRY_VOID(co_await restore_session(session));
+  co_return Result<void>();
+}
+
+Task<void> Gateway::Impl::restore_session(const Session& session) {
+  if (session.state == SessionState::pending) {
+    TRY_VOID(co_await sessions.end(session.instance, CloseReason::failed));
+  } else if (session.state == SessionState::active) {
+    auto account = co_await users.account(session.device);
+    if (!account && account.error().code() != errc::not_found) co_return account.error();
+    if (!account || !account->may_connect()) TRY_VOID(co_await sessions.end(session.instance, CloseReason::revoked));
+  }
+  auto now = sessions.find(session.instance);
+  if (now && now->state == SessionState::closing) (void)co_await cutter.strip(*now);
+  co_return Result<void>();
+}
+
+Task<void> Gateway::Impl::reconcile_at_start() {
+  auto reconciled = co_await reconcile();
+  if (!reconciled) co_return with_remedy(reconciled.error(), "peers could not be reconciled");
+  co_return Result<void>();
+}
+
+Task<void> Gateway::Impl::teardown() {
+  for (const auto& [lane, settings] : lanes) {
+    InterfaceChange nothing(settings->interface);
+    nothing.replace_peers = true;
+    (void)co_await parts.wireguard->set(std::move(nothing));
+    if (!in_memory()) (void)co_await supervisor.stop("wireguard-" + lane.str());
+    TRY_VOID(co_await parts.host->remove_link(settings->interface));
+  }
+  co_return co_await parts.firewall->remove();
+}
+
+}  // namespace tornado::inline v1

@@ -1,0 +1,165 @@
+// How sessions begin and end on a gateway: the straight lines of initiate and close.
+#include "base/try.hpp"
+#include "gateway/gateway_impl.hpp"
+#include "users/device_repo.hpp"
+#include "users/user_repo.hpp"
+
+namespace tornado::inline v1 {
+
+Result<PublicKey> Gateway::Impl::acceptable_key(std::string_view text, const DeviceId& device) const {
+  if (text.empty()) return Error(errc::missing_fields, "public_key is empty");
+  TRY_PLAIN(auto key, PublicKey::parse(text));
+  if (key.is_low_order()) return Error(errc::key_invalid, "the key is a point of low order");
+  for (const auto& [lane, own] : lane_keys)
+    if (own == key) return Error(errc::key_invalid, "that is the gateway's own key");
+  auto holder = peers.owner_of(key);
+  if (holder && *holder != owner_of(device)) return Error(errc::key_in_use, "the key belongs to another device");
+  return key;
+}
+
+/// A token that comes through a tunnel must come from its own device's address (I-16).
+Result<void> Gateway::Impl::check_place(const Caller& caller) const {
+  auto lease = ipam.find(caller.source);
+  if (!lease || !caller.claims) return {};
+  if (lease->owner != owner_of(caller.claims->device))
+    return Error(errc::revoked, "the token belongs to another device than the tunnel it came through");
+  return {};
+}
+
+/// The outer address of a caller: inside a tunnel, its peer's endpoint.
+Address Gateway::Impl::origin(const Caller& caller) const {
+  auto lease = ipam.find(caller.source);
+  if (!lease) return caller.source;
+  auto session = sessions.find(DeviceId(lease->owner.str()));
+  return session && session->source ? *session->source : caller.source;
+}
+
+Task<TunnelConfig> Gateway::Impl::initiate(Caller caller, PublicKey key) {
+  const DeviceId device = caller.claims->device;
+  TRY(auto account, co_await auth.authorize(*caller.claims));
+  TRY(auto pass, co_await gates.enter_latest(device));
+  co_return co_await initiate_in_gate(caller, account, key);
+}
+
+Task<TunnelConfig> Gateway::Impl::initiate_in_gate(const Caller& caller, const Account& account, PublicKey key) {
+  auto former = sessions.find(account.device.id);
+  if (former && former->key == key && former->state == SessionState::active) {
+    WantedPeer again(owner_of(account.device.id), key, former->addresses);
+    TRY_VOID(co_await peers.add(again));
+    co_return co_await tunnel_config(*former);
+  }
+  TRY(auto opened, co_await open_session(caller, account, key));
+  TRY(auto active, co_await bring_up(opened, former));
+  events.session("session_created", active);
+  if (former) closing.notify();
+  co_return co_await tunnel_config(active);
+}
+
+/// Lease and journal row; what this request made is undone if it fails, and nothing else is (D-066).
+Task<Session> Gateway::Impl::open_session(const Caller& caller, const Account& account, PublicKey key) {
+  const Owner owner = owner_of(account.device.id);
+  bool had_lease = ipam.find(owner).has_value();
+  TRY(auto lease, ipam.lease(owner, lane_names, Seconds(config.ipam.lease_term)));
+  NewSession wanted(account.user.id, account.device.id, lease.addresses, key);
+  wanted.source = origin(caller);
+  wanted.guard = [&account](Tx& tx) -> Result<void> {
+    TRY_PLAIN(auto user, user_repo::lock(tx, account.user.id));
+    TRY_PLAIN(auto device, device_repo::get(tx, account.device.id));
+    bool same = user.active && user.deleted == Instant() && user.epoch == account.user.epoch &&
+                device.revoked == Instant() && device.epoch == account.device.epoch;
+    return same ? Result<void>() : Error(errc::revoked, "the account changed meanwhile");
+  };
+  auto opened = co_await sessions.open(std::move(wanted));
+  if (!opened) {
+    if (!had_lease) (void)ipam.release(lease.id);
+    co_return opened.error();
+  }
+  (void)ipam.bind(lease.id);
+  co_return opened;
+}
+
+/// Peers on every lane, then active. If that fails, the former session of the device goes on as it was (I-04).
+Task<Session> Gateway::Impl::bring_up(const Session& opened, std::optional<Session> former) {
+  WantedPeer peer(owner_of(opened.device), opened.key, opened.addresses);
+  auto added = co_await peers.add(peer);
+  if (!added && former) {
+    // The former peer was restored by the programmer; the journal follows.
+    auto reverted = co_await sessions.revert(opened.instance, former->instance);
+    closing.notify();
+    if (!reverted) co_return reverted.error();
+    co_return added.error();
+  }
+  if (added) {
+    auto active = co_await sessions.activate(opened.instance);
+    if (active) co_return active;
+    added = active.error();
+  }
+  (void)co_await finish(opened.instance, CloseReason::failed);
+  co_return added.error();
+}
+
+Task<TunnelConfig> Gateway::Impl::tunnel_config(Session session) {
+  TunnelConfig out;
+  for (const auto& [lane, settings] : lanes) {
+    const LaneAddress* address = session.on(lane.str());
+    if (address == nullptr) co_return Error(errc::internal, "the session has no address on lane " + lane.str());
+    auto& access = out.lanes.emplace_back();
+    access.lane = lane;
+    access.address = address->v4;
+    access.address6 = address->v6;
+    access.endpoint = endpoint_host + ":" + std::to_string(settings->listen_port);
+    access.server_key = lane_keys.at(lane);
+  }
+  out.heartbeat_ttl = Seconds(config.session.heartbeat_ttl);
+  out.hard_ttl = Seconds(config.session.hard_ttl);
+  out.session = std::move(session);
+  co_return out;
+}
+
+Task<Session> Gateway::Impl::cut(Instance instance, CloseReason reason) {
+  TRY(auto session, co_await sessions.end(instance, reason));
+  auto stripped = co_await cutter.strip(session);
+  closing.notify();
+  if (!stripped) {
+    if (auto lease = ipam.find(owner_of(session.device)); lease && !session.addresses.empty()) (void)ipam.mark_dirty(lease->id);
+    co_return stripped.error();
+  }
+  co_return session;
+}
+
+Task<Session> Gateway::Impl::finish(Instance instance, CloseReason reason) {
+  TRY(auto session, co_await cut(instance, reason));
+  auto gone = co_await cutter.finish(session);
+  auto lease = ipam.find(owner_of(session.device));
+  if (!gone) {
+    if (lease && !session.addresses.empty()) (void)ipam.mark_dirty(lease->id);
+    co_return gone.error();
+  }
+  TRY(auto closed, co_await sessions.record(instance));
+  // Only now may the addresses rest (I-06); a newer instance of the device keeps them.
+  if (lease && !closed.addresses.empty()) (void)ipam.release(lease->id);
+  (void)co_await parts.live->erase(closed.id(), closed.instance);
+  events.session("session_closed", closed);
+  co_return closed;
+}
+
+Task<Session> Gateway::Impl::close_in_gate(Instance instance, CloseReason reason) {
+  auto session = sessions.find(instance);
+  if (!session) co_return Error(errc::not_found, "no such session");
+  TRY(auto pass, co_await gates.enter(session->device));
+  co_return co_await finish(std::move(instance), reason);
+}
+
+Task<std::vector<std::string>> Gateway::Impl::close_all_of(UserId user, CloseReason reason) {
+  std::vector<std::string> closed;
+  std::optional<Error> failed;
+  for (const auto& session : sessions.of(user)) {
+    auto done = co_await close_in_gate(session.instance, reason);
+    if (done) closed.push_back(session.id());
+    else if (done.error().code() != errc::not_found) failed = done.error();
+  }
+  if (failed) co_return *failed;
+  co_return closed;
+}
+
+}  // namespace tornado::inline v1

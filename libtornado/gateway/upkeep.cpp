@@ -1,0 +1,259 @@
+// What a gateway does by time: deadlines, counters, reconciling, history.
+#include "base/json.hpp"
+#include "base/try.hpp"
+#include "gateway/gateway_impl.hpp"
+#include "session/history_repo.hpp"
+
+namespace tornado::inline v1 {
+namespace {
+
+constexpr std::size_t most_closing_at_once = 64;
+constexpr int history_batch = 500;
+
+}  // namespace
+
+void Gateway::Impl::start_upkeep() {
+  steady_at = std::chrono::steady_clock::now();
+  wall_at = runtime.now();
+  background.add("keys", keys.run());
+  background.add("ticks", run_ticks());
+  background.add("sampling", run_sampling());
+  background.add("reconciling", run_reconciling());
+  background.add("closing", run_closing());
+  background.add("child_watch", run_child_watch());
+  background.add("host_watch", run_host_watch());
+  background.add("firewall_watch", run_firewall_watch());
+}
+
+Task<void> Gateway::Impl::run_ticks() {
+  Instant checkpoint_at = runtime.now() + Seconds(config.session.checkpoint_interval);
+  for (;;) {
+    if (!co_await runtime.sleep_until(runtime.now() + Seconds(1))) co_return Error(errc::cancelled);
+    auto ticked = co_await tick();
+    if (ticked && runtime.now() >= checkpoint_at) {
+      ticked = co_await sessions.checkpoint();
+      checkpoint_at = runtime.now() + Seconds(config.session.checkpoint_interval);
+    }
+    components["journal"] = Component("journal", ticked.has_value(), ticked ? "written" : ticked.error().detail());
+  }
+}
+
+Task<void> Gateway::Impl::tick() {
+  watch_clock();
+  for (const auto& session : sessions.fade()) events.session("session_offline", session);
+  // One at a time per device; the gate reads the state again.
+  for (const auto& [session, reason] : sessions.due()) {
+    co_await background.settled(most_closing_at_once);
+    if (!gates.busy(session.device)) background.add("close_due", close_due(session.instance, reason));
+  }
+  for (const auto& lease : ipam.lapse())
+    runtime.log().write(LogLevel::info, "lease_lapsed", {{"owner", lease.owner.str()}});
+  watch_pools();
+  auth.trim();
+  co_return co_await drain_history();
+}
+
+/// After a sleep of the host or a step of the clock every grace starts anew (I-44).
+void Gateway::Impl::watch_clock() {
+  if (&runtime.clock() != &system_clock()) return;
+  auto steady = std::chrono::steady_clock::now();
+  auto drift = (runtime.now() - wall_at) - std::chrono::duration_cast<std::chrono::milliseconds>(steady - steady_at);
+  bool slept = steady - steady_at > Seconds(60);
+  if (slept || std::chrono::abs(drift) > Seconds(60)) {
+    sessions.restart_graces();
+    runtime.log().write(LogLevel::warning, "clock_stepped", {{"milliseconds", std::to_string(drift.count())}});
+  }
+  steady_at = steady;
+  wall_at = runtime.now();
+}
+
+void Gateway::Impl::watch_pools() {
+  for (const auto& lane : lane_names) {
+    auto usage = ipam.usage(lane);
+    bool full = (usage.leased + usage.resting) * 100 >= usage.size * static_cast<std::uint64_t>(config.ipam.warn_percent);
+    bool& was = nearly_full[lane];
+    if (full && !was) {
+      events.publish("pool_nearly_exhausted", "{\"lane\":\"" + lane.str() + "\",\"available\":" + std::to_string(usage.available()) + "}");
+      runtime.log().write(LogLevel::warning, "pool_nearly_exhausted", {{"lane", lane.str()}, {"available", std::to_string(usage.available())}});
+    }
+    was = full;
+  }
+}
+
+/// A deadline that came, read again inside the gate: a beat may have moved it.
+Task<void> Gateway::Impl::close_due(Instance instance, CloseReason reason) {
+  auto session = sessions.find(instance);
+  if (!session) co_return Result<void>();
+  TRY(auto pass, co_await gates.enter(session->device));
+  if (reason == CloseReason::idle || reason == CloseReason::expired) {
+    auto due = sessions.due();
+    bool still = std::any_of(due.begin(), due.end(), [&](const auto& entry) { return entry.first.instance == instance; });
+    if (!still) co_return Result<void>();
+  }
+  auto done = co_await finish(std::move(instance), reason);
+  if (!done && done.error().code() != errc::not_found) co_return done.error();
+  co_return Result<void>();
+}
+
+Task<void> Gateway::Impl::finish_closing(Instance instance) {
+  auto session = sessions.find(instance);
+  if (!session || session->state != SessionState::closing) co_return Result<void>();
+  TRY(auto pass, co_await gates.enter(session->device));
+  auto done = co_await finish(std::move(instance), session->reason.value_or(CloseReason::failed));
+  if (!done && done.error().code() != errc::not_found) co_return done.error();
+  co_return Result<void>();
+}
+
+/// Finishes what was cut, and what an earlier failure or crash left behind, with backoff.
+Task<void> Gateway::Impl::run_closing() {
+  Seconds backoff(1);
+  for (;;) {
+    std::uint64_t seen = closing.revision();
+    TaskGroup finishing(runtime);
+    for (const auto& session : sessions.closing()) {
+      co_await finishing.settled(most_closing_at_once * 4);
+      finishing.add("finish_closing", finish_closing(session.instance));
+    }
+    co_await finishing.settled(1);
+    if (finishing.size() > 0) {
+      co_await finishing.stop_all();
+      co_return Error(errc::cancelled);
+    }
+    bool left = !sessions.closing().empty();
+    backoff = left ? std::min(backoff * 2, Seconds(30)) : Seconds(1);
+    if (left && closing.revision() == seen) {
+      if (!co_await runtime.sleep_until(runtime.now() + backoff)) co_return Error(errc::cancelled);
+    } else if (!co_await closing.wait(seen)) {
+      co_return Error(errc::cancelled);
+    }
+  }
+}
+
+Task<void> Gateway::Impl::drain_history() {
+  for (;;) {
+    TRY(auto ended, co_await sessions.undrained(history_batch));
+    if (ended.empty()) co_return Result<void>();
+    Database::Body body = [&](Tx& tx) -> Result<void> {
+      for (const auto& session : ended) TRY_VOID_PLAIN(history_repo::insert(tx, session, runtime.now()));
+      return {};
+    };
+    TRY_VOID(co_await parts.database->transact(Scope::system(), body));
+    std::vector<Instance> taken;
+    for (const auto& session : ended) taken.push_back(session.instance);
+    TRY_VOID(co_await sessions.drained(std::move(taken)));
+    if (ended.size() < static_cast<std::size_t>(history_batch)) co_return Result<void>();
+  }
+}
+
+Task<void> Gateway::Impl::run_sampling() {
+  for (;;) {
+    if (!co_await runtime.sleep_until(runtime.now() + Seconds(config.session.sample_interval))) co_return Error(errc::cancelled);
+    auto sampled = co_await sample();
+    components["wireguard"] = Component("wireguard", sampled.has_value(), sampled ? "answers" : sampled.error().detail());
+    if (!sampled) reconcile_wanted.notify();
+  }
+}
+
+Task<void> Gateway::Impl::sample() {
+  if (sessions.size() == 0) co_return Result<void>();
+  TRY(auto samples, co_await peers.sample());
+  for (const auto& sample : samples) {
+    auto session = sessions.find(sample.key);
+    if (!session) continue;
+    Observation seen(sample.lane);
+    seen.received = sample.received;
+    seen.sent = sample.sent;
+    seen.handshake = sample.handshake;
+    // The endpoint that counts is that of the lane in use.
+    if (sample.endpoint && sample.handshake >= session->last_handshake && sample.handshake != Instant()) seen.source = sample.endpoint->address;
+    bool was_offline = session->presence == Presence::offline;
+    auto observed = sessions.observe(session->instance, seen);
+    if (observed && was_offline && observed->presence == Presence::online) events.session("heartbeat_update", *observed, true);
+  }
+  co_return Result<void>();
+}
+
+Task<Difference> Gateway::Impl::reconcile() {
+  TRY(auto difference, co_await peers.reconcile());
+  for (const auto& peer : difference.missing) {
+    auto session = sessions.find(DeviceId(peer.owner.str()));
+    if (!session) continue;
+    for (const auto& lane : lane_names) sessions.counters_restarted(session->instance, lane);
+  }
+  if (!difference.foreign.empty()) {
+    events.publish("foreign_peers", "{\"count\":" + std::to_string(difference.foreign.size()) + "}");
+    runtime.log().write(LogLevel::warning, "foreign_peers", {{"count", std::to_string(difference.foreign.size())}});
+  }
+  co_return difference;
+}
+
+Task<void> Gateway::Impl::run_reconciling() {
+  Seconds backoff(1);
+  for (;;) {
+    std::uint64_t seen = reconcile_wanted.revision();
+    Instant next = runtime.now() + Seconds(config.session.reconcile_interval);
+    // Whoever asks for a pass shortens the wait; a pass follows another after at least the backoff.
+    while (runtime.now() < next && reconcile_wanted.revision() == seen)
+      if (!co_await runtime.sleep_until(std::min(next, runtime.now() + Seconds(1)))) co_return Error(errc::cancelled);
+    auto links = co_await bring_links_up();
+    auto done = links ? co_await reconcile() : Result<Difference>(links.error());
+    components["peers"] = Component("peers", done.has_value(), done ? "as wanted" : done.error().detail());
+    if (!done) {
+      runtime.log().write(LogLevel::error, "reconcile_failed", {{"detail", done.error().detail()}});
+      if (!co_await runtime.sleep_until(runtime.now() + backoff)) co_return Error(errc::cancelled);
+      backoff = std::min(backoff * 2, Seconds(30));
+      reconcile_wanted.notify();
+    } else {
+      backoff = Seconds(1);
+    }
+  }
+}
+
+/// A WireGuard process that came back has lost its key and its peers.
+Task<void> Gateway::Impl::run_child_watch() {
+  std::uint64_t seen = 0;
+  for (;;) {
+    auto changed = co_await supervisor.changed(seen);
+    if (!changed) co_return changed.error();
+    if (seen != 0) reconcile_wanted.notify();
+    seen = *changed;
+  }
+}
+
+/// Links and addresses changed: the lanes may have lost theirs, and the API may be known by others.
+Task<void> Gateway::Impl::run_host_watch() {
+  std::uint64_t seen = 0;
+  for (;;) {
+    auto changed = co_await parts.host->changed(seen);
+    if (!changed) co_return changed.error();
+    bool first = seen == 0;
+    seen = *changed;
+    auto endpoints = co_await api_endpoints();
+    if (endpoints && *endpoints != api) {
+      auto updated = co_await parts.firewall->api(*endpoints);
+      if (updated) api = *endpoints;
+    }
+    if (!first) reconcile_wanted.notify();
+    if (!co_await runtime.sleep_until(runtime.now() + Seconds(1))) co_return Error(errc::cancelled);
+  }
+}
+
+/// Somebody else changed the ruleset: ours is put back, and it is told.
+Task<void> Gateway::Impl::run_firewall_watch() {
+  std::uint64_t seen = 0;
+  for (;;) {
+    auto changed = co_await parts.firewall->changed(seen);
+    if (!changed) co_return changed.error();
+    seen = *changed;
+    auto intact = co_await parts.firewall->intact();
+    if (intact && !*intact) {
+      events.publish("firewall_changed_elsewhere", "{}");
+      runtime.log().write(LogLevel::error, "firewall_changed_elsewhere", {});
+      auto restored = co_await apply_firewall();
+      components["firewall"] = Component("firewall", restored.has_value(), restored ? "restored" : restored.error().detail());
+    }
+    if (!co_await runtime.sleep_until(runtime.now() + Seconds(1))) co_return Error(errc::cancelled);
+  }
+}
+
+}  // namespace tornado::inline v1

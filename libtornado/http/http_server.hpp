@@ -1,0 +1,54 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "http/http_codec.hpp"
+#include "tornado/runtime.hpp"
+
+namespace tornado::inline v1 {
+
+/// What a server allows.
+class HttpLimits {
+ public:
+  HttpLimits() {}
+  int connections = 4096;
+  int connections_per_address = 1024;
+  Seconds idle{4};      ///< between requests
+  Seconds request{10};  ///< from the first byte of a request to its last
+  Seconds answer{30};   ///< for a handler, and for a client to take its answer
+  std::size_t header = 16384;
+  std::size_t body = 65536;
+};
+
+/// Answers requests: at once if it can, else by a coroutine.
+class HttpHandler {
+ public:
+  virtual ~HttpHandler() = default;
+  virtual std::optional<HttpResponse> answer_now(HttpRequest& request) = 0;
+  virtual boost::asio::awaitable<HttpResponse> answer(HttpRequest request) = 0;
+};
+
+/// An HTTP/1.1 server over TCP. Connections beyond a limit are closed at once; slow ones by their deadline. Loop thread.
+class HttpServer {
+ public:
+  HttpServer(Runtime& runtime, HttpHandler& handler, HttpLimits limits);
+  ~HttpServer();
+
+  /// Binds and listens. Errors: backend_failed naming the cause (port taken, address not ours).
+  Result<void> listen(const Endpoint& endpoint);
+  /// Serves a listening socket somebody else has opened; the descriptor is ours from now on.
+  Result<void> adopt(int listening_socket);
+  std::vector<Endpoint> endpoints() const;
+  /// Accepts nothing more, lets running requests end, closes what is left at the deadline.
+  boost::asio::awaitable<void> drain(Seconds within);
+  std::size_t connections() const noexcept;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tornado::inline v1
