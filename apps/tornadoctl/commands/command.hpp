@@ -1,0 +1,35 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "api/operations.hpp"
+#include "tornado/control.hpp"
+
+namespace tornadoctl {
+
+/// What stands before the noun.
+struct Globals {
+  std::string socket;
+  bool json = false;
+};
+
+/// Exit status with the error printed: cause and next step on standard error, nothing on standard output.
+int fail(const tornado::Error& error);
+int usage(const std::string& why);
+
+/// `tornadoctl NOUN VERB ...` for any operation of the table.
+int run_operation(const Globals& globals, const tornado::Operation& operation, const std::vector<std::string>& words);
+/// `tornadoctl events tail`.
+int tail_events(const Globals& globals, const std::vector<std::string>& words);
+/// `tornadoctl config check [FILE]`, without a daemon.
+int check_config(const Globals& globals, const std::vector<std::string>& words);
+
+void print_help();
+/// Help of one noun, or of one command.
+bool print_help_for(const std::string& noun, const std::string& verb);
+
+/// A password: the first line of standard input, or a prompt without echo, asked twice where it is new.
+tornado::Result<std::string> read_secret(const std::string& name, bool from_stdin);
+
+}  // namespace tornadoctl
