@@ -30,7 +30,7 @@ Task<SnapshotPtr> LaneInterface::fetch() {
   snapshot->index.reserve(peers.size());
   Pace pace(runtime_);
   for (std::size_t i = 0; i < peers.size(); ++i) {
-    snapshot->index.emplace(peers[i].key, i);
+    snapshot->index.insert(peers[i].key, i);
     if (i % 256 == 0 && pace.due()) co_await pace.yield();
   }
   co_return SnapshotPtr(std::move(snapshot));

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <memory>
-#include <unordered_map>
 #include <unordered_set>
 
+#include "base/key_index.hpp"
 #include "base/notifier.hpp"
 #include "tornado/wireguard.hpp"
 
@@ -14,11 +14,11 @@ namespace tornado::inline v1 {
 class Snapshot {
  public:
   const Peer* find(const PublicKey& key) const {
-    auto it = index.find(key);
-    return it == index.end() ? nullptr : &interface.peers[it->second];
+    auto position = index.find(key, [this](std::size_t at) -> const PublicKey& { return interface.peers[at].key; });
+    return position ? &interface.peers[*position] : nullptr;
   }
   Interface interface;
-  std::unordered_map<PublicKey, std::size_t> index;
+  KeyIndex index;
 };
 
 using SnapshotPtr = std::shared_ptr<const Snapshot>;

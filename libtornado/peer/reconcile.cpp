@@ -34,7 +34,7 @@ class Pass {
     for (LanePtr& lane : my_.all_lanes()) plans_.emplace_back(std::move(lane));
   }
 
-  Task<Difference> compare();
+  Task<void> compare();
   Task<void> apply();
   Difference take() { return std::move(difference_); }
 
@@ -59,6 +59,7 @@ class Pass {
   std::vector<LanePlan> plans_;
   bool all_read_ = true;
   std::unordered_set<PublicKey> surplus_, foreign_;
+  std::vector<PublicKey> unwanted_;  // keys of ours that are retired or doomed
   std::unordered_set<PublicKey> doomed_present_;
   std::unordered_map<PublicKey, int> removals_left_;
   Difference difference_;
@@ -84,7 +85,7 @@ Task<void> Pass::read() {
 }
 
 /// Compares. An error: some lane could not be read; the difference covers the others (`take`).
-Task<Difference> Pass::compare() {
+Task<void> Pass::compare() {
   auto complete = co_await read();
   auto task = judge_wanted();
   co_await std::move(task);
@@ -97,8 +98,7 @@ Task<Difference> Pass::compare() {
   difference_.foreign.assign(foreign_.begin(), foreign_.end());
   report_foreign();
   forget_absent();
-  if (!complete) co_return complete.error();
-  co_return difference_;
+  co_return complete;
 }
 
 boost::asio::awaitable<void> Pass::judge_wanted() {
@@ -106,6 +106,7 @@ boost::asio::awaitable<void> Pass::judge_wanted() {
   for (const PublicKey& key : keys) {
     if (pace_.due()) co_await pace_.yield();
     const WantedPeer* peer = my_.book.wanted(key);
+    if (peer == nullptr) unwanted_.push_back(key);
     if (peer == nullptr || my_.guard.off_limits(key)) continue;
     auto refused = my_.refusals.find(key);
     if (judge(*peer)) {
@@ -180,9 +181,9 @@ void Pass::report_foreign() {
 /// Keys whose removal was in doubt, and which turn out to be nowhere.
 void Pass::forget_absent() {
   if (!all_read_) return;
-  for (const PublicKey& key : my_.book.keys()) {
+  for (const PublicKey& key : unwanted_) {
     const Holding* holding = my_.book.find(key);
-    bool absent = holding->state == KeyState::doomed && !doomed_present_.contains(key);
+    bool absent = holding != nullptr && holding->state == KeyState::doomed && !doomed_present_.contains(key);
     if (absent && !my_.guard.off_limits(key)) my_.book.forget(key);
   }
 }
@@ -294,7 +295,8 @@ Task<void> Pass::apply() {
 
 Task<Difference> PeerProgrammer::difference() {
   Pass pass(*impl_);
-  co_return co_await pass.compare();
+  TRY_VOID(co_await pass.compare());
+  co_return pass.take();
 }
 
 Task<Difference> PeerProgrammer::reconcile() {
@@ -303,18 +305,19 @@ Task<Difference> PeerProgrammer::reconcile() {
     if (!more) co_return Error(errc::cancelled);
   }
   impl_->pass_running = true;
-  Result<Difference> compared;
-  Result<void> applied;
+  Difference out;
+  Result<void> compared, applied;
   {
     Pass pass(*impl_);
     compared = co_await pass.compare();
     applied = co_await pass.apply();
-    if (compared) compared = pass.take();
+    out = pass.take();
   }
   impl_->pass_running = false;
   impl_->pass_ended.notify();
   if (!applied) co_return applied.error();
-  co_return compared;
+  if (!compared) co_return compared.error();
+  co_return out;
 }
 
 }  // namespace tornado::inline v1

@@ -155,7 +155,6 @@ Result<void> UapiParser::line(std::string_view text) {
   if (text.empty()) {
     if (!ended_) return malformed("an answer ends without errno");
     done_ = true;
-    index_.clear();
     return {};
   }
   if (ended_) return malformed("a line after errno");
@@ -198,12 +197,13 @@ Result<void> UapiParser::begin_peer(std::string_view value) {
   std::array<std::uint8_t, PublicKey::size> bytes{};
   if (!decode_key(value, bytes)) return malformed("public_key");
   PublicKey key(bytes);
-  auto [it, fresh] = index_.try_emplace(key, interface_.peers.size());
-  if (fresh) {
+  auto known = index_.find(key, [this](std::size_t at) -> const PublicKey& { return interface_.peers[at].key; });
+  current_ = known.value_or(interface_.peers.size());
+  if (!known) {
     if (interface_.peers.size() == max_peers) return malformed("too many peers");
+    index_.insert(key, current_);
     interface_.peers.emplace_back().key = key;
   }
-  current_ = it->second;
   in_peer_ = true;
   handshake_seconds_ = Seconds(0);
   return {};

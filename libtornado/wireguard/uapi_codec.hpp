@@ -3,9 +3,9 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
+#include "base/key_index.hpp"
 #include "tornado/wireguard.hpp"
 
 namespace tornado::inline v1 {
@@ -55,7 +55,7 @@ class UapiParser {
 
   std::string partial_;  // a line that has not ended yet; never grows beyond its first capacity
   Interface interface_;
-  std::unordered_map<PublicKey, std::size_t> index_;
+  KeyIndex index_;
   std::size_t current_ = 0;
   bool in_peer_ = false;
   std::size_t allowed_ = 0;
