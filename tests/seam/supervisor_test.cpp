@@ -164,7 +164,8 @@ TEST_F(SupervisorTest, sees_a_death_at_once_and_starts_the_child_again) {
 TEST_F(SupervisorTest, opens_the_breaker_after_five_deaths_within_a_minute) {
   ASSERT_TRUE(ensure(script("a", "echo tired; " + stays)));
   for (int death = 1; death <= 5; ++death) {
-    wait_for([&] { return status("a").state == ChildState::running; });
+    // The file from its first life makes it ready before it has said anything.
+    wait_for([&] { return status("a").state == ChildState::running && file("a.log") == "tired\n"; });
     ::kill(status("a").pid, SIGKILL);
     wait_for([&] { return status("a").restarts == death && status("a").state != ChildState::running; });
     if (death < 5) {
