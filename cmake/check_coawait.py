@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Refuses what g++ 12 compiles wrongly, or says nothing about, in coroutines (docs in README, "The g++ 12 rule").
 
-1. In a full expression with co_await: a braced temporary as an argument, or a lambda with by-value captures in place.
+1. In a full expression with co_await: a braced temporary as an argument, a lambda with by-value captures in place, or
+   a conditional operator (seen: both arms evaluated, g++ 12.2 -O1).
 2. A statement that is nothing but `co_await something;` where the Result is dropped: `(void)` or TRY says it is meant.
 """
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BRACED = re.compile(r"co_await\b[^;]*?[(,]\s*(?:[A-Za-z_:]+\s*)?\{[^}]")
 TYPED_BRACE = re.compile(r"co_await\b[^;]*?\b[A-Z]\w*\{[^}]")
+CONDITIONAL = re.compile(r"co_await\b[^;{]*\([^;{]*\?[^;{]*:|\?\s*co_await\b|\?[^:;]*:\s*co_await\b")
 BY_VALUE = re.compile(r"co_await\b[^;{]*\[\s*(?:=|[a-z_]\w*\s*(?:[,=\]]))")
 DROPPED = re.compile(r"^\s*co_await\s+(?!boost::|asio::)[^;=]*;", re.M)
 # Awaitables that carry nothing: drains, joins and bare Asio operations.
@@ -46,6 +48,8 @@ def check(path: Path) -> list[str]:
         tail = flat[flat.index("co_await") :]
         if BRACED.search(tail) or TYPED_BRACE.search(tail):
             found.append(f"{path.relative_to(ROOT)}:{line}: braced temporary in a full expression with co_await")
+        if CONDITIONAL.search(flat.replace("::", "  ")):
+            found.append(f"{path.relative_to(ROOT)}:{line}: conditional operator in a full expression with co_await")
         if BY_VALUE.search(tail):
             found.append(f"{path.relative_to(ROOT)}:{line}: by-value lambda in a full expression with co_await")
         if flat.startswith("co_await") and not PLAIN.search(flat):

@@ -177,7 +177,8 @@ struct ControlServer::Impl {
       co_return co_await stream_events(socket, *request);
     }
     auto result = co_await call(*request, peer, full);
-    co_return co_await send(socket, result ? rpc_result(id, *result) : rpc_error(id, result.error()));
+    std::string text = result ? rpc_result(id, *result) : rpc_error(id, result.error());
+    co_return co_await send(socket, std::move(text));
   }
 
   Task<json::value> call(const RpcRequest& request, const PeerIdentity& peer, bool full) {

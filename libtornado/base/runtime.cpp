@@ -48,7 +48,7 @@ struct Runtime::Impl {
   Impl(Clock* clock_, LogSink* log_, int threads, int hashing, asio::io_context* loop)
       : clock(clock_ != nullptr ? *clock_ : system_clock()),
         log(log_ != nullptr ? *log_ : null_log()),
-        own(loop == nullptr ? std::make_unique<asio::io_context>(1) : nullptr),
+        own(loop == nullptr ? std::make_unique<asio::io_context>() : nullptr),
         io(loop != nullptr ? *loop : *own),
         work(io.get_executor()),
         alarm(io),
@@ -234,6 +234,9 @@ Background Runtime::spawn(Task<void> task) {
 }
 
 asio::awaitable<bool> Runtime::sleep_until(Instant instant) {
+  // A cancellation that came while nothing could be cancelled is noticed here.
+  auto cancellation = co_await asio::this_coro::cancellation_state;
+  if (cancellation.cancelled() != asio::cancellation_type::none) co_return false;
   asio::steady_timer timer(impl_->io, asio::steady_timer::time_point::max());
   struct Entry {
     std::multimap<Instant, Sleeper>& all;

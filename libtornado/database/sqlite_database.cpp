@@ -35,6 +35,14 @@ errc code_of(int rc) {
   }
 }
 
+/// SQLite takes $2 for a name and numbers parameters as they come; ?2 is the second one wherever it stands.
+std::string with_numbered_parameters(std::string_view sql) {
+  std::string out(sql);
+  for (std::size_t i = 0; i + 1 < out.size(); ++i)
+    if (out[i] == '$' && out[i + 1] >= '0' && out[i + 1] <= '9') out[i] = '?';
+  return out;
+}
+
 struct CloseStatement {
   void operator()(sqlite3_stmt* statement) const { sqlite3_finalize(statement); }
 };
@@ -100,7 +108,8 @@ class Connection final : public Tx {
     auto it = statements_.find(sql);
     if (it != statements_.end()) return it->second.get();
     sqlite3_stmt* raw = nullptr;
-    int rc = sqlite3_prepare_v3(connection_.get(), sql.data(), static_cast<int>(sql.size()), SQLITE_PREPARE_PERSISTENT, &raw, nullptr);
+    std::string numbered = with_numbered_parameters(sql);
+    int rc = sqlite3_prepare_v3(connection_.get(), numbered.data(), static_cast<int>(numbered.size()), SQLITE_PREPARE_PERSISTENT, &raw, nullptr);
     if (rc != SQLITE_OK) return failure(rc, sql);
     statements_.emplace(std::string(sql), std::unique_ptr<sqlite3_stmt, CloseStatement>(raw));
     return raw;

@@ -46,6 +46,7 @@ struct Gateway::Impl {
   Task<void> finish_closing(Instance instance);
   Task<void> drain_history();
   Task<void> sample();
+  Task<Difference> mend();
   Task<Difference> reconcile();
   void watch_pools();
   void watch_clock();

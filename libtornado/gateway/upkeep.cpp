@@ -187,6 +187,12 @@ Task<Difference> Gateway::Impl::reconcile() {
   co_return difference;
 }
 
+/// Links, identities and addresses first, then peers.
+Task<Difference> Gateway::Impl::mend() {
+  TRY_VOID(co_await bring_links_up());
+  co_return co_await reconcile();
+}
+
 Task<void> Gateway::Impl::run_reconciling() {
   Seconds backoff(1);
   for (;;) {
@@ -195,8 +201,7 @@ Task<void> Gateway::Impl::run_reconciling() {
     // Whoever asks for a pass shortens the wait; a pass follows another after at least the backoff.
     while (runtime.now() < next && reconcile_wanted.revision() == seen)
       if (!co_await runtime.sleep_until(std::min(next, runtime.now() + Seconds(1)))) co_return Error(errc::cancelled);
-    auto links = co_await bring_links_up();
-    auto done = links ? co_await reconcile() : Result<Difference>(links.error());
+    auto done = co_await mend();
     components["peers"] = Component("peers", done.has_value(), done ? "as wanted" : done.error().detail());
     if (!done) {
       runtime.log().write(LogLevel::error, "reconcile_failed", {{"detail", done.error().detail()}});

@@ -98,8 +98,10 @@ Task<void> PeerWork::put_back(const WantedPeer& failed, KeyState state, std::opt
     Result<void> step;
     if (before != nullptr) step = co_await on->confirm(programmed(former->key, *before));
     bool same_peer = before != nullptr && former->key == failed.key;
-    if (step && !same_peer)
-      step = co_await on->confirm(state == KeyState::retired ? stripped(failed.key) : removal(failed.key));
+    if (step && !same_peer) {
+      Peer undone = state == KeyState::retired ? stripped(failed.key) : removal(failed.key);
+      step = co_await on->confirm(std::move(undone));
+    }
     if (step || step.error().code() == errc::interface_missing) continue;
     log_lane(LogLevel::warning, "peer_restore_failed", *on, step.error());
     if (outcome) outcome = step;
@@ -115,7 +117,8 @@ boost::asio::awaitable<void> PeerWork::take_back(WantedPeer former, WantedPeer n
     bool taken_over = after != nullptr && after->v4 == address.v4 && (!address.v6 || after->v6 == address.v6);
     bool same_key = former.key == now.key;
     if (!on || taken_over || (same_key && after != nullptr)) continue;
-    auto done = co_await on->confirm(same_key ? removal(former.key) : stripped(former.key));
+    Peer left = same_key ? removal(former.key) : stripped(former.key);
+    auto done = co_await on->confirm(std::move(left));
     if (!done) log_lane(LogLevel::warning, "peer_strip_failed", *on, done.error());
   }
 }
