@@ -19,10 +19,12 @@ int dispatch(const Globals& globals, std::vector<std::string> words) {
     words.erase(words.begin());
   }
   for (const auto& word : words)
-    if (word == "--help") return print_help_for(noun, noun == "report" ? "" : verb) ? 0 : usage("no command '" + noun + " " + verb + "'");
+    if (word == "--help")
+      return print_help_for(noun, noun == "report" ? "" : verb) ? 0 : usage("no command '" + noun + " " + verb + "'");
   if (noun == "events" && verb == "tail") return tail_events(globals, words);
   if (noun == "config" && verb == "check") return check_config(globals, words);
-  if (const auto* operation = tornado::find_operation(noun + "." + verb)) return run_operation(globals, *operation, words);
+  if (const auto* operation = tornado::find_operation(noun + "." + verb))
+    return run_operation(globals, *operation, words);
   if (verb.empty() && print_help_for(noun, "")) return 2;
   return usage("no command '" + noun + (verb.empty() ? "" : " " + verb) + "'");
 }

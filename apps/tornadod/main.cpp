@@ -83,7 +83,10 @@ Result<Options> read_options(const po::variables_map& given, const char* const* 
 }
 
 LogLevel level_named(const std::string& name) {
-  return name == "debug" ? LogLevel::debug : name == "warning" ? LogLevel::warning : name == "error" ? LogLevel::error : LogLevel::info;
+  return name == "debug"     ? LogLevel::debug
+         : name == "warning" ? LogLevel::warning
+         : name == "error"   ? LogLevel::error
+                             : LogLevel::info;
 }
 
 /// One daemon per state directory: the lock lives as long as the process.

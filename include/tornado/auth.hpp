@@ -73,13 +73,13 @@ class TORNADO_API AuthOptions {
  public:
   AuthOptions() {}
   std::string issuer = "tornado-vpn.local", audience = "tornado-vpn-users";
-  ThrottleRule address_throttle;           ///< per source address
+  ThrottleRule address_throttle;  ///< per source address
   ThrottleRule account_throttle = twenty_failures();
   Seconds access_term{900}, refresh_term{604800};
-  Seconds retry_window{30};                ///< a lost refresh answer is given again for this long (I-14)
-  Seconds offline_grace{3600};             ///< how long tokens are renewed without a store (I-11)
-  Seconds store_patience{8};               ///< how long a refresh waits for the store first
-  Seconds hashing_patience{8};             ///< most time a login may wait for its hash (I-16)
+  Seconds retry_window{30};     ///< a lost refresh answer is given again for this long (I-14)
+  Seconds offline_grace{3600};  ///< how long tokens are renewed without a store (I-11)
+  Seconds store_patience{8};    ///< how long a refresh waits for the store first
+  Seconds hashing_patience{8};  ///< most time a login may wait for its hash (I-16)
 
  private:
   static ThrottleRule twenty_failures() {

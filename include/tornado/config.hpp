@@ -35,13 +35,13 @@ class TORNADO_API Config {
   struct ClientApi {
     ClientApi() {}
     std::string listen = "0.0.0.0:4605";
-    std::vector<std::string> publics;        ///< "public": further addresses, or address:port, clients use
+    std::vector<std::string> publics;  ///< "public": further addresses, or address:port, clients use
     int max_connections = 4096;
     int max_connections_per_address = 1024;
-    int idle_timeout = 4;                    ///< seconds; unchanged clients need at most this (I-13)
-    int request_timeout = 10;                ///< seconds a sender may take for one request
-    int max_body = 65536;                    ///< bytes
-    bool trust_forwarded_for = true;         ///< X-Forwarded-For from 127.0.0.1 only
+    int idle_timeout = 4;             ///< seconds; unchanged clients need at most this (I-13)
+    int request_timeout = 10;         ///< seconds a sender may take for one request
+    int max_body = 65536;             ///< bytes
+    bool trust_forwarded_for = true;  ///< X-Forwarded-For from 127.0.0.1 only
   } client_api;
 
   struct EndpointConfig {
@@ -58,16 +58,16 @@ class TORNADO_API Config {
   struct SessionConfig {
     SessionConfig() {}
     int heartbeat_ttl = 90, hard_ttl = 1296000, idle_ttl = 86400, grace = 90;  ///< seconds
-    int sample_interval = 5;     ///< seconds between readings of the counters
+    int sample_interval = 5;  ///< seconds between readings of the counters
     int checkpoint_interval = 60;
     int reconcile_interval = 60;
   } session;
 
   struct IpamConfig {
     IpamConfig() {}
-    int quarantine = 900;        ///< seconds a freed address rests before another user gets it
-    int lease_term = 60;         ///< seconds an address is kept for a session that does not come about
-    int warn_percent = 90;       ///< of a pool in use: an event is published
+    int quarantine = 900;   ///< seconds a freed address rests before another user gets it
+    int lease_term = 60;    ///< seconds an address is kept for a session that does not come about
+    int warn_percent = 90;  ///< of a pool in use: an event is published
   } ipam;
 
   struct AuthConfig {
@@ -85,8 +85,8 @@ class TORNADO_API Config {
 
   struct DatabaseConfig {
     DatabaseConfig() {}
-    std::string url;             ///< "sqlite:<path>"; empty: tornado.db in the state directory
-    int reserve_mib = 4;         ///< kept free on disk for ending sessions and renewing tokens
+    std::string url;      ///< "sqlite:<path>"; empty: tornado.db in the state directory
+    int reserve_mib = 4;  ///< kept free on disk for ending sessions and renewing tokens
   } database;
 
   struct LiveConfig {
@@ -96,7 +96,7 @@ class TORNADO_API Config {
 
   struct DnsConfig {
     DnsConfig() {}
-    std::string upstream;        ///< address or address:port; empty: from resolv.conf
+    std::string upstream;  ///< address or address:port; empty: from resolv.conf
     std::string upstream6;
   } dns;
 
@@ -115,8 +115,8 @@ class TORNADO_API Config {
 
   struct LogConfig {
     LogConfig() {}
-    std::string level = "info";      ///< debug, info, warning, error
-    std::string privacy = "low";     ///< "low": no client addresses and user names in logs; "full": both
+    std::string level = "info";   ///< debug, info, warning, error
+    std::string privacy = "low";  ///< "low": no client addresses and user names in logs; "full": both
   } log;
 
   /// Defaults with a file merged over them. Errors: invalid_config naming path and cause, store_unavailable.

@@ -17,44 +17,44 @@ namespace tornado::inline v1 {
 ///
 /// The name of a value (see `name`) is stable and travels on the wire; the number is not and does not.
 enum class errc : std::uint16_t {
-  internal = 1,          ///< a bug or an exception nobody expected; the operation ended, the process did not
-  invalid_argument,      ///< an argument is malformed or out of range
-  invalid_config,        ///< a configuration key is unknown, malformed or contradicts another one
-  invalid_envelope,      ///< a sealed login could not be opened (contract 1.3)
-  invalid_credentials,   ///< unknown account or wrong password; never told apart
-  user_inactive,         ///< the password was right, the account is suspended
-  missing_fields,        ///< a mandatory field is empty
-  token_missing,         ///< no bearer token
-  token_invalid,         ///< signature, form, issuer, audience or type of a token is wrong
-  token_expired,         ///< the signature is good, `exp` has passed
-  token_type,            ///< an access token was wanted and a refresh token was given, or the reverse
-  token_reused,          ///< a refresh token was used twice; its family is revoked
-  revoked,               ///< account, device or sign-in behind a token is no longer valid
-  throttled,             ///< too many failures; try again later
-  overloaded,            ///< a bounded queue is full; try again later
-  device_limit,          ///< every slot of the account is taken by an online device
-  not_found,             ///< no such object
-  already_exists,        ///< an object with that identity exists, or ranges overlap
-  conflict,              ///< the object is already in the wanted state, or changed meanwhile
-  failed_precondition,   ///< the object is not in a state that allows this
-  permission_denied,     ///< the caller may not do this
-  pool_exhausted,        ///< no address is left in a pool
-  key_invalid,           ///< a WireGuard key is malformed, of low order, or one of our own
-  key_in_use,            ///< the key belongs to another owner
-  interface_missing,     ///< the WireGuard interface does not exist
-  superseded,            ///< a newer request of the same device took the place of this one
-  session_expired,       ///< proof that the device has no session any more
-  store_unavailable,     ///< database or live store cannot answer now
-  disk_full,             ///< no space left; nothing was changed
-  unavailable,           ///< in doubt: a part needed for an answer is missing right now
-  backend_failed,        ///< WireGuard, firewall or kernel refused a change
-  protocol_error,        ///< a peer sent bytes that are not its protocol
-  too_large,             ///< a message exceeds its limit
-  deadline_exceeded,     ///< no answer in time
-  cancelled,             ///< the caller gave up or the runtime stops
-  wrong_thread,          ///< a blocking call was made on the loop thread
-  data_loss,             ///< stored data is damaged or contradicts itself
-  unimplemented,         ///< this implementation of a seam does not have the verb
+  internal = 1,         ///< a bug or an exception nobody expected; the operation ended, the process did not
+  invalid_argument,     ///< an argument is malformed or out of range
+  invalid_config,       ///< a configuration key is unknown, malformed or contradicts another one
+  invalid_envelope,     ///< a sealed login could not be opened (contract 1.3)
+  invalid_credentials,  ///< unknown account or wrong password; never told apart
+  user_inactive,        ///< the password was right, the account is suspended
+  missing_fields,       ///< a mandatory field is empty
+  token_missing,        ///< no bearer token
+  token_invalid,        ///< signature, form, issuer, audience or type of a token is wrong
+  token_expired,        ///< the signature is good, `exp` has passed
+  token_type,           ///< an access token was wanted and a refresh token was given, or the reverse
+  token_reused,         ///< a refresh token was used twice; its family is revoked
+  revoked,              ///< account, device or sign-in behind a token is no longer valid
+  throttled,            ///< too many failures; try again later
+  overloaded,           ///< a bounded queue is full; try again later
+  device_limit,         ///< every slot of the account is taken by an online device
+  not_found,            ///< no such object
+  already_exists,       ///< an object with that identity exists, or ranges overlap
+  conflict,             ///< the object is already in the wanted state, or changed meanwhile
+  failed_precondition,  ///< the object is not in a state that allows this
+  permission_denied,    ///< the caller may not do this
+  pool_exhausted,       ///< no address is left in a pool
+  key_invalid,          ///< a WireGuard key is malformed, of low order, or one of our own
+  key_in_use,           ///< the key belongs to another owner
+  interface_missing,    ///< the WireGuard interface does not exist
+  superseded,           ///< a newer request of the same device took the place of this one
+  session_expired,      ///< proof that the device has no session any more
+  store_unavailable,    ///< database or live store cannot answer now
+  disk_full,            ///< no space left; nothing was changed
+  unavailable,          ///< in doubt: a part needed for an answer is missing right now
+  backend_failed,       ///< WireGuard, firewall or kernel refused a change
+  protocol_error,       ///< a peer sent bytes that are not its protocol
+  too_large,            ///< a message exceeds its limit
+  deadline_exceeded,    ///< no answer in time
+  cancelled,            ///< the caller gave up or the runtime stops
+  wrong_thread,         ///< a blocking call was made on the loop thread
+  data_loss,            ///< stored data is damaged or contradicts itself
+  unimplemented,        ///< this implementation of a seam does not have the verb
 };
 
 /// Canonical class of an error; HTTP status, exit code and Python exception derive from it.
@@ -116,14 +116,13 @@ class TORNADO_API Exception : public std::runtime_error {
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result()
-    requires std::is_default_constructible_v<T>
-      : state_(std::in_place_index<0>) {}
+  Result() requires std::is_default_constructible_v<T> : state_(std::in_place_index<0>) {}
 
   template <class U = T>
-    requires(std::is_constructible_v<T, U &&> && !std::is_same_v<std::remove_cvref_t<U>, Error> &&
-             !std::is_same_v<std::remove_cvref_t<U>, errc> && !std::is_same_v<std::remove_cvref_t<U>, Result>)
-  Result(U&& value) : state_(std::in_place_index<0>, std::forward<U>(value)) {}
+  requires(std::is_constructible_v<T, U&&> && !std::is_same_v<std::remove_cvref_t<U>, Error> &&
+           !std::is_same_v<std::remove_cvref_t<U>, errc> && !std::is_same_v<std::remove_cvref_t<U>, Result>)
+      Result(U&& value)
+      : state_(std::in_place_index<0>, std::forward<U>(value)) {}
 
   Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}
   Result(errc code) : Result(Error(code)) {}

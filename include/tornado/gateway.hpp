@@ -8,6 +8,7 @@
 #include "tornado/config.hpp"
 #include "tornado/event.hpp"
 #include "tornado/firewall.hpp"
+#include "tornado/history.hpp"
 #include "tornado/host.hpp"
 #include "tornado/ipam.hpp"
 #include "tornado/peer_programmer.hpp"
@@ -30,8 +31,8 @@ class Caller {
   }
 
   Kind kind = Kind::anonymous;
-  Address source;                ///< as the connection has it: inside a tunnel, the tunnel address (I-16)
-  std::string name;              ///< of an operator, for the log
+  Address source;    ///< as the connection has it: inside a tunnel, the tunnel address (I-16)
+  std::string name;  ///< of an operator, for the log
   std::string request_id;
   std::string label;             ///< of the client program, for the device list
   std::optional<Claims> claims;  ///< of a device, checked
@@ -76,22 +77,6 @@ class Component {
   std::string name;
   bool ready = false;
   std::string detail;
-};
-
-/// A row of the session history (contract 14).
-class HistoryRow {
- public:
-  HistoryRow() {}
-  Session session;
-};
-
-/// Which history `history` returns.
-class HistoryQuery {
- public:
-  HistoryQuery() {}
-  std::optional<UserId> user;
-  int limit = 100;  ///< 1 to 10,000
-  int offset = 0;
 };
 
 /// Parts an embedder brings along; what is left empty is made from the configuration.
@@ -150,7 +135,7 @@ class TORNADO_API Gateway {
   /// Sessions end if the change ends access: a new password, or inactive.
   Task<Revocation> update_user(Caller caller, UserId user, UserChanges changes);
   Task<Device> revoke_device(Caller caller, DeviceId device);
-  Task<std::vector<HistoryRow>> history(HistoryQuery query);
+  Task<std::vector<Session>> history(HistoryQuery query);
   /// Reconciles peers now.
   Task<Difference> reconcile();
   std::string firewall_text() const;

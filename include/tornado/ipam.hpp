@@ -14,8 +14,7 @@ class Clock;
 /// The addresses of one lane. `v4` is /8 to /30. With `v6` (/64 to /126) every lease has an address of both families.
 class Pool {
  public:
-  Pool(Lane lane_, Prefix v4_, std::optional<Prefix> v6_ = std::nullopt)
-      : lane(std::move(lane_)), v4(v4_), v6(v6_) {}
+  Pool(Lane lane_, Prefix v4_, std::optional<Prefix> v6_ = std::nullopt) : lane(std::move(lane_)), v4(v4_), v6(v6_) {}
   /// The gateway's own address: the first host of the block.
   Address gateway() const { return v4.at(1); }
   std::optional<Address> gateway6() const { return v6 ? std::optional(v6->at(1)) : std::nullopt; }

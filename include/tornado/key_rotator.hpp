@@ -36,7 +36,8 @@ class TORNADO_API KeyRing {
   virtual Result<std::string> sign(KeyUse use, std::string_view claims_json) const = 0;
   /// Checks signature, `kid`, `exp`, and `iat` and `nbf` with a leeway of 60 s (I-14), and returns the claims.
   /// Errors: token_invalid naming the check, token_expired. `ignore_expiry` is for logging out.
-  virtual Result<std::string> verify(KeyUse use, std::string_view token, Instant now, bool ignore_expiry = false) const = 0;
+  virtual Result<std::string> verify(KeyUse use, std::string_view token, Instant now,
+                                     bool ignore_expiry = false) const = 0;
   /// The X25519 key for sealed logins.
   virtual PublicKey login_key() const = 0;
   /// X25519 with the current login key and, within its time, the former one; in this order. 32 bytes each.
@@ -49,12 +50,12 @@ class TORNADO_API KeyRing {
 class TORNADO_API KeyOptions {
  public:
   explicit KeyOptions(std::string directory_) : directory(std::move(directory_)) {}
-  std::string directory;           ///< made with mode 0700; the set is one file of mode 0600
-  Seconds every{86400};            ///< period of rotation, at least 60
-  Seconds access_term{900};        ///< life of tokens: how long a key verifies after it stopped signing
+  std::string directory;     ///< made with mode 0700; the set is one file of mode 0600
+  Seconds every{86400};      ///< period of rotation, at least 60
+  Seconds access_term{900};  ///< life of tokens: how long a key verifies after it stopped signing
   Seconds refresh_term{604800};
-  Seconds lead{60};                ///< a new key is published this long before it signs (I-14)
-  Seconds login_every{600};        ///< period of the login key, which lives in memory only (I-15)
+  Seconds lead{60};          ///< a new key is published this long before it signs (I-14)
+  Seconds login_every{600};  ///< period of the login key, which lives in memory only (I-15)
   Seconds login_overlap{60};
 };
 

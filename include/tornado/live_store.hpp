@@ -23,9 +23,9 @@ class SessionRecord {
 class ThrottleRule {
  public:
   ThrottleRule() {}
-  int limit = 5;          ///< failures within the window that lead to a ban, at least 1
-  Seconds window{300};    ///< seconds, at least 1
-  Seconds ban{900};       ///< seconds, at least 1
+  int limit = 5;        ///< failures within the window that lead to a ban, at least 1
+  Seconds window{300};  ///< seconds, at least 1
+  Seconds ban{900};     ///< seconds, at least 1
 };
 
 /// The answer of a throttle.

@@ -63,15 +63,30 @@ class [[nodiscard]] TORNADO_API Background {
 class TORNADO_API RuntimeOptions {
  public:
   /// Time source; must outlive the Runtime. Default: the system clock.
-  RuntimeOptions& clock(Clock& value) { clock_ = &value; return *this; }
+  RuntimeOptions& clock(Clock& value) {
+    clock_ = &value;
+    return *this;
+  }
   /// Log sink; must outlive the Runtime. Default: none.
-  RuntimeOptions& log(LogSink& value) { log_ = &value; return *this; }
+  RuntimeOptions& log(LogSink& value) {
+    log_ = &value;
+    return *this;
+  }
   /// Threads for blocking work, 1 to 64. Default 2.
-  RuntimeOptions& blocking_threads(int value) { blocking_threads_ = value; return *this; }
+  RuntimeOptions& blocking_threads(int value) {
+    blocking_threads_ = value;
+    return *this;
+  }
   /// Threads for password hashing, 1 to 64, at a lower priority. Default: one per core, at most 4.
-  RuntimeOptions& hashing_threads(int value) { hashing_threads_ = value; return *this; }
+  RuntimeOptions& hashing_threads(int value) {
+    hashing_threads_ = value;
+    return *this;
+  }
   /// An embedder's loop; must outlive the Runtime. Default: an own one.
-  RuntimeOptions& loop(boost::asio::io_context& value) { loop_ = &value; return *this; }
+  RuntimeOptions& loop(boost::asio::io_context& value) {
+    loop_ = &value;
+    return *this;
+  }
 
  private:
   friend class Runtime;

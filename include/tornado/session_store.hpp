@@ -73,11 +73,11 @@ class Session {
   Instant last_beat;       ///< heartbeat
   Instant last_handshake;  ///< of any lane
   Instant hard_deadline;
-  Lane lane;                         ///< the one with the latest handshake; empty: none yet
-  std::uint64_t received = 0;        ///< bytes from the client, all lanes, whole session
-  std::uint64_t sent = 0;            ///< bytes to the client
+  Lane lane;                   ///< the one with the latest handshake; empty: none yet
+  std::uint64_t received = 0;  ///< bytes from the client, all lanes, whole session
+  std::uint64_t sent = 0;      ///< bytes to the client
   std::vector<LaneCounters> counters;
-  std::uint64_t recoveries = 0;      ///< times it came back from offline
+  std::uint64_t recoveries = 0;  ///< times it came back from offline
   std::uint64_t revision = 0;
 
   /// The later of heartbeat, handshake and activation.
@@ -124,19 +124,19 @@ class FreedAddress {
 class RestoredSessions {
  public:
   RestoredSessions() {}
-  std::vector<Session> unclosed;     ///< pending, active and closing ones
-  std::vector<FreedAddress> freed;   ///< within the time asked for, and the last one of each device
+  std::vector<Session> unclosed;    ///< pending, active and closing ones
+  std::vector<FreedAddress> freed;  ///< within the time asked for, and the last one of each device
 };
 
 class TORNADO_API SessionOptions {
  public:
   explicit SessionOptions(std::string journal_ = ":memory:") : journal(std::move(journal_)) {}
-  std::string journal;         ///< path of the journal's SQLite file, if no database is shared
-  Seconds heartbeat_ttl{90};   ///< without a sign of life for this long a session is offline; 10 to 3600
-  Seconds hard_ttl{1296000};   ///< a session ends this long after it was opened; at least 60
-  Seconds idle_ttl{86400};     ///< offline for longer than this: closed as idle; at least heartbeat_ttl
+  std::string journal;            ///< path of the journal's SQLite file, if no database is shared
+  Seconds heartbeat_ttl{90};      ///< without a sign of life for this long a session is offline; 10 to 3600
+  Seconds hard_ttl{1296000};      ///< a session ends this long after it was opened; at least 60
+  Seconds idle_ttl{86400};        ///< offline for longer than this: closed as idle; at least heartbeat_ttl
   Seconds handshake_margin{200};  ///< a handshake younger than this is a sign of life (K-15)
-  Seconds grace{90};           ///< after a restart no deadline is nearer than this
+  Seconds grace{90};              ///< after a restart no deadline is nearer than this
 };
 
 /// Sessions: memory answers, the journal remembers.

@@ -45,7 +45,9 @@ using SignInId = Name<struct SignInTag>;    ///< one refresh-token family; UUID
 using Instance = Name<struct InstanceTag>;  ///< one connection of a device; UUIDv7 (RFC 9562), sorts by time
 
 /// Owner under which the leases and peers of a device stand.
-inline Owner owner_of(const DeviceId& device) { return Owner(device.str()); }
+inline Owner owner_of(const DeviceId& device) {
+  return Owner(device.str());
+}
 
 /// An IPv4 or IPv6 address. IPv4 is kept apart from IPv4-mapped IPv6. The default value is 0.0.0.0.
 class TORNADO_API Address {
@@ -158,9 +160,7 @@ TORNADO_API Result<Instant> parse_iso8601(std::string_view text);
 
 template <class Tag>
 struct std::hash<tornado::Name<Tag>> {
-  std::size_t operator()(const tornado::Name<Tag>& name) const noexcept {
-    return std::hash<std::string>()(name.str());
-  }
+  std::size_t operator()(const tornado::Name<Tag>& name) const noexcept { return std::hash<std::string>()(name.str()); }
 };
 template <>
 struct std::hash<tornado::Address> {

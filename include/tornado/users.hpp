@@ -52,7 +52,7 @@ class UserQuery {
   std::optional<bool> active;
   std::string search;  ///< part of a name or address, any case; wildcards are literal
   bool include_deleted = false;
-  int limit = 100;     ///< 1 to 10,000
+  int limit = 100;  ///< 1 to 10,000
   int offset = 0;
 };
 
@@ -73,9 +73,7 @@ class Account {
   Account() {}
   User user;
   Device device;
-  bool may_connect() const noexcept {
-    return user.active && user.deleted == Instant() && device.revoked == Instant();
-  }
+  bool may_connect() const noexcept { return user.active && user.deleted == Instant() && device.revoked == Instant(); }
 };
 
 /// Argon2id parameters (RFC 9106) for new hashes, and the most that stored ones may ask for (I-16).

@@ -17,13 +17,13 @@ class Peer {
   Peer() {}
 
   PublicKey key;
-  std::vector<Prefix> allowed;         ///< reading: all of them; writing: replaces the peer's allowed IPs
-  std::optional<Endpoint> endpoint;    ///< reading only: where the last authenticated packet came from
-  std::uint64_t received = 0;          ///< reading only: bytes from the peer, since the peer was added
-  std::uint64_t sent = 0;              ///< reading only: bytes to the peer
-  Instant handshake;                   ///< reading only: last completed handshake; default: none yet
-  bool remove = false;                 ///< writing only: the peer goes; an absent one is no error
-  bool update_only = false;            ///< writing only: nothing happens if the peer is not there
+  std::vector<Prefix> allowed;       ///< reading: all of them; writing: replaces the peer's allowed IPs
+  std::optional<Endpoint> endpoint;  ///< reading only: where the last authenticated packet came from
+  std::uint64_t received = 0;        ///< reading only: bytes from the peer, since the peer was added
+  std::uint64_t sent = 0;            ///< reading only: bytes to the peer
+  Instant handshake;                 ///< reading only: last completed handshake; default: none yet
+  bool remove = false;               ///< writing only: the peer goes; an absent one is no error
+  bool update_only = false;          ///< writing only: nothing happens if the peer is not there
 };
 
 /// A WireGuard interface as it is. The private key is never read.
@@ -78,7 +78,8 @@ class TORNADO_API MemoryWireGuard final : public WireGuard {
   Task<void> set(InterfaceChange change) override;
 
   /// Simulates traffic and a handshake of a peer. False: no such peer.
-  bool traffic(const std::string& name, const PublicKey& key, std::uint64_t received, std::uint64_t sent, Instant handshake);
+  bool traffic(const std::string& name, const PublicKey& key, std::uint64_t received, std::uint64_t sent,
+               Instant handshake);
   /// Interfaces come and go under us: drops one with its peers, or makes an empty one.
   void drop(const std::string& name);
   void create(const std::string& name);

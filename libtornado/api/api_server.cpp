@@ -21,7 +21,9 @@ HttpLimits limits_of(const Config::ClientApi& config) {
 
 struct ApiServer::Impl {
   Impl(Runtime& runtime, Gateway& gateway_)
-      : gateway(gateway_), handler(runtime, gateway_), server(runtime, handler, limits_of(gateway_.config().client_api)) {}
+      : gateway(gateway_),
+        handler(runtime, gateway_),
+        server(runtime, handler, limits_of(gateway_.config().client_api)) {}
   Gateway& gateway;
   ClientApi handler;
   HttpServer server;
@@ -37,7 +39,9 @@ Task<void> ApiServer::listen(std::vector<int> inherited) {
   co_return Result<void>();
 }
 
-std::vector<Endpoint> ApiServer::endpoints() const { return impl_->server.endpoints(); }
+std::vector<Endpoint> ApiServer::endpoints() const {
+  return impl_->server.endpoints();
+}
 
 Task<void> ApiServer::drain(Seconds within) {
   co_await impl_->server.drain(within);

@@ -15,8 +15,14 @@ struct ClientPath {
   std::string_view method, path;
 };
 constexpr ClientPath routes[] = {
-    {"GET", "/health"},       {"GET", "/auth/pubkey"},       {"POST", "/auth/login"},        {"POST", "/auth/reauth"},
-    {"POST", "/auth/logout"}, {"POST", "/vpn/initiate"},     {"POST", "/session/heartbeat"}, {"POST", "/session/disconnect"},
+    {"GET", "/health"},
+    {"GET", "/auth/pubkey"},
+    {"POST", "/auth/login"},
+    {"POST", "/auth/reauth"},
+    {"POST", "/auth/logout"},
+    {"POST", "/vpn/initiate"},
+    {"POST", "/session/heartbeat"},
+    {"POST", "/session/disconnect"},
     {"POST", "/vpn/verify/id"},
 };
 
@@ -32,16 +38,21 @@ HttpResponse validation_error(std::string_view type, json::array location, std::
   return HttpResponse(422, to_json(body));
 }
 
-json::array in_body(std::string_view field) { return json::array{"body", field}; }
+json::array in_body(std::string_view field) {
+  return json::array{"body", field};
+}
 
-/// The fields of a JSON body, or the answer that refuses it. Precedence of contract 1.1: syntax, then token, then fields.
+/// The fields of a JSON body, or the answer that refuses it. Precedence of contract 1.1: syntax, then token, then
+/// fields.
 class Body {
  public:
   explicit Body(const HttpRequest& request) : empty_(request.body.empty()) {
     if (empty_) return;
     auto parsed = parse_json(request.body);
-    if (parsed) value_ = std::move(*parsed);
-    else refusal_ = validation_error("json_invalid", json::array{"body", 0}, "JSON decode error");
+    if (parsed)
+      value_ = std::move(*parsed);
+    else
+      refusal_ = validation_error("json_invalid", json::array{"body", 0}, "JSON decode error");
   }
 
   const std::optional<HttpResponse>& syntax() const { return refusal_; }
@@ -49,7 +60,9 @@ class Body {
   /// Texts under these names; the first one that is missing or no text refuses the request.
   std::optional<HttpResponse> read(std::initializer_list<std::pair<std::string_view, std::string*>> fields) const {
     if (empty_) return validation_error("missing", json::array{"body"}, "Field required");
-    if (!value_.is_object()) return validation_error("model_attributes_type", json::array{"body"}, "Input should be a valid dictionary or object to extract fields from");
+    if (!value_.is_object())
+      return validation_error("model_attributes_type", json::array{"body"},
+                              "Input should be a valid dictionary or object to extract fields from");
     for (const auto& [name, into] : fields) {
       const auto* field = value_.get_object().if_contains(name);
       if (field == nullptr) return validation_error("missing", in_body(name), "Field required");
@@ -74,7 +87,9 @@ json::object to_object(const Tokens& tokens) {
   return out;
 }
 
-HttpResponse ok(const json::value& body) { return HttpResponse(200, to_json(body)); }
+HttpResponse ok(const json::value& body) {
+  return HttpResponse(200, to_json(body));
+}
 
 HttpResponse beaten(const Beat& beat) {
   return HttpResponse(200, beat.recovered ? R"({"status":"reconnected"})" : R"({"status":"ok"})");
@@ -112,7 +127,8 @@ Result<void> ClientApi::authenticate(const HttpRequest& request, Caller& caller)
   constexpr std::string_view scheme = "bearer ";
   std::string_view header = request.authorization;
   bool bearer = header.size() >= scheme.size() &&
-                std::equal(scheme.begin(), scheme.end(), header.begin(), [](char a, char b) { return a == std::tolower(static_cast<unsigned char>(b)); });
+                std::equal(scheme.begin(), scheme.end(), header.begin(),
+                           [](char a, char b) { return a == std::tolower(static_cast<unsigned char>(b)); });
   if (!bearer) return Error(errc::token_missing, "Not authenticated");
   auto claims = gateway_.auth().check(header.substr(scheme.size()));
   if (!claims) return claims.error();
@@ -122,7 +138,8 @@ Result<void> ClientApi::authenticate(const HttpRequest& request, Caller& caller)
 }
 
 bool ClientApi::outside_the_lanes(const Address& source) const {
-  return std::none_of(lane_prefixes_.begin(), lane_prefixes_.end(), [&](const Prefix& p) { return p.contains(source); });
+  return std::none_of(lane_prefixes_.begin(), lane_prefixes_.end(),
+                      [&](const Prefix& p) { return p.contains(source); });
 }
 
 std::optional<HttpResponse> ClientApi::answer_now(HttpRequest& request) {
@@ -155,8 +172,9 @@ asio::awaitable<HttpResponse> ClientApi::answer(HttpRequest request) {
     response.content_type = "text/plain; charset=utf-8";
   }
   if (response.status >= 500)
-    runtime_.log().write(LogLevel::warning, "request_failed",
-                         {{"path", request.path}, {"status", std::to_string(response.status)}, {"body", response.body.substr(0, 200)}});
+    runtime_.log().write(
+        LogLevel::warning, "request_failed",
+        {{"path", request.path}, {"status", std::to_string(response.status)}, {"body", response.body.substr(0, 200)}});
   co_return response;
 }
 
@@ -209,7 +227,8 @@ asio::awaitable<HttpResponse> ClientApi::login(const HttpRequest& request, Calle
   Body body(request);
   if (body.syntax()) co_return *body.syntax();
   Sealed sealed("", "", "");
-  auto refused = body.read({{"ephemeral_pubkey", &sealed.ephemeral_pubkey}, {"iv", &sealed.iv}, {"ciphertext", &sealed.ciphertext}});
+  auto refused = body.read(
+      {{"ephemeral_pubkey", &sealed.ephemeral_pubkey}, {"iv", &sealed.iv}, {"ciphertext", &sealed.ciphertext}});
   if (refused) co_return *refused;
   auto login = co_await gateway_.login(std::move(caller), std::move(sealed));
   if (!login) co_return client_error(ClientRoute::login, login.error());
@@ -287,7 +306,8 @@ asio::awaitable<HttpResponse> ClientApi::heartbeat(const HttpRequest& request, C
 asio::awaitable<HttpResponse> ClientApi::disconnect(const HttpRequest& request, Caller caller) {
   if (auto authenticated = authenticate(request, caller); !authenticated) co_return token_error(authenticated.error());
   auto done = co_await gateway_.disconnect(std::move(caller));
-  co_return done ? HttpResponse(200, R"({"status":"disconnected"})") : client_error(ClientRoute::disconnect, done.error());
+  co_return done ? HttpResponse(200, R"({"status":"disconnected"})")
+                 : client_error(ClientRoute::disconnect, done.error());
 }
 
 asio::awaitable<HttpResponse> ClientApi::verify(const HttpRequest& request, Caller caller) {

@@ -29,7 +29,8 @@ struct ControlClient::Impl {
     if (fd >= 0) return {};
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
-    if (path.size() >= sizeof address.sun_path) return Error(errc::invalid_argument, "the socket path is too long: " + path);
+    if (path.size() >= sizeof address.sun_path)
+      return Error(errc::invalid_argument, "the socket path is too long: " + path);
     std::memcpy(address.sun_path, path.c_str(), path.size());
     fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || ::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
@@ -61,7 +62,8 @@ struct ControlClient::Impl {
     for (;;) {
       if (auto line = lines.next()) return std::move(*line);
       auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
-      if (left.count() <= 0) return Error(errc::deadline_exceeded, "no answer within " + std::to_string(seconds) + " s");
+      if (left.count() <= 0)
+        return Error(errc::deadline_exceeded, "no answer within " + std::to_string(seconds) + " s");
       pollfd waiting{fd, POLLIN, 0};
       int ready = ::poll(&waiting, 1, static_cast<int>(left.count()) + 1);
       if (ready == 0 || (ready < 0 && errno == EINTR)) continue;
@@ -80,7 +82,8 @@ struct ControlClient::Impl {
   LineCutter lines{64 << 20};
 };
 
-ControlClient::ControlClient(std::string path, int timeout_seconds) : impl_(std::make_unique<Impl>(std::move(path), timeout_seconds)) {}
+ControlClient::ControlClient(std::string path, int timeout_seconds)
+    : impl_(std::make_unique<Impl>(std::move(path), timeout_seconds)) {}
 ControlClient::~ControlClient() = default;
 ControlClient::ControlClient(ControlClient&&) noexcept = default;
 

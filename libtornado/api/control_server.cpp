@@ -53,7 +53,8 @@ std::optional<gid_t> group_id(const std::string& name) {
   std::vector<char> buffer(16384);
   group entry{};
   group* found = nullptr;
-  if (::getgrnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found) != 0 || found == nullptr) return std::nullopt;
+  if (::getgrnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found) != 0 || found == nullptr)
+    return std::nullopt;
   return found->gr_gid;
 }
 
@@ -114,7 +115,8 @@ struct ControlServer::Impl {
       auto [ec] = co_await acceptor.async_accept(socket, asio::as_tuple(asio::use_awaitable));
       if (ec == asio::error::operation_aborted || !acceptor.is_open()) co_return Error(errc::cancelled);
       if (ec) {
-        if (!co_await runtime.sleep_until(runtime.now() + std::chrono::milliseconds(50))) co_return Error(errc::cancelled);
+        if (!co_await runtime.sleep_until(runtime.now() + std::chrono::milliseconds(50)))
+          co_return Error(errc::cancelled);
         continue;
       }
       if (connections < most_connections) tasks.add("control_connection", serve(std::move(socket), full));
@@ -129,8 +131,10 @@ struct ControlServer::Impl {
   Result<void> permit(const Operation& operation, const PeerIdentity& peer, bool full) const {
     if (operation.permission == Permission::status) return {};
     if (!is_operator(peer))
-      return Error(errc::permission_denied, "only root and members of the group '" + gateway.config().control.group + "' may do this");
-    if (operation.permission == Permission::write && !full) return Error(errc::permission_denied, "the status socket only answers questions; use control.sock");
+      return Error(errc::permission_denied,
+                   "only root and members of the group '" + gateway.config().control.group + "' may do this");
+    if (operation.permission == Permission::write && !full)
+      return Error(errc::permission_denied, "the status socket only answers questions; use control.sock");
     return {};
   }
 
@@ -198,7 +202,8 @@ struct ControlServer::Impl {
   }
 
   asio::awaitable<bool> stream_events(Local::socket& socket, const RpcRequest& request) {
-    auto after = static_cast<std::uint64_t>(std::max<std::int64_t>(0, integer_at(request.params, "after").value_or(static_cast<std::int64_t>(gateway.last_event()))));
+    auto after = static_cast<std::uint64_t>(std::max<std::int64_t>(
+        0, integer_at(request.params, "after").value_or(static_cast<std::int64_t>(gateway.last_event()))));
     json::object started;
     started["after"] = after;
     if (!co_await send(socket, rpc_result(request.id, started))) co_return false;
@@ -228,7 +233,9 @@ struct ControlServer::Impl {
 
 ControlServer::ControlServer(Runtime& runtime, Gateway& gateway) : impl_(std::make_unique<Impl>(runtime, gateway)) {}
 
-ControlServer::~ControlServer() { close(); }
+ControlServer::~ControlServer() {
+  close();
+}
 
 Result<void> ControlServer::listen() {
   TRY_VOID_PLAIN(impl_->open("control.sock", 0660, true));

@@ -56,32 +56,49 @@ bool takes_bearer(ClientRoute route) {
 
 int http_status(error_class value) noexcept {
   switch (value) {
-    case error_class::invalid_argument: return 422;
-    case error_class::unauthenticated: return 401;
-    case error_class::permission_denied: return 403;
-    case error_class::not_found: return 404;
-    case error_class::already_exists: return 409;
-    case error_class::failed_precondition: return 409;
-    case error_class::resource_exhausted: return 429;
-    case error_class::unavailable: return 503;
-    case error_class::deadline_exceeded: return 504;
-    case error_class::cancelled: return 503;
+    case error_class::invalid_argument:
+      return 422;
+    case error_class::unauthenticated:
+      return 401;
+    case error_class::permission_denied:
+      return 403;
+    case error_class::not_found:
+      return 404;
+    case error_class::already_exists:
+      return 409;
+    case error_class::failed_precondition:
+      return 409;
+    case error_class::resource_exhausted:
+      return 429;
+    case error_class::unavailable:
+      return 503;
+    case error_class::deadline_exceeded:
+      return 504;
+    case error_class::cancelled:
+      return 503;
     case error_class::data_loss:
-    case error_class::internal: break;
+    case error_class::internal:
+      break;
   }
   return 500;
 }
 
 int exit_status(error_class value) noexcept {
   switch (value) {
-    case error_class::invalid_argument: return 2;
-    case error_class::not_found: return 3;
+    case error_class::invalid_argument:
+      return 2;
+    case error_class::not_found:
+      return 3;
     case error_class::already_exists:
-    case error_class::failed_precondition: return 4;
-    case error_class::unavailable: return 5;
+    case error_class::failed_precondition:
+      return 4;
+    case error_class::unavailable:
+      return 5;
     case error_class::unauthenticated:
-    case error_class::permission_denied: return 6;
-    default: return 1;
+    case error_class::permission_denied:
+      return 6;
+    default:
+      return 1;
   }
 }
 
@@ -98,10 +115,14 @@ HttpResponse token_error(const Error& error) {
     return out;
   }
   std::string reason(name(error.code()));
-  if (error.code() == errc::token_type) reason = "wrong_token_type";
-  else if (error.code() == errc::token_missing) reason = "missing_token";
-  else if (error.code() == errc::token_invalid) reason = "invalid_token: " + error.detail();
-  else if (error.code() == errc::revoked || error.code() == errc::user_inactive) reason = "token_revoked";
+  if (error.code() == errc::token_type)
+    reason = "wrong_token_type";
+  else if (error.code() == errc::token_missing)
+    reason = "missing_token";
+  else if (error.code() == errc::token_invalid)
+    reason = "invalid_token: " + error.detail();
+  else if (error.code() == errc::revoked || error.code() == errc::user_inactive)
+    reason = "token_revoked";
   return detail_response(401, "Authentication failed: " + reason);
 }
 

@@ -20,9 +20,12 @@ std::vector<Operation> make_table() {
 
 bool fits(ParameterKind kind, const json::value& value) {
   switch (kind) {
-    case ParameterKind::integer: return value.is_int64() || value.is_uint64();
-    case ParameterKind::flag: return value.is_bool();
-    default: return value.is_string();
+    case ParameterKind::integer:
+      return value.is_int64() || value.is_uint64();
+    case ParameterKind::flag:
+      return value.is_bool();
+    default:
+      return value.is_string();
   }
 }
 
@@ -59,9 +62,17 @@ Result<Arguments> check_arguments(const Operation& operation, const json::object
   return Arguments(values);
 }
 
-std::string Arguments::text(std::string_view name) const { return text_at(values_, name).value_or(std::string()); }
-std::optional<std::string> Arguments::maybe_text(std::string_view name) const { return text_at(values_, name); }
-std::optional<std::int64_t> Arguments::maybe_integer(std::string_view name) const { return integer_at(values_, name); }
-bool Arguments::flag(std::string_view name) const { return bool_at(values_, name).value_or(false); }
+std::string Arguments::text(std::string_view name) const {
+  return text_at(values_, name).value_or(std::string());
+}
+std::optional<std::string> Arguments::maybe_text(std::string_view name) const {
+  return text_at(values_, name);
+}
+std::optional<std::int64_t> Arguments::maybe_integer(std::string_view name) const {
+  return integer_at(values_, name);
+}
+bool Arguments::flag(std::string_view name) const {
+  return bool_at(values_, name).value_or(false);
+}
 
 }  // namespace tornado::inline v1

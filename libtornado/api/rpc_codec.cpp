@@ -9,10 +9,14 @@ namespace {
 
 int rpc_code(errc code) {
   switch (code) {
-    case errc::protocol_error: return -32700;
-    case errc::unimplemented: return -32601;
-    case errc::invalid_argument: return -32602;
-    default: return -32000;
+    case errc::protocol_error:
+      return -32700;
+    case errc::unimplemented:
+      return -32601;
+    case errc::invalid_argument:
+      return -32602;
+    default:
+      return -32000;
   }
 }
 
@@ -33,7 +37,8 @@ Result<RpcRequest> parse_rpc_request(std::string_view line, json::value& id_out)
   auto& object = parsed->get_object();
   if (const auto* id = object.if_contains("id"); id != nullptr && !id->is_structured()) id_out = *id;
   auto method = text_at(object, "method");
-  if (text_at(object, "jsonrpc") != "2.0" || !method) return Error(errc::invalid_argument, "jsonrpc \"2.0\" and method are mandatory");
+  if (text_at(object, "jsonrpc") != "2.0" || !method)
+    return Error(errc::invalid_argument, "jsonrpc \"2.0\" and method are mandatory");
   RpcRequest out;
   out.id = id_out;
   out.method = std::move(*method);
@@ -84,10 +89,12 @@ Result<json::value> parse_rpc_answer(std::string_view line) {
   auto& object = parsed->get_object();
   if (auto* result = object.if_contains("result")) return std::move(*result);
   auto* error = object.if_contains("error");
-  if (error == nullptr || !error->is_object()) return Error(errc::protocol_error, "the answer has neither result nor error");
+  if (error == nullptr || !error->is_object())
+    return Error(errc::protocol_error, "the answer has neither result nor error");
   std::string message = text_at(error->get_object(), "message").value_or("");
   auto* data = error->get_object().if_contains("data");
-  auto code = data != nullptr && data->is_object() ? errc_from_name(text_at(data->get_object(), "code").value_or("")) : std::nullopt;
+  auto code = data != nullptr && data->is_object() ? errc_from_name(text_at(data->get_object(), "code").value_or(""))
+                                                   : std::nullopt;
   return Error(code.value_or(errc::internal), message);
 }
 

@@ -6,7 +6,9 @@ namespace json = boost::json;
 
 namespace tornado::inline v1 {
 
-json::value shown_time(Instant instant) { return instant == Instant() ? json::value(nullptr) : json::value(iso8601(instant)); }
+json::value shown_time(Instant instant) {
+  return instant == Instant() ? json::value(nullptr) : json::value(iso8601(instant));
+}
 
 json::object shown(const User& user) {
   json::object out;

@@ -18,14 +18,21 @@ namespace {
 constexpr std::size_t most_verified = 100'000;
 constexpr Seconds trusted_for{86400};
 
-std::string address_key(const Address& source) { return "address:" + source.str(); }
-std::string account_key(std::string_view name) { return "account:" + user_repo::fold(name); }
-std::string trust_key(std::string_view name, const Address& source) { return user_repo::fold(name) + "\n" + source.str(); }
+std::string address_key(const Address& source) {
+  return "address:" + source.str();
+}
+std::string account_key(std::string_view name) {
+  return "account:" + user_repo::fold(name);
+}
+std::string trust_key(std::string_view name, const Address& source) {
+  return user_repo::fold(name) + "\n" + source.str();
+}
 
 }  // namespace
 
 struct Auth::Impl {
-  Impl(Runtime& runtime_, Users::Impl& users_, Users& public_users_, LiveStore& live_, const KeyRotator& keys_, AuthOptions options_)
+  Impl(Runtime& runtime_, Users::Impl& users_, Users& public_users_, LiveStore& live_, const KeyRotator& keys_,
+       AuthOptions options_)
       : runtime(runtime_),
         users(users_),
         public_users(public_users_),
@@ -70,15 +77,18 @@ struct Auth::Impl {
     std::optional<user_repo::WithHash> found;
     Database::Body body = [&](Tx& tx) -> Result<void> {
       auto row = user_repo::find_with_hash(tx, name);
-      if (row) found = std::move(*row);
-      else if (row.error().code() != errc::not_found) return row.error();
+      if (row)
+        found = std::move(*row);
+      else if (row.error().code() != errc::not_found)
+        return row.error();
       return {};
     };
     TRY_VOID(co_await users.database.transact(Scope::system(), body));
     co_return found;
   }
 
-  Task<bool> matches(const std::optional<user_repo::WithHash>& found, Secret password, Address source, bool known_here) {
+  Task<bool> matches(const std::optional<user_repo::WithHash>& found, Secret password, Address source,
+                     bool known_here) {
     TRY(auto turn, co_await queue.enter(source, known_here));
     if (!found || !found->hash) co_return co_await users.hasher.verify_nothing(std::move(password));
     co_return co_await users.hasher.verify(std::move(password), *found->hash);
@@ -110,12 +120,13 @@ struct Auth::Impl {
     sign_in.refresh_jti = uuid4();
     sign_in.issued = std::chrono::floor<Seconds>(runtime.now());
     sign_in.expires = sign_in.issued + options.refresh_term;
-    }
+  }
 
   Result<Account> judge(const Claims& claims, const Account& account) const {
     bool same = account.user.id == claims.user && account.user.epoch == claims.user_epoch &&
                 account.device.epoch == claims.device_epoch;
-    if (!account.user.active || account.user.deleted != Instant()) return Error(errc::user_inactive, "the account is inactive");
+    if (!account.user.active || account.user.deleted != Instant())
+      return Error(errc::user_inactive, "the account is inactive");
     if (!same || !account.may_connect()) return Error(errc::revoked, "the sign-in was revoked");
     return account;
   }
@@ -145,8 +156,12 @@ Auth::Auth(Runtime& runtime, Users& users, LiveStore& live, const KeyRotator& ke
     : impl_(std::make_unique<Impl>(runtime, *users.impl_, users, live, keys, std::move(options))) {}
 Auth::~Auth() = default;
 
-void Auth::online_devices(std::function<std::vector<DeviceId>(const UserId&)> ask) { impl_->online = std::move(ask); }
-void Auth::on_reuse(std::function<void(const DeviceId&)> tell) { impl_->reused = std::move(tell); }
+void Auth::online_devices(std::function<std::vector<DeviceId>(const UserId&)> ask) {
+  impl_->online = std::move(ask);
+}
+void Auth::on_reuse(std::function<void(const DeviceId&)> tell) {
+  impl_->reused = std::move(tell);
+}
 void Auth::trim() {
   if (impl_->queue.idle()) impl_->users.hasher.trim();
 }
@@ -155,7 +170,9 @@ Result<Credentials> Auth::unseal(const Sealed& sealed) const {
   return open_sealed_login(sealed, *impl_->keys.ring(), impl_->runtime.now());
 }
 
-Task<void> Auth::malformed(Address source) { co_return co_await impl_->failed(source, std::string()); }
+Task<void> Auth::malformed(Address source) {
+  co_return co_await impl_->failed(source, std::string());
+}
 
 Task<User> Auth::verify(Address source, Credentials credentials) {
   TRY_VOID(co_await impl_->admit(source, credentials.name));
@@ -256,7 +273,8 @@ Result<SignIn> Auth::Impl::step(Tx& tx, const Claims& claims, std::uint64_t used
   TRY_PLAIN(auto sign_in, sign_in_repo::get(tx, claims.sign_in));
   TRY_PLAIN(account.device, device_repo::get(tx, sign_in.device));
   TRY_PLAIN(account.user, user_repo::lock(tx, sign_in.user));
-  if (!account.user.active || account.user.deleted != Instant()) return Error(errc::user_inactive, "the account is inactive");
+  if (!account.user.active || account.user.deleted != Instant())
+    return Error(errc::user_inactive, "the account is inactive");
   if (sign_in.revoked || !account.may_connect()) return Error(errc::revoked, "the sign-in was revoked");
   if (claims.generation >= sign_in.generation) {
     // Newer than what is stored: it was issued while the store was away, and is adopted (I-11).
@@ -295,7 +313,8 @@ Task<Refreshed> Auth::Impl::advance(Address, Claims claims) {
     pause = std::min(pause * 2, std::chrono::milliseconds(2000));
     done = co_await users.database.transact(Scope::system().urgent(), body);
   }
-  if (!done && class_of(done.error().code()) == error_class::unavailable) co_return co_await advance_from_memory(claims);
+  if (!done && class_of(done.error().code()) == error_class::unavailable)
+    co_return co_await advance_from_memory(claims);
   if (!done && done.error().code() == errc::not_found) co_return Error(errc::token_invalid, "unknown sign-in");
   TRY_VOID(done);
   adrift.erase(claims.sign_in);

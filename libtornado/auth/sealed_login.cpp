@@ -13,7 +13,9 @@ namespace {
 
 constexpr std::string_view login_info = "tornado-vpn-login-v1";
 
-Error refused(std::string_view why) { return Error(errc::invalid_envelope, std::string(why)); }
+Error refused(std::string_view why) {
+  return Error(errc::invalid_envelope, std::string(why));
+}
 
 Result<Credentials> read_plaintext(const Secret& plain, std::string replay_id) {
   auto parsed = parse_json(plain.reveal());
@@ -52,7 +54,8 @@ Sealed seal_login(const PublicKey& login_key, std::string_view name, const Secre
   plain["username_or_email"] = name;
   plain["password"] = password.reveal();
   std::string iv = random_bytes(12);
-  return Sealed(ephemeral.public_key().str(), base64(iv), base64(aes_gcm_seal(key, iv, Secret(to_json(plain)).reveal(), "")));
+  return Sealed(ephemeral.public_key().str(), base64(iv),
+                base64(aes_gcm_seal(key, iv, Secret(to_json(plain)).reveal(), "")));
 }
 
 }  // namespace tornado::inline v1

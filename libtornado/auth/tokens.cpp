@@ -4,7 +4,8 @@
 
 namespace tornado::inline v1 {
 
-std::string TokenClaims::common(std::string_view jti, std::string_view type, Seconds term, std::string_view rest) const {
+std::string TokenClaims::common(std::string_view jti, std::string_view type, Seconds term,
+                                std::string_view rest) const {
   auto issued = std::chrono::duration_cast<Seconds>(sign_in_.issued.time_since_epoch()).count();
   boost::json::object claims;
   claims["iss"] = options_.issuer;
@@ -24,8 +25,12 @@ std::string TokenClaims::common(std::string_view jti, std::string_view type, Sec
   return to_json(claims);
 }
 
-std::string TokenClaims::access() const { return common(sign_in_.access_jti, "access", options_.access_term, "user"); }
-std::string TokenClaims::refresh() const { return common(sign_in_.refresh_jti, "refresh", options_.refresh_term, ""); }
+std::string TokenClaims::access() const {
+  return common(sign_in_.access_jti, "access", options_.access_term, "user");
+}
+std::string TokenClaims::refresh() const {
+  return common(sign_in_.refresh_jti, "refresh", options_.refresh_term, "");
+}
 
 Result<Claims> read_claims(const std::string& text, std::string_view type, const AuthOptions& options) {
   auto parsed = parse_json(text);

@@ -26,7 +26,8 @@ class Batcher {
     Entry self(item, runtime_.loop());
     queue_.push_back(&self);
     if (busy_) {
-      while (!self.done && !self.leads) co_await self.wake.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
+      while (!self.done && !self.leads)
+        co_await self.wake.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
       if (self.done) co_return;
     }
     busy_ = true;
@@ -52,7 +53,8 @@ class Batcher {
 
  private:
   struct Entry {
-    Entry(Item& item_, boost::asio::io_context& io) : item(item_), wake(io, boost::asio::steady_timer::time_point::max()) {}
+    Entry(Item& item_, boost::asio::io_context& io)
+        : item(item_), wake(io, boost::asio::steady_timer::time_point::max()) {}
     Item& item;
     boost::asio::steady_timer wake;
     bool done = false;

@@ -20,7 +20,9 @@ BlockingPool::BlockingPool(int general_threads, int hashing_threads) : hashing_t
   for (int i = 0; i < general_threads; ++i) threads_.emplace_back([this] { run_general(); });
 }
 
-BlockingPool::~BlockingPool() { close(); }
+BlockingPool::~BlockingPool() {
+  close();
+}
 
 bool BlockingPool::post(Blocking purpose, std::function<void()> job) {
   auto index = static_cast<std::size_t>(purpose);

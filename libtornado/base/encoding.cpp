@@ -53,9 +53,13 @@ std::optional<std::string> decode(std::string_view letters, const std::array<std
 
 }  // namespace
 
-std::string base64(std::string_view bytes) { return encode(bytes, standard_alphabet, true); }
+std::string base64(std::string_view bytes) {
+  return encode(bytes, standard_alphabet, true);
+}
 
-std::string base64url(std::string_view bytes) { return encode(bytes, url_alphabet, false); }
+std::string base64url(std::string_view bytes) {
+  return encode(bytes, url_alphabet, false);
+}
 
 std::optional<std::string> from_base64(std::string_view text) {
   if (text.size() % 4 != 0) return std::nullopt;
@@ -63,7 +67,9 @@ std::optional<std::string> from_base64(std::string_view text) {
   return decode(text, standard_inverse, true);
 }
 
-std::optional<std::string> from_base64url(std::string_view text) { return decode(text, url_inverse, true); }
+std::optional<std::string> from_base64url(std::string_view text) {
+  return decode(text, url_inverse, true);
+}
 
 std::optional<std::string> from_base64_lenient(std::string_view text) {
   std::string letters;

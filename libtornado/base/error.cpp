@@ -66,9 +66,13 @@ const Entry& entry(errc code) noexcept {
 
 }  // namespace
 
-std::string_view name(errc code) noexcept { return entry(code).name; }
+std::string_view name(errc code) noexcept {
+  return entry(code).name;
+}
 
-error_class class_of(errc code) noexcept { return entry(code).klass; }
+error_class class_of(errc code) noexcept {
+  return entry(code).klass;
+}
 
 std::optional<errc> errc_from_name(std::string_view wanted) noexcept {
   for (const Entry& e : entries)
@@ -77,10 +81,10 @@ std::optional<errc> errc_from_name(std::string_view wanted) noexcept {
 }
 
 std::string_view name(error_class value) noexcept {
-  constexpr std::array<std::string_view, 12> names{
-      "invalid_argument",    "unauthenticated",    "permission_denied", "not_found",
-      "already_exists",      "failed_precondition", "resource_exhausted", "unavailable",
-      "deadline_exceeded",   "cancelled",          "data_loss",         "internal"};
+  constexpr std::array<std::string_view, 12> names{"invalid_argument",   "unauthenticated", "permission_denied",
+                                                   "not_found",          "already_exists",  "failed_precondition",
+                                                   "resource_exhausted", "unavailable",     "deadline_exceeded",
+                                                   "cancelled",          "data_loss",       "internal"};
   return names[static_cast<std::size_t>(value)];
 }
 

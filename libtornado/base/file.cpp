@@ -29,7 +29,7 @@ class File {
 
 Error failure(const std::string& path) {
   int cause = errno;
-  errc code = cause == ENOENT ? errc::not_found
+  errc code = cause == ENOENT                      ? errc::not_found
               : cause == ENOSPC || cause == EDQUOT ? errc::disk_full
                                                    : errc::store_unavailable;
   return Error(code, path + ": " + std::strerror(cause));
@@ -63,7 +63,8 @@ Result<std::string> read_file(const std::string& path, std::size_t limit) {
     if (got < 0) return failure(path);
     if (got == 0) return content;
     content.append(block, static_cast<std::size_t>(got));
-    if (content.size() > limit) return Error(errc::too_large, path + " is larger than " + std::to_string(limit) + " bytes");
+    if (content.size() > limit)
+      return Error(errc::too_large, path + " is larger than " + std::to_string(limit) + " bytes");
   }
 }
 
@@ -88,7 +89,7 @@ Result<void> replace_file(const std::string& path, std::string_view content, uns
 Result<void> make_directory(const std::string& path, unsigned mode) {
   if (::mkdir(path.c_str(), mode) == 0) return {};
   if (errno == EEXIST) {
-    struct stat info{};
+    struct stat info {};
     if (::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) return {};
     return Error(errc::store_unavailable, path + " is not a directory");
   }

@@ -15,11 +15,14 @@ Result<boost::json::value> parse_json(std::string_view text, bool comments) {
   std::size_t used = parser.write_some(text.data(), text.size(), ec);
   if (!ec && used < text.size()) ec = boost::json::error::extra_data;
   if (!ec) return parser.release();
-  auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(std::min(used, text.size())), '\n');
+  auto line =
+      1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(std::min(used, text.size())), '\n');
   return Error(errc::invalid_argument, "not JSON (line " + std::to_string(line) + "): " + ec.message());
 }
 
-std::string to_json(const boost::json::value& value) { return boost::json::serialize(value); }
+std::string to_json(const boost::json::value& value) {
+  return boost::json::serialize(value);
+}
 
 std::optional<std::string> text_at(const boost::json::object& object, std::string_view key) {
   const auto* value = object.if_contains(key);

@@ -9,7 +9,8 @@ namespace tornado::inline v1 {
 namespace {
 
 spdlog::level::level_enum level_of(LogLevel level) {
-  constexpr spdlog::level::level_enum levels[] = {spdlog::level::debug, spdlog::level::info, spdlog::level::warn, spdlog::level::err};
+  constexpr spdlog::level::level_enum levels[] = {spdlog::level::debug, spdlog::level::info, spdlog::level::warn,
+                                                  spdlog::level::err};
   return levels[static_cast<std::size_t>(level)];
 }
 
@@ -43,6 +44,8 @@ class JsonLog final : public LogSink {
 
 }  // namespace
 
-std::unique_ptr<LogSink> json_log(LogLevel least) { return std::make_unique<JsonLog>(least); }
+std::unique_ptr<LogSink> json_log(LogLevel least) {
+  return std::make_unique<JsonLog>(least);
+}
 
 }  // namespace tornado::inline v1

@@ -1,5 +1,7 @@
 #include "tornado/runtime.hpp"
 
+#include <algorithm>
+#include <atomic>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
@@ -10,8 +12,6 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <algorithm>
-#include <atomic>
 #include <condition_variable>
 #include <future>
 #include <map>
@@ -124,13 +124,27 @@ Runtime::Runtime(RuntimeOptions options)
 
 Runtime::~Runtime() = default;
 
-Clock& Runtime::clock() const noexcept { return impl_->clock; }
-LogSink& Runtime::log() const noexcept { return impl_->log; }
-asio::any_io_executor Runtime::executor() const { return impl_->io.get_executor(); }
-asio::io_context& Runtime::loop() const noexcept { return impl_->io; }
-bool Runtime::on_loop_thread() const noexcept { return impl_->loop_thread.load() == std::this_thread::get_id(); }
-int Runtime::hashing_threads() const noexcept { return impl_->pool.hashing_threads(); }
-std::size_t Runtime::blocking_queue(Blocking purpose) const { return impl_->pool.waiting(purpose); }
+Clock& Runtime::clock() const noexcept {
+  return impl_->clock;
+}
+LogSink& Runtime::log() const noexcept {
+  return impl_->log;
+}
+asio::any_io_executor Runtime::executor() const {
+  return impl_->io.get_executor();
+}
+asio::io_context& Runtime::loop() const noexcept {
+  return impl_->io;
+}
+bool Runtime::on_loop_thread() const noexcept {
+  return impl_->loop_thread.load() == std::this_thread::get_id();
+}
+int Runtime::hashing_threads() const noexcept {
+  return impl_->pool.hashing_threads();
+}
+std::size_t Runtime::blocking_queue(Blocking purpose) const {
+  return impl_->pool.waiting(purpose);
+}
 
 namespace {
 

@@ -22,8 +22,7 @@ Secret& Secret::operator=(Secret&& other) noexcept {
 }
 
 bool Secret::operator==(const Secret& other) const noexcept {
-  return bytes_.size() == other.bytes_.size() &&
-         CRYPTO_memcmp(bytes_.data(), other.bytes_.data(), bytes_.size()) == 0;
+  return bytes_.size() == other.bytes_.size() && CRYPTO_memcmp(bytes_.data(), other.bytes_.data(), bytes_.size()) == 0;
 }
 
 void Secret::wipe() noexcept {

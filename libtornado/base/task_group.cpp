@@ -25,7 +25,9 @@ asio::awaitable<void> supervise(Runtime& runtime, std::string name, Task<void> t
     auto result = co_await std::move(task);
     if (!result && result.error().code() != errc::cancelled)
       runtime.log().write(LogLevel::error, "background_task_failed",
-                          {{"task", name}, {"code", std::string(tornado::name(result.error().code()))}, {"detail", result.error().detail()}});
+                          {{"task", name},
+                           {"code", std::string(tornado::name(result.error().code()))},
+                           {"detail", result.error().detail()}});
   } catch (const std::exception& e) {
     runtime.log().write(LogLevel::error, "background_task_threw", {{"task", name}, {"detail", e.what()}});
   }
@@ -54,7 +56,9 @@ void TaskGroup::add(std::string name, Task<void> task) {
                  asio::bind_cancellation_slot(it->slot(), done));
 }
 
-std::size_t TaskGroup::size() const noexcept { return state_->running.size(); }
+std::size_t TaskGroup::size() const noexcept {
+  return state_->running.size();
+}
 
 asio::awaitable<void> TaskGroup::settled(std::size_t count) {
   auto state = state_;

@@ -13,9 +13,9 @@
 #define TRY(declaration, ...) TORNADO_TRY_(co_return, TORNADO_CONCAT(result_, __LINE__), declaration, __VA_ARGS__)
 #define TRY_PLAIN(declaration, ...) TORNADO_TRY_(return, TORNADO_CONCAT(result_, __LINE__), declaration, __VA_ARGS__)
 
-#define TORNADO_TRY_VOID_(ret, ...)  \
-  do {                               \
-    auto result_ = __VA_ARGS__;      \
+#define TORNADO_TRY_VOID_(ret, ...)    \
+  do {                                 \
+    auto result_ = __VA_ARGS__;        \
     if (!result_) ret result_.error(); \
   } while (false)
 

@@ -128,7 +128,9 @@ bool Prefix::contains(const Address& address) const noexcept {
   return difference >> (8 - rest) == 0;
 }
 
-bool Prefix::overlaps(const Prefix& other) const noexcept { return contains(other.base_) || other.contains(base_); }
+bool Prefix::overlaps(const Prefix& other) const noexcept {
+  return contains(other.base_) || other.contains(base_);
+}
 
 Address Prefix::at(std::uint64_t offset) const noexcept {
   if (base_.is_v4()) return Address::from_v4(base_.v4() + static_cast<std::uint32_t>(offset));
@@ -154,7 +156,9 @@ std::uint64_t Prefix::size() const noexcept {
   return std::uint64_t(1) << std::min(host_bits, 63);
 }
 
-std::string Prefix::str() const { return base_.str() + "/" + std::to_string(length_); }
+std::string Prefix::str() const {
+  return base_.str() + "/" + std::to_string(length_);
+}
 
 Result<Endpoint> Endpoint::parse(std::string_view text) {
   auto colon = text.rfind(':');

@@ -26,7 +26,9 @@ std::string random_bytes(std::size_t count) {
   return out;
 }
 
-std::string uuid4() { return format(random_bytes(16), 4); }
+std::string uuid4() {
+  return format(random_bytes(16), 4);
+}
 
 std::string uuid7(Instant now) {
   std::string raw = random_bytes(16);

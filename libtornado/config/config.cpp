@@ -78,10 +78,18 @@ void each_field(C& c, Visit&& visit) {
   visit("log.privacy", c.log.privacy);
 }
 
-json::value to_value(const std::string& field) { return json::value(field); }
-json::value to_value(bool field) { return json::value(field); }
-json::value to_value(int field) { return json::value(field); }
-json::value to_value(std::uint16_t field) { return json::value(field); }
+json::value to_value(const std::string& field) {
+  return json::value(field);
+}
+json::value to_value(bool field) {
+  return json::value(field);
+}
+json::value to_value(int field) {
+  return json::value(field);
+}
+json::value to_value(std::uint16_t field) {
+  return json::value(field);
+}
 json::value to_value(const std::vector<std::string>& field) {
   json::array out;
   for (const auto& entry : field) out.emplace_back(entry);
@@ -104,19 +112,24 @@ template <class Integer>
 Result<void> assign_integer(Integer& field, const json::value& value, std::string_view path) {
   const auto* number = value.if_int64();
   if (number == nullptr || *number < 0 || *number > std::numeric_limits<Integer>::max())
-    return invalid(path, "a whole number from 0 to " + std::to_string(std::numeric_limits<Integer>::max()) + " is expected");
+    return invalid(path,
+                   "a whole number from 0 to " + std::to_string(std::numeric_limits<Integer>::max()) + " is expected");
   field = static_cast<Integer>(*number);
   return {};
 }
-Result<void> assign(int& field, const json::value& value, std::string_view path) { return assign_integer(field, value, path); }
+Result<void> assign(int& field, const json::value& value, std::string_view path) {
+  return assign_integer(field, value, path);
+}
 Result<void> assign(std::uint16_t& field, const json::value& value, std::string_view path) {
   return assign_integer(field, value, path);
 }
 
 Result<void> assign(std::vector<std::string>& field, const json::value& value, std::string_view path) {
   std::vector<std::string> entries;
-  if (value.is_string()) entries.emplace_back(value.get_string());
-  else if (!value.is_array()) return invalid(path, "a list of texts is expected");
+  if (value.is_string())
+    entries.emplace_back(value.get_string());
+  else if (!value.is_array())
+    return invalid(path, "a list of texts is expected");
   if (value.is_array())
     for (const auto& entry : value.get_array()) {
       if (!entry.is_string()) return invalid(path, "a list of texts is expected");
@@ -147,17 +160,22 @@ Result<void> merge(Config& config, const std::string& path, const json::value& v
 }
 
 Result<void> check_lane(const LaneConfig& lane, const std::string& path) {
-  auto name_ok = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_' || c == '.'; };
-  if (lane.interface.empty() || lane.interface.size() > 15 || !std::all_of(lane.interface.begin(), lane.interface.end(), name_ok))
+  auto name_ok = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_' || c == '.';
+  };
+  if (lane.interface.empty() || lane.interface.size() > 15 ||
+      !std::all_of(lane.interface.begin(), lane.interface.end(), name_ok))
     return invalid(path + ".interface", "an interface name has 1 to 15 letters, digits, '-', '_' or '.'");
   if (lane.listen_port == 0) return invalid(path + ".listen_port", "a UDP port from 1 to 65535 is expected");
   auto pool = Prefix::parse(lane.pool);
   if (!pool) return invalid(path + ".pool", pool.error().detail());
-  if (!pool->base().is_v4() || pool->length() < 8 || pool->length() > 30) return invalid(path + ".pool", "an IPv4 block of /8 to /30 is expected");
+  if (!pool->base().is_v4() || pool->length() < 8 || pool->length() > 30)
+    return invalid(path + ".pool", "an IPv4 block of /8 to /30 is expected");
   if (!lane.pool6.empty()) {
     auto pool6 = Prefix::parse(lane.pool6);
     if (!pool6) return invalid(path + ".pool6", pool6.error().detail());
-    if (pool6->base().is_v4() || pool6->length() < 64 || pool6->length() > 126) return invalid(path + ".pool6", "an IPv6 block of /64 to /126 is expected");
+    if (pool6->base().is_v4() || pool6->length() < 64 || pool6->length() > 126)
+      return invalid(path + ".pool6", "an IPv6 block of /64 to /126 is expected");
   }
   if (lane.mtu < 1280 || lane.mtu > 9000) return invalid(path + ".mtu", "1280 to 9000");
   return {};
@@ -165,15 +183,18 @@ Result<void> check_lane(const LaneConfig& lane, const std::string& path) {
 
 Result<void> check_range(std::string_view path, int value, int low, int high) {
   if (value >= low && value <= high) return {};
-  return invalid(path, "from " + std::to_string(low) + " to " + std::to_string(high) + ", not " + std::to_string(value));
+  return invalid(path,
+                 "from " + std::to_string(low) + " to " + std::to_string(high) + ", not " + std::to_string(value));
 }
 
 Result<void> check_dns(std::string_view path, const std::string& text, bool v4) {
   if (text.empty()) return {};
   auto endpoint = Endpoint::parse(text);
   auto address = endpoint ? Result<Address>(endpoint->address) : Address::parse(text);
-  if (!address || address->is_v4() != v4) return invalid(path, "an address of the right family is expected, not '" + text + "'");
-  if (address->is_loopback()) return invalid(path, "a loopback address cannot be reached from a lane: name the real resolver");
+  if (!address || address->is_v4() != v4)
+    return invalid(path, "an address of the right family is expected, not '" + text + "'");
+  if (address->is_loopback())
+    return invalid(path, "a loopback address cannot be reached from a lane: name the real resolver");
   return {};
 }
 
@@ -185,7 +206,9 @@ bool one_of(std::string_view value, std::initializer_list<std::string_view> allo
 
 Result<Config> Config::load(const std::string& path) {
   auto text = read_file(path);
-  if (!text) return Error(text.error().code() == errc::not_found ? errc::invalid_config : text.error().code(), text.error().detail());
+  if (!text)
+    return Error(text.error().code() == errc::not_found ? errc::invalid_config : text.error().code(),
+                 text.error().detail());
   auto parsed = parse_json(*text, true);
   if (!parsed) return invalid(path, parsed.error().detail());
   if (!parsed->is_object()) return invalid(path, "an object is expected");
@@ -223,23 +246,30 @@ Result<void> Config::merge_environment(const char* const* environment) {
 Result<void> Config::check() const {
   if (state_dir.empty() || state_dir[0] != '/') return invalid("state_dir", "an absolute path is expected");
   if (runtime_dir.empty() || runtime_dir[0] != '/') return invalid("runtime_dir", "an absolute path is expected");
-  if (!Endpoint::parse(client_api.listen)) return invalid("client_api.listen", "address:port is expected, not '" + client_api.listen + "'");
+  if (!Endpoint::parse(client_api.listen))
+    return invalid("client_api.listen", "address:port is expected, not '" + client_api.listen + "'");
   for (const auto& entry : client_api.publics)
-    if (!Endpoint::parse(entry) && !Address::parse(entry)) return invalid("client_api.public", "an address or address:port is expected, not '" + entry + "'");
+    if (!Endpoint::parse(entry) && !Address::parse(entry))
+      return invalid("client_api.public", "an address or address:port is expected, not '" + entry + "'");
   TRY_VOID_PLAIN(check_range("client_api.max_connections", client_api.max_connections, 1, 1'000'000));
-  TRY_VOID_PLAIN(check_range("client_api.max_connections_per_address", client_api.max_connections_per_address, 1, 1'000'000));
+  TRY_VOID_PLAIN(
+      check_range("client_api.max_connections_per_address", client_api.max_connections_per_address, 1, 1'000'000));
   TRY_VOID_PLAIN(check_range("client_api.idle_timeout", client_api.idle_timeout, 1, 300));
   TRY_VOID_PLAIN(check_range("client_api.request_timeout", client_api.request_timeout, 1, 300));
   TRY_VOID_PLAIN(check_range("client_api.max_body", client_api.max_body, 1024, 1 << 20));
-  if (endpoint.host.find(':') != endpoint.host.npos) return invalid("endpoint.host", "an IPv4 address or a name is expected: clients cut at the first colon (K-04)");
+  if (endpoint.host.find(':') != endpoint.host.npos)
+    return invalid("endpoint.host", "an IPv4 address or a name is expected: clients cut at the first colon (K-04)");
   TRY_VOID_PLAIN(check_lane(lanes.vpn, "lanes.vpn"));
   TRY_VOID_PLAIN(check_lane(lanes.tor, "lanes.tor"));
   Pool vpn = pool("vpn"), tor = pool("tor");
   if (vpn.v4.overlaps(tor.v4)) return invalid("lanes.tor.pool", "overlaps lanes.vpn.pool");
-  if (vpn.v6.has_value() != tor.v6.has_value()) return invalid("lanes.tor.pool6", "both lanes have an IPv6 pool, or none has");
+  if (vpn.v6.has_value() != tor.v6.has_value())
+    return invalid("lanes.tor.pool6", "both lanes have an IPv6 pool, or none has");
   if (vpn.v6 && vpn.v6->overlaps(*tor.v6)) return invalid("lanes.tor.pool6", "overlaps lanes.vpn.pool6");
-  if (lanes.vpn.interface == lanes.tor.interface) return invalid("lanes.tor.interface", "is the interface of lanes.vpn");
-  if (lanes.vpn.listen_port == lanes.tor.listen_port) return invalid("lanes.tor.listen_port", "is the port of lanes.vpn");
+  if (lanes.vpn.interface == lanes.tor.interface)
+    return invalid("lanes.tor.interface", "is the interface of lanes.vpn");
+  if (lanes.vpn.listen_port == lanes.tor.listen_port)
+    return invalid("lanes.tor.listen_port", "is the port of lanes.vpn");
   TRY_VOID_PLAIN(check_range("session.heartbeat_ttl", session.heartbeat_ttl, 10, 3600));
   TRY_VOID_PLAIN(check_range("session.hard_ttl", session.hard_ttl, 60, 100'000'000));
   TRY_VOID_PLAIN(check_range("session.idle_ttl", session.idle_ttl, session.heartbeat_ttl, 100'000'000));
@@ -248,7 +278,8 @@ Result<void> Config::check() const {
   TRY_VOID_PLAIN(check_range("session.checkpoint_interval", session.checkpoint_interval, 1, 3600));
   TRY_VOID_PLAIN(check_range("session.reconcile_interval", session.reconcile_interval, 1, 3600));
   // An address must rest longer than a stale peer or a Tor circuit of its former holder can live (I-08).
-  TRY_VOID_PLAIN(check_range("ipam.quarantine", ipam.quarantine, std::max(660, session.reconcile_interval * 2), 1'000'000));
+  TRY_VOID_PLAIN(
+      check_range("ipam.quarantine", ipam.quarantine, std::max(660, session.reconcile_interval * 2), 1'000'000));
   TRY_VOID_PLAIN(check_range("ipam.lease_term", ipam.lease_term, 10, 3600));
   TRY_VOID_PLAIN(check_range("ipam.warn_percent", ipam.warn_percent, 1, 100));
   if (auth.issuer.empty()) return invalid("auth.issuer", "must not be empty");
@@ -267,13 +298,17 @@ Result<void> Config::check() const {
   TRY_VOID_PLAIN(check_range("keys.rotate_every", keys.rotate_every, std::max(60, keys.lead + 1), 100'000'000));
   TRY_VOID_PLAIN(check_range("keys.login_every", keys.login_every, 60, 86400));
   TRY_VOID_PLAIN(check_range("database.reserve_mib", database.reserve_mib, 0, 1024));
-  if (!database.url.empty() && !database.url.starts_with("sqlite:")) return invalid("database.url", "sqlite:<path> is expected");
+  if (!database.url.empty() && !database.url.starts_with("sqlite:"))
+    return invalid("database.url", "sqlite:<path> is expected");
   if (live.url != "memory:") return invalid("live.url", "memory: is expected");
   TRY_VOID_PLAIN(check_dns("dns.upstream", dns.upstream, true));
   TRY_VOID_PLAIN(check_dns("dns.upstream6", dns.upstream6, false));
-  if (!one_of(wireguard.backend, {"userspace", "memory"})) return invalid("wireguard.backend", "userspace or memory is expected");
-  if (!one_of(wireguard.foreign_peers, {"alert", "remove"})) return invalid("wireguard.foreign_peers", "alert or remove is expected");
-  if (!one_of(log.level, {"debug", "info", "warning", "error"})) return invalid("log.level", "debug, info, warning or error is expected");
+  if (!one_of(wireguard.backend, {"userspace", "memory"}))
+    return invalid("wireguard.backend", "userspace or memory is expected");
+  if (!one_of(wireguard.foreign_peers, {"alert", "remove"}))
+    return invalid("wireguard.foreign_peers", "alert or remove is expected");
+  if (!one_of(log.level, {"debug", "info", "warning", "error"}))
+    return invalid("log.level", "debug, info, warning or error is expected");
   if (!one_of(log.privacy, {"low", "full"})) return invalid("log.privacy", "low or full is expected");
   return {};
 }
@@ -328,11 +363,14 @@ std::string Config::database_path() const {
   return database.url.empty() ? state_dir + "/tornado.db" : database.url.substr(std::strlen("sqlite:"));
 }
 
-Endpoint Config::listen_endpoint() const { return Endpoint::parse(client_api.listen).value(); }
+Endpoint Config::listen_endpoint() const {
+  return Endpoint::parse(client_api.listen).value();
+}
 
 Pool Config::pool(const std::string& lane) const {
   const LaneConfig& config = lane == "vpn" ? lanes.vpn : lanes.tor;
-  return Pool(Lane(lane), Prefix(config.pool), config.pool6.empty() ? std::nullopt : std::optional(Prefix(config.pool6)));
+  return Pool(Lane(lane), Prefix(config.pool),
+              config.pool6.empty() ? std::nullopt : std::optional(Prefix(config.pool6)));
 }
 
 SessionOptions Config::session_options() const {

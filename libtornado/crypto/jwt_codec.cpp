@@ -40,7 +40,9 @@ struct FreeDigest {
 };
 using Digest = std::unique_ptr<EVP_MD_CTX, FreeDigest>;
 
-const unsigned char* u8(std::string_view text) { return reinterpret_cast<const unsigned char*>(text.data()); }
+const unsigned char* u8(std::string_view text) {
+  return reinterpret_cast<const unsigned char*>(text.data());
+}
 
 }  // namespace
 
@@ -56,7 +58,9 @@ Result<RsaKey> RsaKey::adopt(EVP_PKEY* raw, bool is_private) {
   return out;
 }
 
-Result<RsaKey> RsaKey::generate() { return adopt(EVP_RSA_gen(2048), true); }
+Result<RsaKey> RsaKey::generate() {
+  return adopt(EVP_RSA_gen(2048), true);
+}
 
 Result<RsaKey> RsaKey::from_private_pem(const Secret& pem) {
   Bio bio(BIO_new_mem_buf(pem.reveal().data(), static_cast<int>(pem.size())));

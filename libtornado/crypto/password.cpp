@@ -102,8 +102,12 @@ void give_back(std::uint8_t*, std::size_t) {}
 }  // namespace
 
 Argon2Arena::Argon2Arena() : memory_(std::make_unique<Memory>()) {}
-Argon2Arena::~Argon2Arena() { memory_->release(); }
-void Argon2Arena::release() { memory_->release(); }
+Argon2Arena::~Argon2Arena() {
+  memory_->release();
+}
+void Argon2Arena::release() {
+  memory_->release();
+}
 
 Result<std::string> Argon2Arena::compute(std::string_view password, const Argon2Hash& like, std::size_t size) {
   std::string out(size, '\0'), secret(password), salt(like.salt);

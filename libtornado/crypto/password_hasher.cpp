@@ -37,13 +37,15 @@ Task<std::string> PasswordHasher::hash(Secret password) {
 }
 
 bool PasswordHasher::affordable(const Argon2Hash& hash) const {
-  return hash.memory_kib <= policy_.most_memory_kib && hash.passes <= policy_.most_passes && hash.lanes <= policy_.most_lanes;
+  return hash.memory_kib <= policy_.most_memory_kib && hash.passes <= policy_.most_passes &&
+         hash.lanes <= policy_.most_lanes;
 }
 
 Task<bool> PasswordHasher::verify(Secret password, std::string encoded) {
   auto stored = Argon2Hash::parse(encoded);
   if (!stored || !affordable(*stored)) {
-    runtime_.log().write(LogLevel::error, "password_hash_unusable", {{"detail", stored ? "costs too much" : "malformed"}});
+    runtime_.log().write(LogLevel::error, "password_hash_unusable",
+                         {{"detail", stored ? "costs too much" : "malformed"}});
     co_return co_await verify_nothing(std::move(password));
   }
   auto work = [&]() -> Result<std::string> { return compute(password, *stored, stored->hash.size()); };

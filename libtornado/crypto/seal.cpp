@@ -22,8 +22,12 @@ using Key = std::unique_ptr<EVP_PKEY, Deleter<EVP_PKEY_free>>;
 using KeyContext = std::unique_ptr<EVP_PKEY_CTX, Deleter<EVP_PKEY_CTX_free>>;
 using Cipher = std::unique_ptr<EVP_CIPHER_CTX, Deleter<EVP_CIPHER_CTX_free>>;
 
-const unsigned char* u8(std::string_view text) { return reinterpret_cast<const unsigned char*>(text.data()); }
-unsigned char* u8(std::string& text) { return reinterpret_cast<unsigned char*>(text.data()); }
+const unsigned char* u8(std::string_view text) {
+  return reinterpret_cast<const unsigned char*>(text.data());
+}
+unsigned char* u8(std::string& text) {
+  return reinterpret_cast<unsigned char*>(text.data());
+}
 
 /// These calls fail only when memory is exhausted or the library is broken.
 void require(bool ok) {
@@ -71,10 +75,8 @@ Secret hkdf_sha256(std::string_view key, std::string_view salt, std::string_view
   require(context && EVP_PKEY_derive_init(context.get()) == 1);
   require(EVP_PKEY_CTX_set_hkdf_md(context.get(), EVP_sha256()) == 1);
   require(EVP_PKEY_CTX_set1_hkdf_key(context.get(), u8(key), static_cast<int>(key.size())) == 1);
-  if (!salt.empty())
-    require(EVP_PKEY_CTX_set1_hkdf_salt(context.get(), u8(salt), static_cast<int>(salt.size())) == 1);
-  if (!info.empty())
-    require(EVP_PKEY_CTX_add1_hkdf_info(context.get(), u8(info), static_cast<int>(info.size())) == 1);
+  if (!salt.empty()) require(EVP_PKEY_CTX_set1_hkdf_salt(context.get(), u8(salt), static_cast<int>(salt.size())) == 1);
+  if (!info.empty()) require(EVP_PKEY_CTX_add1_hkdf_info(context.get(), u8(info), static_cast<int>(info.size())) == 1);
   std::string out(length, '\0');
   require(EVP_PKEY_derive(context.get(), u8(out), &length) == 1);
   return Secret(std::move(out));
@@ -91,7 +93,8 @@ Result<Secret> aes_gcm_open(const Secret& key, std::string_view iv, std::string_
   require(EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_GCM_SET_IVLEN, static_cast<int>(iv.size()), nullptr) == 1);
   require(EVP_DecryptInit_ex(cipher.get(), nullptr, nullptr, u8(key.reveal()), u8(iv)) == 1);
   int size = 0;
-  if (!aad.empty()) require(EVP_DecryptUpdate(cipher.get(), nullptr, &size, u8(aad), static_cast<int>(aad.size())) == 1);
+  if (!aad.empty())
+    require(EVP_DecryptUpdate(cipher.get(), nullptr, &size, u8(aad), static_cast<int>(aad.size())) == 1);
   std::string plain(ciphertext.size() + 1, '\0');
   require(EVP_DecryptUpdate(cipher.get(), u8(plain), &size, u8(ciphertext), static_cast<int>(ciphertext.size())) == 1);
   require(EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_GCM_SET_TAG, tag_size, tag.data()) == 1);
@@ -107,11 +110,13 @@ Result<Secret> aes_gcm_open(const Secret& key, std::string_view iv, std::string_
 
 std::string aes_gcm_seal(const Secret& key, std::string_view iv, std::string_view plaintext, std::string_view aad) {
   Cipher cipher(EVP_CIPHER_CTX_new());
-  require(key.size() == 32 && cipher && EVP_EncryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, nullptr, nullptr) == 1);
+  require(key.size() == 32 && cipher &&
+          EVP_EncryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, nullptr, nullptr) == 1);
   require(EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_GCM_SET_IVLEN, static_cast<int>(iv.size()), nullptr) == 1);
   require(EVP_EncryptInit_ex(cipher.get(), nullptr, nullptr, u8(key.reveal()), u8(iv)) == 1);
   int size = 0;
-  if (!aad.empty()) require(EVP_EncryptUpdate(cipher.get(), nullptr, &size, u8(aad), static_cast<int>(aad.size())) == 1);
+  if (!aad.empty())
+    require(EVP_EncryptUpdate(cipher.get(), nullptr, &size, u8(aad), static_cast<int>(aad.size())) == 1);
   std::string out(plaintext.size() + 16, '\0');
   require(EVP_EncryptUpdate(cipher.get(), u8(out), &size, u8(plaintext), static_cast<int>(plaintext.size())) == 1);
   int rest = 0;

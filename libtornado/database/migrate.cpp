@@ -17,8 +17,9 @@ int version_of(std::string_view file) {
 }  // namespace
 
 Result<void> apply_migrations(Tx& tx, Instant now, const std::function<Result<void>(const std::string&)>& script) {
-  TRY_VOID_PLAIN(tx.exec("CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL, "
-                         "applied_at TIMESTAMPTZ NOT NULL)"));
+  TRY_VOID_PLAIN(
+      tx.exec("CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL, "
+              "applied_at TIMESTAMPTZ NOT NULL)"));
   TRY_PLAIN(auto rows, tx.exec("SELECT coalesce(max(version), 0) FROM schema_migrations"));
   int applied = std::stoi(rows[0][0].value_or("0"));
   int newest = 0;

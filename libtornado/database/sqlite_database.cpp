@@ -61,7 +61,8 @@ class Connection final : public Tx {
       ::close(fd);
     }
     sqlite3* raw = nullptr;
-    int rc = sqlite3_open_v2(path.c_str(), &raw, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
+    int rc =
+        sqlite3_open_v2(path.c_str(), &raw, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
     connection_.reset(raw);
     if (rc != SQLITE_OK) return failure(rc, "open " + path);
     sqlite3_extended_result_codes(raw, 1);
@@ -88,7 +89,8 @@ class Connection final : public Tx {
     TRY_PLAIN(sqlite3_stmt * statement, prepare(sql));
     for (std::size_t i = 0; i < params.size(); ++i) {
       int at = static_cast<int>(i) + 1;
-      int rc = params[i] ? sqlite3_bind_text64(statement, at, params[i]->data(), params[i]->size(), SQLITE_STATIC, SQLITE_UTF8)
+      int rc = params[i] ? sqlite3_bind_text64(statement, at, params[i]->data(), params[i]->size(), SQLITE_STATIC,
+                                               SQLITE_UTF8)
                          : sqlite3_bind_null(statement, at);
       if (rc != SQLITE_OK) return Error(errc::internal, "parameter " + std::to_string(at) + " of: " + std::string(sql));
     }
@@ -109,7 +111,8 @@ class Connection final : public Tx {
     if (it != statements_.end()) return it->second.get();
     sqlite3_stmt* raw = nullptr;
     std::string numbered = with_numbered_parameters(sql);
-    int rc = sqlite3_prepare_v3(connection_.get(), numbered.data(), static_cast<int>(numbered.size()), SQLITE_PREPARE_PERSISTENT, &raw, nullptr);
+    int rc = sqlite3_prepare_v3(connection_.get(), numbered.data(), static_cast<int>(numbered.size()),
+                                SQLITE_PREPARE_PERSISTENT, &raw, nullptr);
     if (rc != SQLITE_OK) return failure(rc, sql);
     statements_.emplace(std::string(sql), std::unique_ptr<sqlite3_stmt, CloseStatement>(raw));
     return raw;
@@ -124,8 +127,10 @@ class Connection final : public Tx {
       row.reserve(static_cast<std::size_t>(columns));
       for (int c = 0; c < columns; ++c) {
         const auto* text = reinterpret_cast<const char*>(sqlite3_column_text(statement, c));
-        if (text == nullptr) row.emplace_back(std::nullopt);
-        else row.emplace_back(std::string(text, static_cast<std::size_t>(sqlite3_column_bytes(statement, c))));
+        if (text == nullptr)
+          row.emplace_back(std::nullopt);
+        else
+          row.emplace_back(std::string(text, static_cast<std::size_t>(sqlite3_column_bytes(statement, c))));
       }
     }
     if (rc != SQLITE_DONE) return failure(rc, sqlite3_sql(statement));
@@ -161,7 +166,10 @@ constexpr std::size_t most_in_commit = 64;
 class SqliteDatabase final : public Database {
  public:
   SqliteDatabase(Runtime& runtime, std::string path, std::uint64_t reserve)
-      : runtime_(runtime), path_(std::move(path)), reserve_(path_ == ":memory:" ? 0 : reserve), commits_(runtime, most_in_commit) {}
+      : runtime_(runtime),
+        path_(std::move(path)),
+        reserve_(path_ == ":memory:" ? 0 : reserve),
+        commits_(runtime, most_in_commit) {}
 
   Task<void> transact(Scope scope, Body& body) override {
     std::size_t limit = scope.is_urgent() ? most_waiting : most_waiting - reserved_places;
@@ -231,8 +239,10 @@ class SqliteDatabase final : public Database {
   Result<void> try_urgent(const std::vector<Waiting*>& batch) {
     std::vector<Waiting*> urgent;
     for (Waiting* waiting : batch) {
-      if (waiting->urgent) urgent.push_back(waiting);
-      else waiting->result = Error(errc::disk_full, "the disk is full");
+      if (waiting->urgent)
+        urgent.push_back(waiting);
+      else
+        waiting->result = Error(errc::disk_full, "the disk is full");
     }
     return try_batch(urgent);
   }
@@ -243,8 +253,9 @@ class SqliteDatabase final : public Database {
       waiting->result = batch.size() == 1 ? run_body(*waiting) : in_savepoint(*waiting);
       bool lost = !connection_.in_transaction();
       bool full = !waiting->result && waiting->result.error().code() == errc::disk_full;
-      if (lost || full) return abandon(waiting->result ? Error(errc::store_unavailable, "transaction was rolled back")
-                                                       : waiting->result.error());
+      if (lost || full)
+        return abandon(waiting->result ? Error(errc::store_unavailable, "transaction was rolled back")
+                                       : waiting->result.error());
     }
     if (batch.size() == 1 && !batch[0]->result) {
       TRY_VOID_PLAIN(connection_.run("ROLLBACK"));

@@ -8,7 +8,8 @@
 
 namespace tornado::inline v1 {
 
-/// A keyed first-in-first-out lock per device (I-03): every step that changes a device runs inside its gate. Loop thread.
+/// A keyed first-in-first-out lock per device (I-03): every step that changes a device runs inside its gate. Loop
+/// thread.
 class Gates {
  public:
   explicit Gates(Runtime& runtime) : runtime_(runtime) {}

@@ -16,7 +16,8 @@ GatewayParts complete(Runtime& runtime, const Config& config, GatewayParts parts
   if (auto checked = config.check(); !checked) throw std::invalid_argument(checked.error().detail());
   bool memory = config.wireguard.backend == "memory";
   if (!parts.database)
-    parts.database = open_sqlite(runtime, config.database_path(), static_cast<std::uint64_t>(config.database.reserve_mib) << 20);
+    parts.database =
+        open_sqlite(runtime, config.database_path(), static_cast<std::uint64_t>(config.database.reserve_mib) << 20);
   if (!parts.live) parts.live = memory_live_store(runtime);
   std::vector<std::string> interfaces{config.lanes.vpn.interface, config.lanes.tor.interface};
   if (!parts.wireguard && memory) parts.wireguard = std::make_unique<MemoryWireGuard>(runtime, interfaces);
@@ -39,7 +40,8 @@ Gateway::Impl::Impl(Runtime& runtime_, Config config_, GatewayParts parts_)
       auth(runtime, users, *parts.live, keys, config.auth_options()),
       ipam(runtime.clock(), Seconds(config.ipam.quarantine)),
       sessions(runtime, *parts.database, config.session_options()),
-      peers(runtime, *parts.wireguard, config.wireguard.foreign_peers == "remove" ? ForeignPeers::remove : ForeignPeers::alert),
+      peers(runtime, *parts.wireguard,
+            config.wireguard.foreign_peers == "remove" ? ForeignPeers::remove : ForeignPeers::alert),
       gates(runtime),
       events(runtime),
       cutter(runtime, peers, *parts.host, sessions),
@@ -60,7 +62,8 @@ Gateway::Impl::Impl(Runtime& runtime_, Config config_, GatewayParts parts_)
     return online;
   });
   auth.on_reuse([this](const DeviceId& device) {
-    if (auto session = sessions.find(device)) background.add("close_reused", close_due(session->instance, CloseReason::revoked));
+    if (auto session = sessions.find(device))
+      background.add("close_reused", close_due(session->instance, CloseReason::revoked));
   });
 }
 
@@ -68,7 +71,9 @@ Gateway::Gateway(Runtime& runtime, Config config, GatewayParts parts)
     : impl_(std::make_unique<Impl>(runtime, std::move(config), std::move(parts))) {}
 Gateway::~Gateway() = default;
 
-Task<void> Gateway::start() { return impl_->start(); }
+Task<void> Gateway::start() {
+  return impl_->start();
+}
 
 Task<void> Gateway::stop() {
   impl_->stopping = true;
@@ -85,8 +90,12 @@ Task<void> Gateway::teardown() {
   co_return stopped;
 }
 
-std::vector<std::string> Gateway::steps() const { return impl_->steps; }
-bool Gateway::ready() const noexcept { return impl_->ready; }
+std::vector<std::string> Gateway::steps() const {
+  return impl_->steps;
+}
+bool Gateway::ready() const noexcept {
+  return impl_->ready;
+}
 
 void Gateway::listening() {
   impl_->step_done("listening");
@@ -98,7 +107,8 @@ std::vector<Component> Gateway::health() const {
   all.emplace_back("start", impl_->ready, impl_->steps.empty() ? "not begun" : "last step: " + impl_->steps.back());
   for (const auto& [name, component] : impl_->components) all.push_back(component);
   for (const auto& child : impl_->supervisor.status())
-    all.emplace_back(child.name, child.state == ChildState::running, child.state == ChildState::running ? "running" : child.reason);
+    all.emplace_back(child.name, child.state == ChildState::running,
+                     child.state == ChildState::running ? "running" : child.reason);
   for (const auto& lane : impl_->lane_names) {
     auto usage = impl_->ipam.usage(lane);
     all.emplace_back("pool_" + lane.str(), usage.available() > 0,
@@ -118,7 +128,8 @@ Task<Login> Gateway::login(Caller caller, Sealed sealed) {
     co_return credentials.error();
   }
   TRY(auto user, co_await impl_->auth.verify(source, *credentials));
-  if (impl_->runtime.now() - arrived > login_deadline) co_return Error(errc::overloaded, "the client has given up by now");
+  if (impl_->runtime.now() - arrived > login_deadline)
+    co_return Error(errc::overloaded, "the client has given up by now");
   TRY(auto login, co_await impl_->auth.issue(user, caller.label));
   for (const auto& device : login.evicted)
     if (auto session = impl_->sessions.find(device))
@@ -135,7 +146,8 @@ Task<void> Gateway::logout(Caller, std::string token) {
   if (token.empty()) co_return Error(errc::missing_fields, "refresh_token is empty");
   TRY(auto device, co_await impl_->auth.revoke(std::move(token)));
   TRY(auto pass, co_await impl_->gates.enter(device.id));
-  if (auto session = impl_->sessions.find(device.id)) TRY_VOID(co_await impl_->cut(session->instance, CloseReason::disconnect));
+  if (auto session = impl_->sessions.find(device.id))
+    TRY_VOID(co_await impl_->cut(session->instance, CloseReason::disconnect));
   co_return Result<void>();
 }
 
@@ -153,7 +165,8 @@ std::optional<Result<Beat>> Gateway::heartbeat_now(const Caller& caller) {
   if (!*account) return Result<Beat>(account->error());
   if (auto place = impl_->check_place(caller); !place) return Result<Beat>(place.error());
   auto beat = impl_->sessions.beat(caller.claims->device, impl_->origin(caller));
-  if (beat && (beat->recovered || impl_->events.observed())) impl_->events.session("heartbeat_update", beat->session, beat->recovered);
+  if (beat && (beat->recovered || impl_->events.observed()))
+    impl_->events.session("heartbeat_update", beat->session, beat->recovered);
   return beat;
 }
 
@@ -164,7 +177,8 @@ Task<Beat> Gateway::heartbeat(Caller caller) {
   auto account = co_await impl_->auth.authorize(*caller.claims);
   // While the store is away the last known state answers: heartbeats go on (I-11, I-43).
   if (!account && class_of(account.error().code()) != error_class::unavailable) co_return account.error();
-  if (!account && !impl_->users.last_known(caller.claims->device)) co_return Error(errc::unavailable, account.error().detail());
+  if (!account && !impl_->users.last_known(caller.claims->device))
+    co_return Error(errc::unavailable, account.error().detail());
   TRY_VOID(impl_->check_place(caller));
   co_return impl_->sessions.beat(caller.claims->device, impl_->origin(caller));
 }
@@ -187,7 +201,9 @@ Task<UserId> Gateway::identify(Caller caller) {
   co_return account.user.id;
 }
 
-PublicKey Gateway::login_key() const { return impl_->keys.ring()->login_key(); }
+PublicKey Gateway::login_key() const {
+  return impl_->keys.ring()->login_key();
+}
 
 Task<Session> Gateway::close(Caller, Instance instance, CloseReason reason) {
   co_return co_await impl_->close_in_gate(std::move(instance), reason);
@@ -200,7 +216,9 @@ Task<Revocation> Gateway::suspend(Caller, UserId user) {
   co_return cut;
 }
 
-Task<User> Gateway::reinstate(Caller, UserId user) { co_return co_await impl_->users.reinstate(std::move(user)); }
+Task<User> Gateway::reinstate(Caller, UserId user) {
+  co_return co_await impl_->users.reinstate(std::move(user));
+}
 
 Task<Revocation> Gateway::remove_user(Caller, UserId user) {
   Revocation cut;
@@ -221,15 +239,16 @@ Task<Revocation> Gateway::update_user(Caller, UserId user, UserChanges changes) 
 
 Task<Device> Gateway::revoke_device(Caller, DeviceId id) {
   TRY(auto device, co_await impl_->users.revoke(id));
-  if (auto session = impl_->sessions.find(id)) TRY_VOID(co_await impl_->close_in_gate(session->instance, CloseReason::revoked));
+  if (auto session = impl_->sessions.find(id))
+    TRY_VOID(co_await impl_->close_in_gate(session->instance, CloseReason::revoked));
   co_return device;
 }
 
-Task<std::vector<HistoryRow>> Gateway::history(HistoryQuery query) {
+Task<std::vector<Session>> Gateway::history(HistoryQuery query) {
   if (query.limit < 1 || query.limit > 10'000 || query.offset < 0)
     co_return Error(errc::invalid_argument, "limit: 1 to 10000; offset: not negative");
   TRY_VOID(co_await impl_->drain_history());
-  std::vector<HistoryRow> rows;
+  std::vector<Session> rows;
   Database::Body body = [&](Tx& tx) -> Result<void> {
     TRY_PLAIN(rows, history_repo::list(tx, query));
     return {};
@@ -238,20 +257,46 @@ Task<std::vector<HistoryRow>> Gateway::history(HistoryQuery query) {
   co_return rows;
 }
 
-Task<Difference> Gateway::reconcile() { co_return co_await impl_->reconcile(); }
-std::string Gateway::firewall_text() const { return impl_->ruleset ? to_text(*impl_->ruleset) : std::string(); }
+Task<Difference> Gateway::reconcile() {
+  co_return co_await impl_->reconcile();
+}
+std::string Gateway::firewall_text() const {
+  return impl_->ruleset ? to_text(*impl_->ruleset) : std::string();
+}
 
-Task<EventBatch> Gateway::events(std::uint64_t after) { co_return co_await impl_->events.after(after); }
-std::uint64_t Gateway::last_event() const noexcept { return impl_->events.last(); }
+Task<EventBatch> Gateway::events(std::uint64_t after) {
+  co_return co_await impl_->events.after(after);
+}
+std::uint64_t Gateway::last_event() const noexcept {
+  return impl_->events.last();
+}
 
-const Config& Gateway::config() const noexcept { return impl_->config; }
-Users& Gateway::users() noexcept { return impl_->users; }
-Auth& Gateway::auth() noexcept { return impl_->auth; }
-Ipam& Gateway::ipam() noexcept { return impl_->ipam; }
-SessionStore& Gateway::sessions() noexcept { return impl_->sessions; }
-PeerProgrammer& Gateway::peers() noexcept { return impl_->peers; }
-KeyRotator& Gateway::keys() noexcept { return impl_->keys; }
-LiveStore& Gateway::live() noexcept { return *impl_->parts.live; }
-WireGuard& Gateway::wireguard() noexcept { return *impl_->parts.wireguard; }
+const Config& Gateway::config() const noexcept {
+  return impl_->config;
+}
+Users& Gateway::users() noexcept {
+  return impl_->users;
+}
+Auth& Gateway::auth() noexcept {
+  return impl_->auth;
+}
+Ipam& Gateway::ipam() noexcept {
+  return impl_->ipam;
+}
+SessionStore& Gateway::sessions() noexcept {
+  return impl_->sessions;
+}
+PeerProgrammer& Gateway::peers() noexcept {
+  return impl_->peers;
+}
+KeyRotator& Gateway::keys() noexcept {
+  return impl_->keys;
+}
+LiveStore& Gateway::live() noexcept {
+  return *impl_->parts.live;
+}
+WireGuard& Gateway::wireguard() noexcept {
+  return *impl_->parts.wireguard;
+}
 
 }  // namespace tornado::inline v1

@@ -16,7 +16,8 @@ Result<Endpoint> dns_endpoint(const std::string& text) {
 
 Error with_remedy(const Error& error, std::string_view what) {
   std::string detail = std::string(what) + ": " + error.detail();
-  if (error.code() == errc::permission_denied) detail += " (CAP_NET_ADMIN is needed: use the systemd unit, or run as root)";
+  if (error.code() == errc::permission_denied)
+    detail += " (CAP_NET_ADMIN is needed: use the systemd unit, or run as root)";
   return Error(error.code(), detail);
 }
 
@@ -90,8 +91,10 @@ Task<std::vector<Endpoint>> Gateway::Impl::api_endpoints() {
   for (const auto& local : addresses)
     if (!local.address.is_loopback()) add(Endpoint(local.address, port));
   for (const auto& entry : config.client_api.publics) {
-    if (auto endpoint = Endpoint::parse(entry)) add(*endpoint);
-    else if (auto address = Address::parse(entry)) add(Endpoint(*address, port));
+    if (auto endpoint = Endpoint::parse(entry))
+      add(*endpoint);
+    else if (auto address = Address::parse(entry))
+      add(Endpoint(*address, port));
   }
   if (!config.endpoint.host.empty()) {
     auto look = [this]() -> Result<std::vector<Address>> { return resolve_host(config.endpoint.host); };
@@ -151,7 +154,8 @@ Task<void> Gateway::Impl::bring_links_up() {
     endpoint_host = "127.0.0.1";
     TRY(auto addresses, co_await parts.host->addresses());
     for (const auto& local : addresses) {
-      bool own = std::any_of(lanes.begin(), lanes.end(), [&](const auto& lane) { return lane.second->interface == local.link; });
+      bool own = std::any_of(lanes.begin(), lanes.end(),
+                             [&](const auto& lane) { return lane.second->interface == local.link; });
       if (own || !local.address.is_v4() || local.address.is_loopback()) continue;
       endpoint_host = local.address.str();
       break;
@@ -196,7 +200,8 @@ Task<void> Gateway::Impl::ensure_wireguard(const LaneConfig& lane, std::string n
 
 Task<void> Gateway::Impl::probe_interface(std::string name) {
   TRY(auto names, co_await parts.wireguard->list());
-  if (std::find(names.begin(), names.end(), name) == names.end()) co_return Error(errc::interface_missing, name + " does not answer yet");
+  if (std::find(names.begin(), names.end(), name) == names.end())
+    co_return Error(errc::interface_missing, name + " does not answer yet");
   co_return Result<void>();
 }
 
@@ -224,8 +229,10 @@ Task<void> Gateway::Impl::restore() {
       auto lease = ipam.restore(owner, session.addresses);
       if (!lease) co_return Error(errc::data_loss, "session " + session.instance.str() + ": " + lease.error().detail());
     }
-    if (session.live()) wanted.emplace_back(owner, session.key, session.addresses);
-    else retired.emplace_back(owner, session.key);
+    if (session.live())
+      wanted.emplace_back(owner, session.key, session.addresses);
+    else
+      retired.emplace_back(owner, session.key);
   }
   for (const auto& freed : restored.freed) (void)ipam.rest(freed.address, freed.last, freed.freed);
   peers.want(std::move(wanted), std::move(retired));

@@ -121,7 +121,8 @@ Task<Session> Gateway::Impl::cut(Instance instance, CloseReason reason) {
   auto stripped = co_await cutter.strip(session);
   closing.notify();
   if (!stripped) {
-    if (auto lease = ipam.find(owner_of(session.device)); lease && !session.addresses.empty()) (void)ipam.mark_dirty(lease->id);
+    if (auto lease = ipam.find(owner_of(session.device)); lease && !session.addresses.empty())
+      (void)ipam.mark_dirty(lease->id);
     co_return stripped.error();
   }
   co_return session;
@@ -155,8 +156,10 @@ Task<std::vector<std::string>> Gateway::Impl::close_all_of(UserId user, CloseRea
   std::optional<Error> failed;
   for (const auto& session : sessions.of(user)) {
     auto done = co_await close_in_gate(session.instance, reason);
-    if (done) closed.push_back(session.id());
-    else if (done.error().code() != errc::not_found) failed = done.error();
+    if (done)
+      closed.push_back(session.id());
+    else if (done.error().code() != errc::not_found)
+      failed = done.error();
   }
   if (failed) co_return *failed;
   co_return closed;

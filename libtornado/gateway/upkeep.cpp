@@ -70,11 +70,14 @@ void Gateway::Impl::watch_clock() {
 void Gateway::Impl::watch_pools() {
   for (const auto& lane : lane_names) {
     auto usage = ipam.usage(lane);
-    bool full = (usage.leased + usage.resting) * 100 >= usage.size * static_cast<std::uint64_t>(config.ipam.warn_percent);
+    bool full =
+        (usage.leased + usage.resting) * 100 >= usage.size * static_cast<std::uint64_t>(config.ipam.warn_percent);
     bool& was = nearly_full[lane];
     if (full && !was) {
-      events.publish("pool_nearly_exhausted", "{\"lane\":\"" + lane.str() + "\",\"available\":" + std::to_string(usage.available()) + "}");
-      runtime.log().write(LogLevel::warning, "pool_nearly_exhausted", {{"lane", lane.str()}, {"available", std::to_string(usage.available())}});
+      events.publish("pool_nearly_exhausted",
+                     "{\"lane\":\"" + lane.str() + "\",\"available\":" + std::to_string(usage.available()) + "}");
+      runtime.log().write(LogLevel::warning, "pool_nearly_exhausted",
+                          {{"lane", lane.str()}, {"available", std::to_string(usage.available())}});
     }
     was = full;
   }
@@ -87,7 +90,8 @@ Task<void> Gateway::Impl::close_due(Instance instance, CloseReason reason) {
   TRY(auto pass, co_await gates.enter(session->device));
   if (reason == CloseReason::idle || reason == CloseReason::expired) {
     auto due = sessions.due();
-    bool still = std::any_of(due.begin(), due.end(), [&](const auto& entry) { return entry.first.instance == instance; });
+    bool still =
+        std::any_of(due.begin(), due.end(), [&](const auto& entry) { return entry.first.instance == instance; });
     if (!still) co_return Result<void>();
   }
   auto done = co_await finish(std::move(instance), reason);
@@ -147,9 +151,11 @@ Task<void> Gateway::Impl::drain_history() {
 
 Task<void> Gateway::Impl::run_sampling() {
   for (;;) {
-    if (!co_await runtime.sleep_until(runtime.now() + Seconds(config.session.sample_interval))) co_return Error(errc::cancelled);
+    if (!co_await runtime.sleep_until(runtime.now() + Seconds(config.session.sample_interval)))
+      co_return Error(errc::cancelled);
     auto sampled = co_await sample();
-    components["wireguard"] = Component("wireguard", sampled.has_value(), sampled ? "answers" : sampled.error().detail());
+    components["wireguard"] =
+        Component("wireguard", sampled.has_value(), sampled ? "answers" : sampled.error().detail());
     if (!sampled) reconcile_wanted.notify();
   }
 }
@@ -165,10 +171,12 @@ Task<void> Gateway::Impl::sample() {
     seen.sent = sample.sent;
     seen.handshake = sample.handshake;
     // The endpoint that counts is that of the lane in use.
-    if (sample.endpoint && sample.handshake >= session->last_handshake && sample.handshake != Instant()) seen.source = sample.endpoint->address;
+    if (sample.endpoint && sample.handshake >= session->last_handshake && sample.handshake != Instant())
+      seen.source = sample.endpoint->address;
     bool was_offline = session->presence == Presence::offline;
     auto observed = sessions.observe(session->instance, seen);
-    if (observed && was_offline && observed->presence == Presence::online) events.session("heartbeat_update", *observed, true);
+    if (observed && was_offline && observed->presence == Presence::online)
+      events.session("heartbeat_update", *observed, true);
   }
   co_return Result<void>();
 }
@@ -255,7 +263,8 @@ Task<void> Gateway::Impl::run_firewall_watch() {
       events.publish("firewall_changed_elsewhere", "{}");
       runtime.log().write(LogLevel::error, "firewall_changed_elsewhere", {});
       auto restored = co_await apply_firewall();
-      components["firewall"] = Component("firewall", restored.has_value(), restored ? "restored" : restored.error().detail());
+      components["firewall"] =
+          Component("firewall", restored.has_value(), restored ? "restored" : restored.error().detail());
     }
     if (!co_await runtime.sleep_until(runtime.now() + Seconds(1))) co_return Error(errc::cancelled);
   }

@@ -42,12 +42,17 @@ Result<std::size_t> HttpRequestParser::feed(std::string_view bytes) {
   if (ec == http::error::body_limit || ec == http::error::header_limit) return Error(errc::too_large, ec.message());
   if (ec) return Error(errc::protocol_error, ec.message());
   // Beast waits for the whole header before it consumes; its limit is only looked at then.
-  if (!impl_->parser->is_header_done() && bytes.size() - used > impl_->most_header) return Error(errc::too_large, "header limit exceeded");
+  if (!impl_->parser->is_header_done() && bytes.size() - used > impl_->most_header)
+    return Error(errc::too_large, "header limit exceeded");
   return used;
 }
 
-bool HttpRequestParser::done() const { return impl_->parser->is_done(); }
-bool HttpRequestParser::begun() const { return impl_->bytes > 0; }
+bool HttpRequestParser::done() const {
+  return impl_->parser->is_done();
+}
+bool HttpRequestParser::begun() const {
+  return impl_->bytes > 0;
+}
 
 bool HttpRequestParser::wants_continue() {
   if (impl_->continued || !impl_->parser->is_header_done() || impl_->parser->is_done()) return false;

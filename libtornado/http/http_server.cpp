@@ -31,7 +31,8 @@ Address address_of(const asio::ip::address& address) {
 
 HttpResponse refusal(const Error& error) {
   bool large = error.code() == errc::too_large;
-  HttpResponse out(large ? 413 : 400, large ? R"({"detail":"Request Entity Too Large"})" : R"({"detail":"Bad Request"})");
+  HttpResponse out(large ? 413 : 400,
+                   large ? R"({"detail":"Request Entity Too Large"})" : R"({"detail":"Bad Request"})");
   out.close = true;
   return out;
 }
@@ -51,7 +52,12 @@ struct HttpServer::Impl {
   using Connections = std::list<Connection>;
 
   Impl(Runtime& runtime_, HttpHandler& handler_, HttpLimits limits_)
-      : runtime(runtime_), handler(handler_), limits(limits_), sweep(runtime_.loop()), ended(runtime_), tasks(runtime_) {}
+      : runtime(runtime_),
+        handler(handler_),
+        limits(limits_),
+        sweep(runtime_.loop()),
+        ended(runtime_),
+        tasks(runtime_) {}
 
   asio::awaitable<Result<void>> accept(tcp::acceptor& acceptor) {
     asio::steady_timer pause(runtime.loop());
@@ -75,7 +81,8 @@ struct HttpServer::Impl {
     if (ec) return;
     Address source = address_of(remote.address());
     int& from_there = per_address[source];
-    bool full = static_cast<int>(connections.size()) >= limits.connections || from_there >= limits.connections_per_address;
+    bool full =
+        static_cast<int>(connections.size()) >= limits.connections || from_there >= limits.connections_per_address;
     if (full) {
       if (from_there == 0) per_address.erase(source);
       return;
@@ -159,7 +166,7 @@ struct HttpServer::Impl {
     c.answering = false;
     if (written && !keep_alive) linger(c);
     c.deadline = std::chrono::steady_clock::now() + limits.idle;
-    co_return written && keep_alive;
+    co_return written&& keep_alive;
   }
 
   static asio::awaitable<bool> write(Connection& c, std::string bytes) {
@@ -236,7 +243,9 @@ std::vector<Endpoint> HttpServer::endpoints() const {
   return out;
 }
 
-std::size_t HttpServer::connections() const noexcept { return impl_->connections.size(); }
+std::size_t HttpServer::connections() const noexcept {
+  return impl_->connections.size();
+}
 
 asio::awaitable<void> HttpServer::drain(Seconds within) {
   impl_->draining = true;
@@ -244,8 +253,10 @@ asio::awaitable<void> HttpServer::drain(Seconds within) {
   impl_->acceptors.clear();
   auto deadline = std::chrono::steady_clock::now() + within;
   for (auto& c : impl_->connections) {
-    if (!c.answering) Impl::close(c);
-    else c.deadline = std::min(c.deadline, deadline);
+    if (!c.answering)
+      Impl::close(c);
+    else
+      c.deadline = std::min(c.deadline, deadline);
   }
   if (within == Seconds(0))
     for (auto& c : impl_->connections) Impl::close(c);

@@ -31,7 +31,8 @@ class HttpHandler {
   virtual boost::asio::awaitable<HttpResponse> answer(HttpRequest request) = 0;
 };
 
-/// An HTTP/1.1 server over TCP. Connections beyond a limit are closed at once; slow ones by their deadline. Loop thread.
+/// An HTTP/1.1 server over TCP. Connections beyond a limit are closed at once; slow ones by their deadline. Loop
+/// thread.
 class HttpServer {
  public:
   HttpServer(Runtime& runtime, HttpHandler& handler, HttpLimits limits);

@@ -128,7 +128,7 @@ class Range {
   std::uint64_t cursor_ = 2;
   std::unordered_map<std::uint64_t, Slot> slots_;
   std::unordered_map<Owner, std::uint64_t> last_;
-  std::list<std::uint64_t> queue_;     ///< resting, longest-free first
+  std::list<std::uint64_t> queue_;  ///< resting, longest-free first
   std::uint64_t leased_ = 0;
   std::uint64_t avoided_ = 0;
 };
@@ -317,7 +317,8 @@ Result<Lease> Ipam::restore(const Owner& owner, const std::vector<LaneAddress>& 
     auto it = impl_->lanes.find(address.lane);
     bool inside = it != impl_->lanes.end() && it->second.pool.v4.contains(address.v4) &&
                   (!address.v6 || (it->second.v6 && it->second.pool.v6->contains(*address.v6)));
-    if (!inside) return Error(errc::invalid_argument, address.v4.str() + " is in no pool of lane " + address.lane.str());
+    if (!inside)
+      return Error(errc::invalid_argument, address.v4.str() + " is in no pool of lane " + address.lane.str());
     if (impl_->by_address.contains(address.v4) || (address.v6 && impl_->by_address.contains(*address.v6)))
       return Error(errc::already_exists, address.v4.str() + " is leased to another owner");
   }

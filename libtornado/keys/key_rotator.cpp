@@ -115,7 +115,9 @@ Result<SigningKey> from_value(const json::value& value) {
   Error damaged(errc::data_loss, "the key file is damaged");
   if (!value.is_object()) return damaged;
   const auto& object = value.get_object();
-  auto instant = [&](const char* key) { return Instant(std::chrono::milliseconds(integer_at(object, key).value_or(0))); };
+  auto instant = [&](const char* key) {
+    return Instant(std::chrono::milliseconds(integer_at(object, key).value_or(0)));
+  };
   auto use = text_at(object, "use");
   auto pub = text_at(object, "public");
   if (!pub || (use != "access" && use != "refresh")) return damaged;
@@ -241,7 +243,8 @@ struct KeyRotator::Impl {
   }
 
   bool missing(KeyUse use) {
-    return std::none_of(keys.begin(), keys.end(), [&](const SigningKey& key) { return key.use == use && key.key.can_sign(); });
+    return std::none_of(keys.begin(), keys.end(),
+                        [&](const SigningKey& key) { return key.use == use && key.key.can_sign(); });
   }
 
   Instant newest(KeyUse use) const {
@@ -353,7 +356,9 @@ Task<void> KeyRotator::forget_login_keys() {
   co_return Result<void>();
 }
 
-std::shared_ptr<const KeyRing> KeyRotator::ring() const noexcept { return impl_->ring.load(); }
+std::shared_ptr<const KeyRing> KeyRotator::ring() const noexcept {
+  return impl_->ring.load();
+}
 
 std::vector<KeyInfo> KeyRotator::list() const {
   std::vector<KeyInfo> all;

@@ -51,7 +51,8 @@ class MemoryLiveStore final : public LiveStore {
     if (limit < 1 || limit > 10'000) co_return Error(errc::invalid_argument, "limit is 1 to 10,000");
     Instant now = runtime_.now();
     std::vector<SessionRecord> page;
-    for (auto it = sessions_.upper_bound(after); it != sessions_.end() && page.size() < static_cast<std::size_t>(limit);) {
+    for (auto it = sessions_.upper_bound(after);
+         it != sessions_.end() && page.size() < static_cast<std::size_t>(limit);) {
       if (it->second.deadline <= now) {
         it = sessions_.erase(it);
       } else {
@@ -193,6 +194,8 @@ class MemoryLiveStore final : public LiveStore {
 
 }  // namespace
 
-std::unique_ptr<LiveStore> memory_live_store(Runtime& runtime) { return std::make_unique<MemoryLiveStore>(runtime); }
+std::unique_ptr<LiveStore> memory_live_store(Runtime& runtime) {
+  return std::make_unique<MemoryLiveStore>(runtime);
+}
 
 }  // namespace tornado::inline v1

@@ -29,31 +29,35 @@ Result<void> insert(Tx& tx, const Session& s, Instant now) {
   std::string rx = std::to_string(s.received), tx_bytes = std::to_string(s.sent);
   Value source = s.source ? Value(s.source->str()) : Value();
   Instant ended = std::max(s.ended, s.opened);
-  TRY_PLAIN(auto rows,
-            tx.exec("INSERT INTO vpn_session_history (id, instance, session_key, user_id, device_id, public_key, vpn_ip, tor_ip, "
-                    "client_ip, bytes_tx, bytes_rx, close_reason, started_at, ended_at, created_at) "
-                    "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) "
-                    "ON CONFLICT (instance) DO NOTHING RETURNING id",
-                    {uuid4(), s.instance.str(), s.id(), s.user.str(), s.device.str(), s.key.str(), address_on(s, "vpn"),
-                     address_on(s, "tor"), source, tx_bytes, rx, std::string(name(s.reason.value_or(CloseReason::failed))),
-                     iso8601(s.opened), iso8601(ended), iso8601(now)}));
+  TRY_PLAIN(
+      auto rows,
+      tx.exec(
+          "INSERT INTO vpn_session_history (id, instance, session_key, user_id, device_id, public_key, vpn_ip, tor_ip, "
+          "client_ip, bytes_tx, bytes_rx, close_reason, started_at, ended_at, created_at) "
+          "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) "
+          "ON CONFLICT (instance) DO NOTHING RETURNING id",
+          {uuid4(), s.instance.str(), s.id(), s.user.str(), s.device.str(), s.key.str(), address_on(s, "vpn"),
+           address_on(s, "tor"), source, tx_bytes, rx, std::string(name(s.reason.value_or(CloseReason::failed))),
+           iso8601(s.opened), iso8601(ended), iso8601(now)}));
   if (rows.empty()) return {};
-  TRY_VOID_PLAIN(tx.exec("UPDATE users SET total_sessions = total_sessions + 1, total_bytes_rx = total_bytes_rx + $2, "
-                         "total_bytes_tx = total_bytes_tx + $3, last_seen_at = $4, last_device_id = $5, "
-                         "last_client_ip = coalesce($6, last_client_ip) WHERE id = $1",
-                         {s.user.str(), rx, tx_bytes, iso8601(ended), s.device.str(), source}));
+  TRY_VOID_PLAIN(
+      tx.exec("UPDATE users SET total_sessions = total_sessions + 1, total_bytes_rx = total_bytes_rx + $2, "
+              "total_bytes_tx = total_bytes_tx + $3, last_seen_at = $4, last_device_id = $5, "
+              "last_client_ip = coalesce($6, last_client_ip) WHERE id = $1",
+              {s.user.str(), rx, tx_bytes, iso8601(ended), s.device.str(), source}));
   return {};
 }
 
-Result<std::vector<HistoryRow>> list(Tx& tx, const HistoryQuery& query) {
-  TRY_PLAIN(auto rows,
-            tx.exec("SELECT instance, user_id, device_id, public_key, vpn_ip, tor_ip, client_ip, bytes_rx, bytes_tx, close_reason, "
-                    "started_at, ended_at FROM vpn_session_history WHERE ($1 IS NULL OR user_id = $1) "
-                    "ORDER BY started_at DESC, instance DESC LIMIT $2 OFFSET $3",
-                    {query.user ? Value(query.user->str()) : Value(), std::to_string(query.limit), std::to_string(query.offset)}));
-  std::vector<HistoryRow> out;
+Result<std::vector<Session>> list(Tx& tx, const HistoryQuery& query) {
+  TRY_PLAIN(auto rows, tx.exec("SELECT instance, user_id, device_id, public_key, vpn_ip, tor_ip, client_ip, bytes_rx, "
+                               "bytes_tx, close_reason, "
+                               "started_at, ended_at FROM vpn_session_history WHERE ($1 IS NULL OR user_id = $1) "
+                               "ORDER BY started_at DESC, instance DESC LIMIT $2 OFFSET $3",
+                               {query.user ? Value(query.user->str()) : Value(), std::to_string(query.limit),
+                                std::to_string(query.offset)}));
+  std::vector<Session> out;
   for (const auto& row : rows.rows) {
-    Session& s = out.emplace_back().session;
+    Session& s = out.emplace_back();
     s.instance = Instance(text(row[0]));
     s.user = UserId(text(row[1]));
     s.device = DeviceId(text(row[2]));

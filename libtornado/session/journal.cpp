@@ -7,26 +7,32 @@ namespace tornado::inline v1 {
 namespace {
 
 constexpr const char* schema[] = {
-    "CREATE TABLE IF NOT EXISTS session_journal (instance TEXT PRIMARY KEY, user_id TEXT NOT NULL, device_id TEXT NOT NULL, "
+    "CREATE TABLE IF NOT EXISTS session_journal (instance TEXT PRIMARY KEY, user_id TEXT NOT NULL, device_id TEXT NOT "
+    "NULL, "
     "public_key TEXT NOT NULL, state TEXT NOT NULL, reason TEXT, client_ip TEXT, opened_ms BIGINT NOT NULL, "
     "activated_ms BIGINT NOT NULL DEFAULT 0, ended_ms BIGINT NOT NULL DEFAULT 0, hard_deadline_ms BIGINT NOT NULL, "
     "bytes_rx BIGINT NOT NULL DEFAULT 0, bytes_tx BIGINT NOT NULL DEFAULT 0, drained INTEGER NOT NULL DEFAULT 0, "
     "addresses TEXT NOT NULL, counters TEXT NOT NULL DEFAULT '')",
     "CREATE UNIQUE INDEX IF NOT EXISTS session_journal_key ON session_journal (public_key) WHERE state <> 'closed'",
-    "CREATE UNIQUE INDEX IF NOT EXISTS session_journal_live ON session_journal (device_id) WHERE state IN ('pending', 'active')",
-    "CREATE INDEX IF NOT EXISTS session_journal_undrained ON session_journal (ended_ms) WHERE state = 'closed' AND drained = 0",
-    "CREATE TABLE IF NOT EXISTS session_addresses (instance TEXT NOT NULL, device_id TEXT NOT NULL, lane TEXT NOT NULL, "
+    "CREATE UNIQUE INDEX IF NOT EXISTS session_journal_live ON session_journal (device_id) WHERE state IN ('pending', "
+    "'active')",
+    "CREATE INDEX IF NOT EXISTS session_journal_undrained ON session_journal (ended_ms) WHERE state = 'closed' AND "
+    "drained = 0",
+    "CREATE TABLE IF NOT EXISTS session_addresses (instance TEXT NOT NULL, device_id TEXT NOT NULL, lane TEXT NOT "
+    "NULL, "
     "v4 TEXT NOT NULL, v6 TEXT, released_ms BIGINT NOT NULL DEFAULT 0)",
     "CREATE UNIQUE INDEX IF NOT EXISTS session_addresses_v4 ON session_addresses (lane, v4) WHERE released_ms = 0",
     "CREATE UNIQUE INDEX IF NOT EXISTS session_addresses_v6 ON session_addresses (lane, v6) WHERE released_ms = 0",
     "CREATE INDEX IF NOT EXISTS session_addresses_instance ON session_addresses (instance)",
     "CREATE INDEX IF NOT EXISTS session_addresses_released ON session_addresses (released_ms)",
     // Every key a device ever used: it never becomes another device's (I-28).
-    "CREATE TABLE IF NOT EXISTS session_keys (public_key TEXT PRIMARY KEY, device_id TEXT NOT NULL, first_ms BIGINT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS session_keys (public_key TEXT PRIMARY KEY, device_id TEXT NOT NULL, first_ms BIGINT "
+    "NOT NULL)",
 };
 
-#define TORNADO_JOURNAL_COLUMNS                                                                                          \
-  "instance, user_id, device_id, public_key, state, reason, client_ip, opened_ms, activated_ms, ended_ms, hard_deadline_ms, " \
+#define TORNADO_JOURNAL_COLUMNS                                                                             \
+  "instance, user_id, device_id, public_key, state, reason, client_ip, opened_ms, activated_ms, ended_ms, " \
+  "hard_deadline_ms, "                                                                                      \
   "bytes_rx, bytes_tx, addresses, counters"
 
 template <class Enum>
@@ -40,7 +46,8 @@ std::optional<Enum> parse_name(std::string_view text, int count) {
 std::string write_addresses(const std::vector<LaneAddress>& addresses) {
   std::string out;
   for (const auto& address : addresses)
-    out += (out.empty() ? "" : ";") + address.lane.str() + " " + address.v4.str() + (address.v6 ? " " + address.v6->str() : "");
+    out += (out.empty() ? "" : ";") + address.lane.str() + " " + address.v4.str() +
+           (address.v6 ? " " + address.v6->str() : "");
   return out;
 }
 
@@ -139,11 +146,12 @@ Result<void> keep_held(Tx& tx, std::vector<Session>& sessions) {
 
 Result<std::vector<FreedAddress>> read_freed(Tx& tx, Instant since) {
   // The newest row of each address that nobody holds now.
-  TRY_PLAIN(auto rows,
-            tx.exec("SELECT a.lane, a.v4, a.v6, a.device_id, max(a.released_ms) FROM session_addresses a WHERE a.released_ms > $1 "
-                    "AND NOT EXISTS (SELECT 1 FROM session_addresses h WHERE h.lane = a.lane AND h.v4 = a.v4 AND h.released_ms = 0) "
-                    "GROUP BY a.lane, a.v4 ORDER BY 5",
-                    {ms(since)}));
+  TRY_PLAIN(auto rows, tx.exec("SELECT a.lane, a.v4, a.v6, a.device_id, max(a.released_ms) FROM session_addresses a "
+                               "WHERE a.released_ms > $1 "
+                               "AND NOT EXISTS (SELECT 1 FROM session_addresses h WHERE h.lane = a.lane AND h.v4 = "
+                               "a.v4 AND h.released_ms = 0) "
+                               "GROUP BY a.lane, a.v4 ORDER BY 5",
+                               {ms(since)}));
   std::vector<FreedAddress> out;
   for (const auto& row : rows.rows) {
     TRY_PLAIN(auto v4, Address::parse(text(row[1])));
@@ -171,31 +179,36 @@ Result<std::optional<Instance>> replace_live(Tx& tx, const Session& session, Ins
 Result<void> hold_addresses(Tx& tx, const Session& session) {
   for (const auto& address : session.addresses) {
     Value v6 = address.v6 ? Value(address.v6->str()) : Value();
-    TRY_PLAIN(auto held, tx.exec("SELECT v4 FROM session_addresses WHERE instance = $1 AND lane = $2 AND v4 = $3 AND released_ms = 0",
-                                 {session.instance.str(), address.lane.str(), address.v4.str()}));
+    TRY_PLAIN(
+        auto held,
+        tx.exec("SELECT v4 FROM session_addresses WHERE instance = $1 AND lane = $2 AND v4 = $3 AND released_ms = 0",
+                {session.instance.str(), address.lane.str(), address.v4.str()}));
     if (!held.empty()) continue;
-    TRY_VOID_PLAIN(tx.exec("INSERT INTO session_addresses (instance, device_id, lane, v4, v6) VALUES ($1, $2, $3, $4, $5)",
-                           {session.instance.str(), session.device.str(), address.lane.str(), address.v4.str(), v6}));
+    TRY_VOID_PLAIN(
+        tx.exec("INSERT INTO session_addresses (instance, device_id, lane, v4, v6) VALUES ($1, $2, $3, $4, $5)",
+                {session.instance.str(), session.device.str(), address.lane.str(), address.v4.str(), v6}));
   }
   return {};
 }
 
 Result<void> own_key(Tx& tx, const Session& session, Instant now) {
-  TRY_PLAIN(auto rows, tx.exec("INSERT INTO session_keys (public_key, device_id, first_ms) VALUES ($1, $2, $3) "
-                               "ON CONFLICT (public_key) DO UPDATE SET first_ms = session_keys.first_ms RETURNING device_id",
-                               {session.key.str(), session.device.str(), ms(now)}));
+  TRY_PLAIN(auto rows,
+            tx.exec("INSERT INTO session_keys (public_key, device_id, first_ms) VALUES ($1, $2, $3) "
+                    "ON CONFLICT (public_key) DO UPDATE SET first_ms = session_keys.first_ms RETURNING device_id",
+                    {session.key.str(), session.device.str(), ms(now)}));
   if (text(rows[0][0]) != session.device.str()) return Error(errc::key_in_use, "another device has used that key");
-  TRY_PLAIN(auto unclosed, tx.exec("SELECT device_id FROM session_journal WHERE public_key = $1 AND state <> 'closed'", {session.key.str()}));
+  TRY_PLAIN(auto unclosed, tx.exec("SELECT device_id FROM session_journal WHERE public_key = $1 AND state <> 'closed'",
+                                   {session.key.str()}));
   if (!unclosed.empty()) return Error(errc::key_in_use, "an unclosed session has that key");
   return {};
 }
 
 Result<void> insert_row(Tx& tx, const Session& s) {
-  TRY_VOID_PLAIN(tx.exec("INSERT INTO session_journal (instance, user_id, device_id, public_key, state, client_ip, opened_ms, "
-                         "hard_deadline_ms, addresses) VALUES ($1, $2, $3, $4, 'pending', $5, $6, $7, $8)",
-                         {s.instance.str(), s.user.str(), s.device.str(), s.key.str(),
-                          s.source ? Value(s.source->str()) : Value(), ms(s.opened), ms(s.hard_deadline),
-                          write_addresses(s.addresses)}));
+  TRY_VOID_PLAIN(
+      tx.exec("INSERT INTO session_journal (instance, user_id, device_id, public_key, state, client_ip, opened_ms, "
+              "hard_deadline_ms, addresses) VALUES ($1, $2, $3, $4, 'pending', $5, $6, $7, $8)",
+              {s.instance.str(), s.user.str(), s.device.str(), s.key.str(), s.source ? Value(s.source->str()) : Value(),
+               ms(s.opened), ms(s.hard_deadline), write_addresses(s.addresses)}));
   return {};
 }
 
@@ -212,7 +225,8 @@ Task<void> Journal::create_tables() {
 Task<RestoredSessions> Journal::load(Instant freed_since) {
   RestoredSessions out;
   Database::Body body = [&](Tx& tx) -> Result<void> {
-    TRY_PLAIN(auto rows, tx.exec("SELECT " TORNADO_JOURNAL_COLUMNS " FROM session_journal WHERE state <> 'closed' ORDER BY instance"));
+    TRY_PLAIN(auto rows, tx.exec("SELECT " TORNADO_JOURNAL_COLUMNS
+                                 " FROM session_journal WHERE state <> 'closed' ORDER BY instance"));
     TRY_PLAIN(out.unclosed, read_all(rows));
     TRY_VOID_PLAIN(keep_held(tx, out.unclosed));
     TRY_PLAIN(out.freed, read_freed(tx, freed_since));
@@ -222,7 +236,8 @@ Task<RestoredSessions> Journal::load(Instant freed_since) {
   co_return out;
 }
 
-Task<std::optional<Instance>> Journal::open(const Session& session, const std::function<Result<void>(Tx&)>& guard, Instant now) {
+Task<std::optional<Instance>> Journal::open(const Session& session, const std::function<Result<void>(Tx&)>& guard,
+                                            Instant now) {
   std::optional<Instance> replaced;
   Database::Body body = [&](Tx& tx) -> Result<void> {
     if (guard) TRY_VOID_PLAIN(guard(tx));
@@ -237,8 +252,11 @@ Task<std::optional<Instance>> Journal::open(const Session& session, const std::f
 
 Task<void> Journal::activate(const Session& session) {
   Database::Body body = [&](Tx& tx) -> Result<void> {
-    TRY_PLAIN(auto rows, tx.exec("UPDATE session_journal SET state = 'active', activated_ms = $2 WHERE instance = $1 AND state = 'pending'",
-                                 {session.instance.str(), ms(session.activated)}));
+    TRY_PLAIN(
+        auto rows,
+        tx.exec(
+            "UPDATE session_journal SET state = 'active', activated_ms = $2 WHERE instance = $1 AND state = 'pending'",
+            {session.instance.str(), ms(session.activated)}));
     if (rows.changed != 1) return Error(errc::superseded, "the session is no longer pending");
     return {};
   };
@@ -247,9 +265,10 @@ Task<void> Journal::activate(const Session& session) {
 
 Task<void> Journal::begin_close(const Instance& instance, CloseReason reason, Instant now) {
   Database::Body body = [&](Tx& tx) -> Result<void> {
-    TRY_VOID_PLAIN(tx.exec("UPDATE session_journal SET state = 'closing', reason = $2, ended_ms = $3 "
-                           "WHERE instance = $1 AND state IN ('pending', 'active')",
-                           {instance.str(), std::string(name(reason)), ms(now)}));
+    TRY_VOID_PLAIN(
+        tx.exec("UPDATE session_journal SET state = 'closing', reason = $2, ended_ms = $3 "
+                "WHERE instance = $1 AND state IN ('pending', 'active')",
+                {instance.str(), std::string(name(reason)), ms(now)}));
     return {};
   };
   co_return co_await database_.transact(Scope::system().urgent(), body);
@@ -257,13 +276,15 @@ Task<void> Journal::begin_close(const Instance& instance, CloseReason reason, In
 
 Task<void> Journal::revert(const Instance& failed, const Instance& former, Instant now) {
   Database::Body body = [&](Tx& tx) -> Result<void> {
-    TRY_VOID_PLAIN(tx.exec("UPDATE session_journal SET state = 'closing', reason = 'failed', ended_ms = $2 WHERE instance = $1",
-                           {failed.str(), ms(now)}));
+    TRY_VOID_PLAIN(
+        tx.exec("UPDATE session_journal SET state = 'closing', reason = 'failed', ended_ms = $2 WHERE instance = $1",
+                {failed.str(), ms(now)}));
     TRY_VOID_PLAIN(tx.exec("UPDATE session_addresses SET instance = $2 WHERE instance = $1 AND released_ms = 0",
                            {failed.str(), former.str()}));
-    TRY_VOID_PLAIN(tx.exec("UPDATE session_journal SET state = 'active', reason = NULL, ended_ms = 0 "
-                           "WHERE instance = $1 AND state = 'closing' AND reason = 'replaced'",
-                           {former.str()}));
+    TRY_VOID_PLAIN(
+        tx.exec("UPDATE session_journal SET state = 'active', reason = NULL, ended_ms = 0 "
+                "WHERE instance = $1 AND state = 'closing' AND reason = 'replaced'",
+                {former.str()}));
     return {};
   };
   co_return co_await database_.transact(Scope::system().urgent(), body);
@@ -272,9 +293,10 @@ Task<void> Journal::revert(const Instance& failed, const Instance& former, Insta
 Task<bool> Journal::finish_close(const Session& session, Instant now) {
   bool first = false;
   Database::Body body = [&](Tx& tx) -> Result<void> {
-    TRY_PLAIN(auto rows, tx.exec("UPDATE session_journal SET state = 'closed', bytes_rx = $2, bytes_tx = $3 "
-                                 "WHERE instance = $1 AND state = 'closing'",
-                                 {session.instance.str(), std::to_string(session.received), std::to_string(session.sent)}));
+    TRY_PLAIN(auto rows,
+              tx.exec("UPDATE session_journal SET state = 'closed', bytes_rx = $2, bytes_tx = $3 "
+                      "WHERE instance = $1 AND state = 'closing'",
+                      {session.instance.str(), std::to_string(session.received), std::to_string(session.sent)}));
     first = rows.changed == 1;
     TRY_VOID_PLAIN(tx.exec("UPDATE session_addresses SET released_ms = $2 WHERE instance = $1 AND released_ms = 0",
                            {session.instance.str(), ms(now)}));
@@ -287,8 +309,10 @@ Task<bool> Journal::finish_close(const Session& session, Instant now) {
 Task<void> Journal::save_counters(const std::vector<Session>& sessions) {
   Database::Body body = [&](Tx& tx) -> Result<void> {
     for (const auto& s : sessions)
-      TRY_VOID_PLAIN(tx.exec("UPDATE session_journal SET bytes_rx = $2, bytes_tx = $3, counters = $4 WHERE instance = $1 AND state <> 'closed'",
-                             {s.instance.str(), std::to_string(s.received), std::to_string(s.sent), write_counters(s.counters)}));
+      TRY_VOID_PLAIN(
+          tx.exec("UPDATE session_journal SET bytes_rx = $2, bytes_tx = $3, counters = $4 WHERE instance = $1 AND "
+                  "state <> 'closed'",
+                  {s.instance.str(), std::to_string(s.received), std::to_string(s.sent), write_counters(s.counters)}));
     return {};
   };
   co_return co_await database_.transact(Scope::system(), body);
@@ -297,9 +321,10 @@ Task<void> Journal::save_counters(const std::vector<Session>& sessions) {
 Task<std::vector<Session>> Journal::undrained(int limit) {
   std::vector<Session> out;
   Database::Body body = [&](Tx& tx) -> Result<void> {
-    TRY_PLAIN(auto rows, tx.exec("SELECT " TORNADO_JOURNAL_COLUMNS " FROM session_journal WHERE state = 'closed' AND drained = 0 "
-                                 "ORDER BY ended_ms, instance LIMIT $1",
-                                 {std::to_string(limit)}));
+    TRY_PLAIN(auto rows,
+              tx.exec("SELECT " TORNADO_JOURNAL_COLUMNS " FROM session_journal WHERE state = 'closed' AND drained = 0 "
+                      "ORDER BY ended_ms, instance LIMIT $1",
+                      {std::to_string(limit)}));
     TRY_PLAIN(out, read_all(rows));
     return {};
   };

@@ -19,7 +19,8 @@ class Journal {
 
   /// Writes a pending row; a live row of the device becomes closing/replaced and hands its addresses over. Returns the
   /// replaced instance, if any.
-  Task<std::optional<Instance>> open(const Session& session, const std::function<Result<void>(Tx&)>& guard, Instant now);
+  Task<std::optional<Instance>> open(const Session& session, const std::function<Result<void>(Tx&)>& guard,
+                                     Instant now);
   Task<void> activate(const Session& session);
   Task<void> begin_close(const Instance& instance, CloseReason reason, Instant now);
   Task<void> revert(const Instance& failed, const Instance& former, Instant now);

@@ -22,7 +22,7 @@ std::string_view name(Presence presence) noexcept {
 }
 
 std::string_view name(CloseReason reason) noexcept {
-  constexpr std::array<std::string_view, 8> names{"disconnect", "revoked", "killed",  "expired",
+  constexpr std::array<std::string_view, 8> names{"disconnect", "revoked",  "killed", "expired",
                                                   "idle",       "replaced", "failed", "retired"};
   return names[static_cast<std::size_t>(reason)];
 }
@@ -217,7 +217,8 @@ Task<Session> SessionStore::activate(Instance instance) {
   activated.activated = impl_->runtime.now();
   TRY_VOID(co_await impl_->journal.activate(activated));
   session = impl_->at(instance);
-  if (session == nullptr || session->state != SessionState::pending) co_return Error(errc::superseded, "the session ended meanwhile");
+  if (session == nullptr || session->state != SessionState::pending)
+    co_return Error(errc::superseded, "the session ended meanwhile");
   session->state = SessionState::active;
   session->activated = activated.activated;
   impl_->set_presence(*session, Presence::online);
@@ -409,11 +410,19 @@ std::vector<Session> SessionStore::closing() const {
   return out;
 }
 
-std::size_t SessionStore::size() const noexcept { return impl_->sessions.size(); }
-std::size_t SessionStore::online() const noexcept { return impl_->online_count; }
+std::size_t SessionStore::size() const noexcept {
+  return impl_->sessions.size();
+}
+std::size_t SessionStore::online() const noexcept {
+  return impl_->online_count;
+}
 
-Task<std::vector<Session>> SessionStore::undrained(int limit) { return impl_->journal.undrained(limit); }
+Task<std::vector<Session>> SessionStore::undrained(int limit) {
+  return impl_->journal.undrained(limit);
+}
 
-Task<void> SessionStore::drained(std::vector<Instance> instances) { co_return co_await impl_->journal.drained(instances); }
+Task<void> SessionStore::drained(std::vector<Instance> instances) {
+  co_return co_await impl_->journal.drained(instances);
+}
 
 }  // namespace tornado::inline v1

@@ -9,8 +9,9 @@ Result<void> insert(Tx& tx, const SignIn& s, std::string_view address, Instant n
   TRY_VOID_PLAIN(tx.exec(
       "INSERT INTO auth_sessions (id, user_id, device_id, generation, access_jti, refresh_jti, issued_ms, expires_ms, "
       "ip_address, expires_at, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-      {s.id.str(), s.user.str(), s.device.str(), std::to_string(s.generation), s.access_jti, s.refresh_jti, ms(s.issued),
-       ms(s.expires), address.empty() ? Value() : Value(std::string(address)), iso8601(s.expires), iso8601(now)}));
+      {s.id.str(), s.user.str(), s.device.str(), std::to_string(s.generation), s.access_jti, s.refresh_jti,
+       ms(s.issued), ms(s.expires), address.empty() ? Value() : Value(std::string(address)), iso8601(s.expires),
+       iso8601(now)}));
   return {};
 }
 
@@ -34,16 +35,18 @@ Result<SignIn> get(Tx& tx, const SignInId& id) {
 }
 
 Result<bool> advance(Tx& tx, const SignIn& next, std::uint64_t from_generation) {
-  TRY_PLAIN(auto rows, tx.exec("UPDATE auth_sessions SET generation = $2, access_jti = $3, refresh_jti = $4, issued_ms = $5, "
-                               "expires_ms = $6, expires_at = $7 "
-                               "WHERE id = $1 AND generation = $8 AND revoked_at IS NULL RETURNING generation",
-                               {next.id.str(), std::to_string(next.generation), next.access_jti, next.refresh_jti, ms(next.issued),
-                                ms(next.expires), iso8601(next.expires), std::to_string(from_generation)}));
+  TRY_PLAIN(auto rows,
+            tx.exec("UPDATE auth_sessions SET generation = $2, access_jti = $3, refresh_jti = $4, issued_ms = $5, "
+                    "expires_ms = $6, expires_at = $7 "
+                    "WHERE id = $1 AND generation = $8 AND revoked_at IS NULL RETURNING generation",
+                    {next.id.str(), std::to_string(next.generation), next.access_jti, next.refresh_jti, ms(next.issued),
+                     ms(next.expires), iso8601(next.expires), std::to_string(from_generation)}));
   return !rows.empty();
 }
 
 Result<void> revoke(Tx& tx, const SignInId& id, Instant now) {
-  TRY_VOID_PLAIN(tx.exec("UPDATE auth_sessions SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL", {id.str(), iso8601(now)}));
+  TRY_VOID_PLAIN(tx.exec("UPDATE auth_sessions SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL",
+                         {id.str(), iso8601(now)}));
   return {};
 }
 

@@ -44,7 +44,8 @@ Result<void> claim_names(Tx& tx, const User& user) {
   std::vector<std::string> names{fold(user.username)};
   if (fold(user.email) != names[0]) names.push_back(fold(user.email));
   for (const auto& name : names) {
-    auto claimed = tx.exec("INSERT INTO user_names (tenant, name, user_id) VALUES ($1, $2, $3)", {user.tenant, name, user.id.str()});
+    auto claimed = tx.exec("INSERT INTO user_names (tenant, name, user_id) VALUES ($1, $2, $3)",
+                           {user.tenant, name, user.id.str()});
     if (!claimed && claimed.error().code() == errc::already_exists)
       return Error(errc::already_exists, "the name '" + name + "' is taken");
     if (!claimed) return claimed.error();
@@ -91,7 +92,8 @@ Result<User> get(Tx& tx, const UserId& id) {
 }
 
 Result<User> lock(Tx& tx, const UserId& id) {
-  return one(tx.exec("UPDATE users SET epoch = epoch WHERE id = $1 RETURNING " TORNADO_USER_COLUMNS, {id.str()}), id.str());
+  return one(tx.exec("UPDATE users SET epoch = epoch WHERE id = $1 RETURNING " TORNADO_USER_COLUMNS, {id.str()}),
+             id.str());
 }
 
 Result<User> find(Tx& tx, std::string_view name) {
@@ -100,19 +102,22 @@ Result<User> find(Tx& tx, std::string_view name) {
 }
 
 Result<WithHash> find_with_hash(Tx& tx, std::string_view name) {
-  TRY_PLAIN(auto rows, tx.exec("SELECT " TORNADO_USER_COLUMNS ", password_hash FROM users WHERE id = (SELECT user_id FROM "
-                               "user_names WHERE tenant = '' AND name = $1) AND deleted_at IS NULL",
-                               {fold(name)}));
+  TRY_PLAIN(auto rows,
+            tx.exec("SELECT " TORNADO_USER_COLUMNS ", password_hash FROM users WHERE id = (SELECT user_id FROM "
+                    "user_names WHERE tenant = '' AND name = $1) AND deleted_at IS NULL",
+                    {fold(name)}));
   if (rows.empty()) return Error(errc::not_found, "no account has that name");
   return WithHash{read(rows[0]), rows[0][user_columns]};
 }
 
 Result<std::vector<User>> list(Tx& tx, const UserQuery& query) {
-  std::string sql = "SELECT " TORNADO_USER_COLUMNS " FROM users WHERE (lower(username) LIKE $1 ESCAPE '\\' OR lower(email) LIKE $1 ESCAPE '\\')";
+  std::string sql = "SELECT " TORNADO_USER_COLUMNS
+                    " FROM users WHERE (lower(username) LIKE $1 ESCAPE '\\' OR lower(email) LIKE $1 ESCAPE '\\')";
   if (!query.include_deleted) sql += " AND deleted_at IS NULL";
   if (query.active) sql += *query.active ? " AND is_active" : " AND NOT is_active";
   sql += " ORDER BY created_at DESC, id LIMIT $2 OFFSET $3";
-  TRY_PLAIN(auto rows, tx.exec(sql, {literal_pattern(query.search), std::to_string(query.limit), std::to_string(query.offset)}));
+  TRY_PLAIN(auto rows,
+            tx.exec(sql, {literal_pattern(query.search), std::to_string(query.limit), std::to_string(query.offset)}));
   std::vector<User> users;
   users.reserve(rows.size());
   for (const auto& row : rows.rows) users.push_back(read(row));
@@ -141,8 +146,9 @@ Result<User> mark_deleted(Tx& tx, const UserId& id, Instant now) {
 }
 
 Result<void> touch_login(Tx& tx, const UserId& id, const DeviceId& device, std::string_view address, Instant now) {
-  TRY_VOID_PLAIN(tx.exec("UPDATE users SET last_login_at = $2, last_device_id = $3, last_client_ip = $4 WHERE id = $1",
-                         {id.str(), iso8601(now), device.str(), address.empty() ? Value() : Value(std::string(address))}));
+  TRY_VOID_PLAIN(
+      tx.exec("UPDATE users SET last_login_at = $2, last_device_id = $3, last_client_ip = $4 WHERE id = $1",
+              {id.str(), iso8601(now), device.str(), address.empty() ? Value() : Value(std::string(address))}));
   return {};
 }
 

@@ -13,7 +13,8 @@ constexpr std::size_t most_remembered = 200'000;
 constexpr Seconds freshness{1};
 
 bool printable(std::string_view text) {
-  return std::none_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
+  return std::none_of(text.begin(), text.end(),
+                      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
 }
 
 Result<void> check_username(const std::string& name) {
@@ -31,8 +32,7 @@ Result<void> check_email(const std::string& email) {
 }
 
 Result<void> check_password(const Secret& password) {
-  if (password.size() < 8 || password.size() > 1024)
-    return Error(errc::invalid_argument, "password: 8 to 1024 bytes");
+  if (password.size() < 8 || password.size() > 1024) return Error(errc::invalid_argument, "password: 8 to 1024 bytes");
   return {};
 }
 
@@ -216,7 +216,8 @@ Task<std::vector<User>> Users::list(UserQuery query) {
 }
 
 Task<void> Users::link(UserId id, std::string issuer, std::string subject) {
-  if (issuer.empty() || subject.empty()) co_return Error(errc::invalid_argument, "an identity has an issuer and a subject");
+  if (issuer.empty() || subject.empty())
+    co_return Error(errc::invalid_argument, "an identity has an issuer and a subject");
   Database::Body body = [&](Tx& tx) -> Result<void> {
     TRY_VOID_PLAIN(user_repo::lock(tx, id));
     return user_repo::link(tx, id, issuer, subject, impl_->runtime.now());

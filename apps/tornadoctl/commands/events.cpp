@@ -18,8 +18,10 @@ int tail_events(const Globals& globals, const std::vector<std::string>& words) {
     const std::string& text = words[i + 1];
     auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), number);
     if (ec != std::errc() || end != text.data() + text.size()) return usage(words[i] + " needs a whole number");
-    if (words[i] == "--after") after = number;
-    else left = static_cast<int>(number);
+    if (words[i] == "--after")
+      after = number;
+    else
+      left = static_cast<int>(number);
     ++i;
   }
   ControlClient client(globals.socket);
@@ -27,7 +29,9 @@ int tail_events(const Globals& globals, const std::vector<std::string>& words) {
     auto status = client.call("gateway.status");
     if (!status) return fail(status.error());
     auto value = parse_json(*status);
-    after = value && value->is_object() ? static_cast<std::uint64_t>(integer_at(value->get_object(), "last_event").value_or(0)) : 0;
+    after = value && value->is_object()
+                ? static_cast<std::uint64_t>(integer_at(value->get_object(), "last_event").value_or(0))
+                : 0;
   }
   if (auto started = client.subscribe(*after); !started) return fail(started.error());
   while (left != 0) {
@@ -43,7 +47,8 @@ int tail_events(const Globals& globals, const std::vector<std::string>& words) {
       out["fields"] = fields ? *fields : boost::json::value();
       std::cout << to_json(out) << std::endl;
     } else {
-      std::cout << event->sequence << "  " << iso8601(event->time) << "  " << event->name << "  " << event->json << std::endl;
+      std::cout << event->sequence << "  " << iso8601(event->time) << "  " << event->name << "  " << event->json
+                << std::endl;
     }
     if (left > 0) --left;
   }

@@ -19,10 +19,11 @@ std::string synopsis(const Operation& operation) {
   for (const auto& p : operation.parameters) {
     std::string upper(p.name);
     for (char& c : upper) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-    std::string word = p.positional ? upper
+    std::string word = p.positional                      ? upper
                        : p.kind == ParameterKind::secret ? "--" + std::string(p.name) + "-stdin"
-                       : p.kind == ParameterKind::flag   ? "--" + std::string(p.name)
-                                                         : "--" + std::string(p.name) + " " + (p.kind == ParameterKind::integer ? "N" : "TEXT");
+                       : p.kind == ParameterKind::flag
+                           ? "--" + std::string(p.name)
+                           : "--" + std::string(p.name) + " " + (p.kind == ParameterKind::integer ? "N" : "TEXT");
     bool optional = !p.required || p.kind == ParameterKind::secret;
     out += " " + (optional ? "[" + word + "]" : word);
   }
@@ -41,12 +42,15 @@ void print_help() {
                "Runs a Tornado gateway over its control socket.\n\n";
   for (const auto& operation : operations()) {
     std::string text = synopsis(operation);
-    std::cout << "  " << text << (text.size() < 44 ? std::string(44 - text.size(), ' ') : "\n" + std::string(46, ' ')) << operation.summary << "\n";
+    std::cout << "  " << text << (text.size() < 44 ? std::string(44 - text.size(), ' ') : "\n" + std::string(46, ' '))
+              << operation.summary << "\n";
   }
-  for (const auto& [text, summary] : others) std::cout << "  " << text << std::string(44 - std::string_view(text).size(), ' ') << summary << "\n";
+  for (const auto& [text, summary] : others)
+    std::cout << "  " << text << std::string(44 - std::string_view(text).size(), ' ') << summary << "\n";
   std::cout << "\n  --socket PATH   control socket (/run/tornado/control.sock, or TORNADO_SOCKET)\n"
                "  --json          one JSON document on standard output, nothing else\n\n"
-               "exit status: 0 done, 1 failed, 2 usage, 3 nothing found, 4 conflict, 5 daemon unreachable, 6 not permitted\n\n"
+               "exit status: 0 done, 1 failed, 2 usage, 3 nothing found, 4 conflict, 5 daemon unreachable, 6 not "
+               "permitted\n\n"
                "examples:\n"
                "  tornadoctl user add alice --email alice@example.org --password-stdin < password.txt\n"
                "  tornadoctl session list\n"
@@ -61,7 +65,8 @@ bool print_help_for(const std::string& noun, const std::string& verb) {
     if (!matches) continue;
     found = true;
     std::cout << "usage: tornadoctl " << synopsis(operation) << "\n\n" << operation.summary << ".\n";
-    for (const auto& p : operation.parameters) std::cout << "  " << p.name << std::string(p.name.size() < 14 ? 14 - p.name.size() : 1, ' ') << p.summary << "\n";
+    for (const auto& p : operation.parameters)
+      std::cout << "  " << p.name << std::string(p.name.size() < 14 ? 14 - p.name.size() : 1, ' ') << p.summary << "\n";
     std::cout << "\nexample: " << operation.example << "\n\n";
   }
   for (const auto& [text, summary] : others) {

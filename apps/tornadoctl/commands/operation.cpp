@@ -30,7 +30,8 @@ Result<void> put(json::object& params, const Parameter& parameter, const std::st
   std::int64_t number = 0;
   auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (ec != std::errc() || end != text.data() + text.size())
-    return Error(errc::invalid_argument, "--" + std::string(parameter.name) + ": a whole number is expected, not '" + text + "'");
+    return Error(errc::invalid_argument,
+                 "--" + std::string(parameter.name) + ": a whole number is expected, not '" + text + "'");
   params[parameter.name] = number;
   return {};
 }
@@ -52,7 +53,8 @@ class Words {
       if (!secret) return secret.error();
       params_[parameter.name] = *secret;
     }
-    if (operation_.confirm && !confirmed_) return Error(errc::invalid_argument, "this cannot be undone: repeat with --yes");
+    if (operation_.confirm && !confirmed_)
+      return Error(errc::invalid_argument, "this cannot be undone: repeat with --yes");
     return params_;
   }
 
@@ -77,7 +79,8 @@ class Words {
     const Parameter* parameter = option_named(operation_, name);
     if (parameter == nullptr) return Error(errc::invalid_argument, "no option --" + name);
     if (parameter->kind == ParameterKind::secret)
-      return Error(errc::invalid_argument, "--" + name + ": secrets are not taken from arguments; use --" + name + "-stdin");
+      return Error(errc::invalid_argument,
+                   "--" + name + ": secrets are not taken from arguments; use --" + name + "-stdin");
     if (parameter->kind == ParameterKind::flag) {
       params_[parameter->name] = true;
       return {};
@@ -143,12 +146,15 @@ int usage(const std::string& why) {
 Result<std::string> read_secret(const std::string& name, bool from_stdin) {
   if (!from_stdin && ::isatty(STDIN_FILENO) == 1) {
     std::string first = ask(name);
-    if (first != ask(name + " again")) return Error(errc::invalid_argument, "the two entries differ; nothing was changed");
+    if (first != ask(name + " again"))
+      return Error(errc::invalid_argument, "the two entries differ; nothing was changed");
     return first;
   }
-  if (!from_stdin) return Error(errc::invalid_argument, "no terminal to ask for the " + name + ": use --" + name + "-stdin");
+  if (!from_stdin)
+    return Error(errc::invalid_argument, "no terminal to ask for the " + name + ": use --" + name + "-stdin");
   std::string line;
-  if (!std::getline(std::cin, line) || line.empty()) return Error(errc::invalid_argument, "standard input holds no " + name);
+  if (!std::getline(std::cin, line) || line.empty())
+    return Error(errc::invalid_argument, "standard input holds no " + name);
   if (line.ends_with('\r')) line.pop_back();
   return line;
 }

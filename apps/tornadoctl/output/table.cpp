@@ -67,9 +67,12 @@ void print_fields(std::ostream& out, const json::object& object, const std::stri
 }  // namespace
 
 void print_for_people(std::ostream& out, const json::value& value, const std::vector<std::string_view>& columns) {
-  if (value.is_array()) print_table(out, value.get_array(), columns);
-  else if (value.is_object()) print_fields(out, value.get_object(), "");
-  else out << cell(value) << "\n";
+  if (value.is_array())
+    print_table(out, value.get_array(), columns);
+  else if (value.is_object())
+    print_fields(out, value.get_object(), "");
+  else
+    out << cell(value) << "\n";
 }
 
 }  // namespace tornadoctl

@@ -32,11 +32,22 @@ Task<json::value> revoke(Gateway& gateway, Caller caller, Arguments arguments) {
 }  // namespace
 
 void add_device_operations(std::vector<Operation>& table) {
-  table.push_back({"device.list", Permission::read, "List devices; of one account: those signed in", "tornadoctl device list alice",
+  table.push_back({"device.list",
+                   Permission::read,
+                   "List devices; of one account: those signed in",
+                   "tornadoctl device list alice",
                    {{"user", ParameterKind::text, true, false, "user name, e-mail address or id"}},
-                   {"device_id", "user_id", "label", "created_at", "last_seen_at", "revoked_at"}, false, list});
-  table.push_back({"device.revoke", Permission::write, "Sign a device out and cut its session", "tornadoctl device revoke 6b1f...",
-                   {{"device", ParameterKind::text, true, true, "device id"}}, {}, false, revoke});
+                   {"device_id", "user_id", "label", "created_at", "last_seen_at", "revoked_at"},
+                   false,
+                   list});
+  table.push_back({"device.revoke",
+                   Permission::write,
+                   "Sign a device out and cut its session",
+                   "tornadoctl device revoke 6b1f...",
+                   {{"device", ParameterKind::text, true, true, "device id"}},
+                   {},
+                   false,
+                   revoke});
 }
 
 }  // namespace tornado::inline v1

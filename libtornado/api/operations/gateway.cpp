@@ -39,9 +39,13 @@ json::object status_of(Gateway& gateway) {
   return out;
 }
 
-Task<json::value> status(Gateway& gateway, Caller, Arguments) { co_return json::value(status_of(gateway)); }
+Task<json::value> status(Gateway& gateway, Caller, Arguments) {
+  co_return json::value(status_of(gateway));
+}
 
-Task<json::value> health(Gateway& gateway, Caller, Arguments) { co_return json::value(shown_list(gateway.health())); }
+Task<json::value> health(Gateway& gateway, Caller, Arguments) {
+  co_return json::value(shown_list(gateway.health()));
+}
 
 Task<json::value> reconcile(Gateway& gateway, Caller, Arguments) {
   TRY(auto difference, co_await gateway.reconcile());
@@ -75,12 +79,46 @@ Task<json::value> report(Gateway& gateway, Caller, Arguments) {
 }  // namespace
 
 void add_gateway_operations(std::vector<Operation>& table) {
-  table.push_back({"gateway.status", Permission::status, "Show what the gateway is doing", "tornadoctl gateway status", {}, {}, false, status});
-  table.push_back({"gateway.health", Permission::status, "Show the state of every part", "tornadoctl gateway health", {},
-                   {"component", "ready", "detail"}, false, health});
-  table.push_back({"gateway.reconcile", Permission::write, "Compare peers with sessions now and mend the difference", "tornadoctl gateway reconcile", {}, {}, false, reconcile});
-  table.push_back({"config.show", Permission::read, "Show the configuration the daemon runs with", "tornadoctl config show", {}, {}, false, config});
-  table.push_back({"report.create", Permission::read, "Collect what a helper needs to know, without secrets and names", "tornadoctl report > report.json", {}, {}, false, report});
+  table.push_back({"gateway.status",
+                   Permission::status,
+                   "Show what the gateway is doing",
+                   "tornadoctl gateway status",
+                   {},
+                   {},
+                   false,
+                   status});
+  table.push_back({"gateway.health",
+                   Permission::status,
+                   "Show the state of every part",
+                   "tornadoctl gateway health",
+                   {},
+                   {"component", "ready", "detail"},
+                   false,
+                   health});
+  table.push_back({"gateway.reconcile",
+                   Permission::write,
+                   "Compare peers with sessions now and mend the difference",
+                   "tornadoctl gateway reconcile",
+                   {},
+                   {},
+                   false,
+                   reconcile});
+  table.push_back({"config.show",
+                   Permission::read,
+                   "Show the configuration the daemon runs with",
+                   "tornadoctl config show",
+                   {},
+                   {},
+                   false,
+                   config});
+  table.push_back({"report.create",
+                   Permission::read,
+                   "Collect what a helper needs to know, without secrets and names",
+                   "tornadoctl report > report.json",
+                   {},
+                   {},
+                   false,
+                   report});
 }
 
 }  // namespace tornado::inline v1

@@ -33,7 +33,8 @@ json::object shown_peer(Gateway& gateway, const std::string& lane, const Interfa
 Task<json::value> peers(Gateway& gateway, Caller, Arguments) {
   json::array out;
   const Config& config = gateway.config();
-  const std::pair<std::string, std::string> lanes[] = {{"vpn", config.lanes.vpn.interface}, {"tor", config.lanes.tor.interface}};
+  const std::pair<std::string, std::string> lanes[] = {{"vpn", config.lanes.vpn.interface},
+                                                       {"tor", config.lanes.tor.interface}};
   for (const auto& [lane, name] : lanes) {
     TRY(auto interface, co_await gateway.wireguard().get(name));
     for (const auto& peer : interface.peers) out.push_back(shown_peer(gateway, lane, interface, peer));
@@ -50,11 +51,31 @@ Task<json::value> firewall(Gateway& gateway, Caller, Arguments) {
 }  // namespace
 
 void add_lane_operations(std::vector<Operation>& table) {
-  table.push_back({"lease.list", Permission::read, "List the addresses in use", "tornadoctl lease list", {},
-                   {"device_id", "vpn_ip", "tor_ip", "state", "expires_at"}, false, leases});
-  table.push_back({"peer.list", Permission::read, "List the WireGuard peers of every lane as the interfaces have them", "tornadoctl peer list", {},
-                   {"lane", "interface", "public_key", "allowed_ips", "device_id", "last_handshake", "received", "sent"}, false, peers});
-  table.push_back({"firewall.show", Permission::read, "Show the ruleset in nft syntax", "tornadoctl firewall show", {}, {}, false, firewall});
+  table.push_back({"lease.list",
+                   Permission::read,
+                   "List the addresses in use",
+                   "tornadoctl lease list",
+                   {},
+                   {"device_id", "vpn_ip", "tor_ip", "state", "expires_at"},
+                   false,
+                   leases});
+  table.push_back(
+      {"peer.list",
+       Permission::read,
+       "List the WireGuard peers of every lane as the interfaces have them",
+       "tornadoctl peer list",
+       {},
+       {"lane", "interface", "public_key", "allowed_ips", "device_id", "last_handshake", "received", "sent"},
+       false,
+       peers});
+  table.push_back({"firewall.show",
+                   Permission::read,
+                   "Show the ruleset in nft syntax",
+                   "tornadoctl firewall show",
+                   {},
+                   {},
+                   false,
+                   firewall});
 }
 
 }  // namespace tornado::inline v1

@@ -14,7 +14,8 @@ Result<Session> session_named(Gateway& gateway, const std::string& text) {
   if (auto session = gateway.sessions().find(DeviceId(text))) return *session;
   constexpr std::size_t uuid_size = 36;
   if (text.size() == 2 * uuid_size + 1)
-    if (auto session = gateway.sessions().find(DeviceId(text.substr(uuid_size + 1))); session && session->id() == text) return *session;
+    if (auto session = gateway.sessions().find(DeviceId(text.substr(uuid_size + 1))); session && session->id() == text)
+      return *session;
   return Error(errc::not_found, "no live session " + text);
 }
 
@@ -39,10 +40,11 @@ Task<json::value> history(Gateway& gateway, Caller, Arguments arguments) {
     }
   }
   query.limit = static_cast<int>(std::clamp<std::int64_t>(arguments.maybe_integer("limit").value_or(100), 0, 20'000));
-  query.offset = static_cast<int>(std::clamp<std::int64_t>(arguments.maybe_integer("offset").value_or(0), -1, INT32_MAX));
+  query.offset =
+      static_cast<int>(std::clamp<std::int64_t>(arguments.maybe_integer("offset").value_or(0), -1, INT32_MAX));
   TRY(auto rows, co_await gateway.history(std::move(query)));
   json::array out;
-  for (const auto& row : rows) out.push_back(shown(row.session));
+  for (const auto& row : rows) out.push_back(shown(row));
   co_return json::value(std::move(out));
 }
 
@@ -62,16 +64,41 @@ const Parameter session_parameter{"session", ParameterKind::text, true, true, "s
 }  // namespace
 
 void add_session_operations(std::vector<Operation>& table) {
-  table.push_back({"session.list", Permission::read, "List live sessions", "tornadoctl session list", {},
-                   {"session_id", "state", "lane", "vpn_ip", "tor_ip", "started_at", "last_seen_at", "bytes_rx", "bytes_tx"}, false, list});
-  table.push_back({"session.history", Permission::read, "List ended sessions, newest first", "tornadoctl session history --user alice",
+  table.push_back(
+      {"session.list",
+       Permission::read,
+       "List live sessions",
+       "tornadoctl session list",
+       {},
+       {"session_id", "state", "lane", "vpn_ip", "tor_ip", "started_at", "last_seen_at", "bytes_rx", "bytes_tx"},
+       false,
+       list});
+  table.push_back({"session.history",
+                   Permission::read,
+                   "List ended sessions, newest first",
+                   "tornadoctl session history --user alice",
                    {{"user", ParameterKind::text, false, false, "of one account"},
                     {"limit", ParameterKind::integer, false, false, "at most so many (100)"},
                     {"offset", ParameterKind::integer, false, false, "skip so many"}},
-                   {"session_id", "vpn_ip", "tor_ip", "started_at", "ended_at", "bytes_rx", "bytes_tx", "close_reason"}, false, history});
-  table.push_back({"session.show", Permission::read, "Show a live session", "tornadoctl session show 6b1f...", {session_parameter}, {}, false, show});
-  table.push_back({"session.close", Permission::write, "End a session; the device may connect again", "tornadoctl session close 6b1f...",
-                   {session_parameter}, {}, false, close});
+                   {"session_id", "vpn_ip", "tor_ip", "started_at", "ended_at", "bytes_rx", "bytes_tx", "close_reason"},
+                   false,
+                   history});
+  table.push_back({"session.show",
+                   Permission::read,
+                   "Show a live session",
+                   "tornadoctl session show 6b1f...",
+                   {session_parameter},
+                   {},
+                   false,
+                   show});
+  table.push_back({"session.close",
+                   Permission::write,
+                   "End a session; the device may connect again",
+                   "tornadoctl session close 6b1f...",
+                   {session_parameter},
+                   {},
+                   false,
+                   close});
 }
 
 }  // namespace tornado::inline v1

@@ -17,7 +17,8 @@ Task<User> user_named(Gateway& gateway, std::string text) {
 Task<json::value> add(Gateway& gateway, Caller, Arguments arguments) {
   NewUser user(arguments.text("name"), arguments.text("email"));
   user.password = Secret(arguments.text("password"));
-  user.max_devices = static_cast<int>(std::clamp<std::int64_t>(arguments.maybe_integer("max-devices").value_or(1), 0, INT32_MAX));
+  user.max_devices =
+      static_cast<int>(std::clamp<std::int64_t>(arguments.maybe_integer("max-devices").value_or(1), 0, INT32_MAX));
   TRY(auto created, co_await gateway.users().create(std::move(user)));
   co_return json::value(shown(created));
 }
@@ -27,7 +28,8 @@ Task<json::value> list(Gateway& gateway, Caller, Arguments arguments) {
   query.search = arguments.text("search");
   query.include_deleted = arguments.flag("deleted");
   query.limit = static_cast<int>(std::clamp<std::int64_t>(arguments.maybe_integer("limit").value_or(1000), 0, 20'000));
-  query.offset = static_cast<int>(std::clamp<std::int64_t>(arguments.maybe_integer("offset").value_or(0), -1, INT32_MAX));
+  query.offset =
+      static_cast<int>(std::clamp<std::int64_t>(arguments.maybe_integer("offset").value_or(0), -1, INT32_MAX));
   TRY(auto users, co_await gateway.users().list(std::move(query)));
   co_return json::value(shown_list(users));
 }
@@ -91,36 +93,81 @@ const Parameter name_parameter{"name", ParameterKind::text, true, true, "user na
 }  // namespace
 
 void add_user_operations(std::vector<Operation>& table) {
-  const std::vector<std::string_view> columns{"username", "email", "is_active", "max_devices", "total_sessions", "last_login_at", "id"};
-  table.push_back({"user.add", Permission::write, "Create an account",
+  const std::vector<std::string_view> columns{"username",       "email",         "is_active", "max_devices",
+                                              "total_sessions", "last_login_at", "id"};
+  table.push_back({"user.add",
+                   Permission::write,
+                   "Create an account",
                    "tornadoctl user add alice --email alice@example.org --password-stdin < password.txt",
                    {{"name", ParameterKind::text, true, true, "user name, 3 to 50 characters"},
                     {"email", ParameterKind::text, false, true, "e-mail address, also good for signing in"},
                     {"max-devices", ParameterKind::integer, false, false, "devices that may be signed in at once (1)"},
                     {"password", ParameterKind::secret, false, true, "8 to 1024 bytes"}},
-                   {}, false, add});
-  table.push_back({"user.list", Permission::read, "List accounts", "tornadoctl user list --search example.org",
+                   {},
+                   false,
+                   add});
+  table.push_back({"user.list",
+                   Permission::read,
+                   "List accounts",
+                   "tornadoctl user list --search example.org",
                    {{"search", ParameterKind::text, false, false, "part of a name or address"},
                     {"deleted", ParameterKind::flag, false, false, "deleted accounts too"},
                     {"limit", ParameterKind::integer, false, false, "at most so many (1000)"},
                     {"offset", ParameterKind::integer, false, false, "skip so many"}},
-                   columns, false, list});
-  table.push_back({"user.show", Permission::read, "Show an account with its devices and sessions", "tornadoctl user show alice",
-                   {name_parameter}, {}, false, show});
-  table.push_back({"user.set", Permission::write, "Change an account", "tornadoctl user set alice --max-devices 3",
+                   columns,
+                   false,
+                   list});
+  table.push_back({"user.show",
+                   Permission::read,
+                   "Show an account with its devices and sessions",
+                   "tornadoctl user show alice",
+                   {name_parameter},
+                   {},
+                   false,
+                   show});
+  table.push_back({"user.set",
+                   Permission::write,
+                   "Change an account",
+                   "tornadoctl user set alice --max-devices 3",
                    {name_parameter,
                     {"username", ParameterKind::text, false, false, "new user name"},
                     {"email", ParameterKind::text, false, false, "new e-mail address"},
                     {"max-devices", ParameterKind::integer, false, false, "devices that may be signed in at once"}},
-                   {}, false, set});
-  table.push_back({"user.suspend", Permission::write, "Suspend an account and cut its sessions and tokens", "tornadoctl user suspend alice",
-                   {name_parameter}, {}, false, suspend});
-  table.push_back({"user.reinstate", Permission::write, "End a suspension", "tornadoctl user reinstate alice", {name_parameter}, {}, false, reinstate});
-  table.push_back({"user.delete", Permission::write, "Delete an account; its history stays", "tornadoctl user delete alice --yes",
-                   {name_parameter}, {}, true, remove});
-  table.push_back({"user.password", Permission::write, "Set a new password and cut sessions and tokens",
+                   {},
+                   false,
+                   set});
+  table.push_back({"user.suspend",
+                   Permission::write,
+                   "Suspend an account and cut its sessions and tokens",
+                   "tornadoctl user suspend alice",
+                   {name_parameter},
+                   {},
+                   false,
+                   suspend});
+  table.push_back({"user.reinstate",
+                   Permission::write,
+                   "End a suspension",
+                   "tornadoctl user reinstate alice",
+                   {name_parameter},
+                   {},
+                   false,
+                   reinstate});
+  table.push_back({"user.delete",
+                   Permission::write,
+                   "Delete an account; its history stays",
+                   "tornadoctl user delete alice --yes",
+                   {name_parameter},
+                   {},
+                   true,
+                   remove});
+  table.push_back({"user.password",
+                   Permission::write,
+                   "Set a new password and cut sessions and tokens",
                    "tornadoctl user password alice --password-stdin < password.txt",
-                   {name_parameter, {"password", ParameterKind::secret, false, true, "8 to 1024 bytes"}}, {}, false, password});
+                   {name_parameter, {"password", ParameterKind::secret, false, true, "8 to 1024 bytes"}},
+                   {},
+                   false,
+                   password});
 }
 
 }  // namespace tornado::inline v1
