@@ -142,12 +142,11 @@ Task<Refreshed> Gateway::reauth(Caller caller, std::string token) {
   co_return co_await impl_->auth.refresh(impl_->origin(caller), std::move(token));
 }
 
-Task<void> Gateway::logout(Caller, std::string token) {
+Task<void> Gateway::logout(Caller caller, std::string token) {
   if (token.empty()) co_return Error(errc::missing_fields, "refresh_token is empty");
   TRY(auto device, co_await impl_->auth.revoke(std::move(token)));
   TRY(auto pass, co_await impl_->gates.enter(device.id));
-  if (auto session = impl_->sessions.find(device.id))
-    TRY_VOID(co_await impl_->cut(session->instance, CloseReason::disconnect));
+  if (auto session = impl_->sessions.find(device.id)) TRY_VOID(co_await impl_->leave(caller, *session));
   co_return Result<void>();
 }
 
@@ -191,8 +190,7 @@ Task<void> Gateway::disconnect(Caller caller) {
   TRY(auto pass, co_await impl_->gates.enter(caller.claims->device));
   auto session = impl_->sessions.find(caller.claims->device);
   if (!session) co_return Error(errc::session_expired, "the device has no live session");
-  TRY_VOID(co_await impl_->cut(session->instance, CloseReason::disconnect));
-  co_return Result<void>();
+  co_return co_await impl_->leave(caller, *session);
 }
 
 Task<UserId> Gateway::identify(Caller caller) {

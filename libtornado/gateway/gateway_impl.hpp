@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <unordered_set>
 
 #include "base/task_group.hpp"
 #include "gateway/cutter.hpp"
@@ -58,6 +59,10 @@ struct Gateway::Impl {
   Task<Session> open_session(const Caller& caller, const Account& account, PublicKey key);
   /// Ends a session durably and stops its packets; the rest follows in the background.
   Task<Session> cut(Instance instance, CloseReason reason);
+  /// Ends the caller's own session. If the caller speaks through its tunnel, the answer goes out before the tunnel
+  /// does.
+  Task<void> leave(const Caller& caller, const Session& session);
+  Task<void> finish_left(Instance instance);
   /// Ends it entirely: peers gone, addresses free, recorded.
   Task<Session> finish(Instance instance, CloseReason reason);
   Task<std::vector<std::string>> close_all_of(UserId user, CloseReason reason);
@@ -92,6 +97,7 @@ struct Gateway::Impl {
   std::map<std::string, Component> components;
   std::map<Lane, bool> nearly_full;
   Notifier closing;
+  std::unordered_set<Instance> leaving;  // ended by their own devices, not yet cut
   Notifier reconcile_wanted;
   std::chrono::steady_clock::time_point steady_at;
   Instant wall_at;

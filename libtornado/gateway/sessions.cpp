@@ -5,6 +5,12 @@
 #include "users/user_repo.hpp"
 
 namespace tornado::inline v1 {
+namespace {
+
+/// An answer travels that long at most before the tunnel it goes through is cut.
+constexpr Seconds answer_time{1};
+
+}  // namespace
 
 Result<PublicKey> Gateway::Impl::acceptable_key(std::string_view text, const DeviceId& device) const {
   if (text.empty()) return Error(errc::missing_fields, "public_key is empty");
@@ -126,6 +132,25 @@ Task<Session> Gateway::Impl::cut(Instance instance, CloseReason reason) {
     co_return stripped.error();
   }
   co_return session;
+}
+
+Task<void> Gateway::Impl::leave(const Caller& caller, const Session& session) {
+  auto lease = ipam.find(caller.source);
+  if (!lease || lease->owner != owner_of(session.device)) {
+    TRY_VOID(co_await cut(session.instance, CloseReason::disconnect));
+    co_return Result<void>();
+  }
+  TRY_VOID(co_await sessions.end(session.instance, CloseReason::disconnect));
+  leaving.insert(session.instance);
+  background.add("finish_left", finish_left(session.instance));
+  co_return Result<void>();
+}
+
+Task<void> Gateway::Impl::finish_left(Instance instance) {
+  bool slept = co_await runtime.sleep_until(runtime.now() + answer_time);
+  leaving.erase(instance);
+  closing.notify();
+  co_return slept ? Result<void>() : Error(errc::cancelled);
 }
 
 Task<Session> Gateway::Impl::finish(Instance instance, CloseReason reason) {

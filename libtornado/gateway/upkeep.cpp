@@ -115,6 +115,7 @@ Task<void> Gateway::Impl::run_closing() {
     std::uint64_t seen = closing.revision();
     TaskGroup finishing(runtime);
     for (const auto& session : sessions.closing()) {
+      if (leaving.contains(session.instance)) continue;
       co_await finishing.settled(most_closing_at_once * 4);
       finishing.add("finish_closing", finish_closing(session.instance));
     }
