@@ -62,9 +62,11 @@ def inconsistencies(gateway):
     problems = []
     sessions, history = gateway.sessions(), gateway.history()
     wanted = {}
-    for session in sessions:
+    for session in list(sessions):
         if session["state"] not in ("online", "offline", "idle"):
             problems.append(f"session {session['instance']} is {session['state']}")
+            sessions.remove(session)
+            continue
         wanted[session["public_key"]] = {"wg0": session["vpn_ip"] + "/32", "wg1": session["tor_ip"] + "/32"}
     for interface in ("wg0", "wg1"):
         peers = gateway.dump(interface)[1]
