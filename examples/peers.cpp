@@ -2,7 +2,7 @@
 // Without arguments in memory; with the directory of UAPI sockets on real interfaces wg0 and wg1.
 #include <tornado/peer_programmer.hpp>
 
-#include <cstdio>
+#include "check.hpp"
 
 using namespace tornado;
 
@@ -24,16 +24,17 @@ int main(int argc, char** argv) {
   auto plan = runtime.wait(peers.difference()).value();
   std::printf("missing %zu, foreign %zu\n", plan.missing.size(), plan.foreign.size());
   runtime.wait(peers.reconcile()).value();
-  std::printf("after: missing %zu\n", runtime.wait(peers.difference()).value().missing.size());
+  check(runtime.wait(peers.difference()).value().missing.empty(), "reconciled: nothing is missing");
 
   WantedPeer thief = router;
   thief.owner = Owner("mallory");
   auto stolen = runtime.wait(peers.add(thief));
-  std::printf("same key, other owner: %s\n", stolen ? "accepted" : std::string(name(stolen.error().code())).c_str());
+  check(!stolen && stolen.error().code() == errc::key_in_use, "a key belongs to one owner");
 
   // The session ends: no packet passes any more, then the final counters, then the peer goes.
   runtime.wait(peers.strip(router.owner, router.key)).value();
   for (const PeerSample& sample : runtime.wait(peers.remove({router.key})).value())
     std::printf("%s: %llu bytes received\n", sample.lane.str().c_str(),
                 static_cast<unsigned long long>(sample.received));
+  check(runtime.wait(wireguard->get("wg0")).value().peers.empty() || argc > 1, "the peer is gone");
 }
