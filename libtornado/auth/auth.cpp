@@ -290,7 +290,8 @@ Result<SignIn> Auth::Impl::step(Tx& tx, const Claims& claims, std::uint64_t used
                runtime.now() - sign_in.issued < options.retry_window;
   if (retry) return sign_in;
   was_reused = true;
-  TRY_VOID_PLAIN(sign_in_repo::revoke(tx, sign_in.id, runtime.now()));
+  // The device with its family: whoever holds the tokens holds an access token as well.
+  TRY_VOID_PLAIN(device_repo::revoke(tx, sign_in.device, runtime.now()));
   return sign_in;
 }
 
