@@ -47,6 +47,8 @@ Result<void> HttpResponseParser::feed(std::string_view bytes) {
 }
 
 Result<void> HttpResponseParser::end() {
+  // Beast asserts that it has seen something.
+  if (!impl_->parser.got_some()) return Error(errc::unavailable, "the connection was closed without an answer");
   boost::system::error_code ec;
   if (!impl_->parser.is_done()) impl_->parser.put_eof(ec);
   if (ec || !impl_->parser.is_done()) return Error(errc::protocol_error, "the answer ended too early");

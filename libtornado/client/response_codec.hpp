@@ -16,7 +16,8 @@ class HttpResponseParser {
 
   /// Errors: protocol_error, too_large.
   Result<void> feed(std::string_view bytes);
-  /// The connection has ended; without a length this ends the body.
+  /// The connection has ended; without a length this ends the body. Errors: protocol_error (too early), unavailable
+  /// (nothing has come).
   Result<void> end();
   bool done() const;
   int status() const;

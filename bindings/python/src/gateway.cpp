@@ -96,7 +96,8 @@ class EmbeddedGateway {
     return "http://" + endpoints.at(0).str();
   }
 
-  std::string control_socket() const {
+  std::string control_socket() {
+    std::lock_guard lock(mutex_);
     if (!control_) throw Exception(Error(errc::failed_precondition, "the gateway has no control socket"));
     return gateway_->config().runtime_dir + "/control.sock";
   }
@@ -180,11 +181,13 @@ void bind_gateway(py::module_& module) {
       .def("sessions", released(&G::sessions), "Live sessions.")
       .def("health", released(&G::health))
       .def_property_readonly("url", released(&G::url), "Where the client API listens.")
-      .def_property_readonly("control_socket", &G::control_socket)
+      .def_property_readonly("control_socket", released(&G::control_socket))
       .def_property_readonly("directory", &G::directory)
       .def(
           "control_client",
-          [](G& self, int timeout) { return std::make_unique<SharedControlClient>(self.control_socket(), timeout); },
+          [](G& self, int timeout) {
+            return std::make_unique<SharedControlClient>(released(&G::control_socket)(self), timeout);
+          },
           py::arg("timeout") = 60, py::keep_alive<0, 1>(),
           "A client of the control socket; it keeps the gateway alive.");
 }

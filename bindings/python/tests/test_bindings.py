@@ -4,6 +4,7 @@ import gc
 import inspect
 import os
 import pprint
+import socket
 import subprocess
 import sys
 import threading
@@ -198,8 +199,6 @@ class DeviceSide(WithGateway):
                 tornadovpn.DeviceClient(bad)
 
     def test_lets_other_threads_run_while_it_waits(self) -> None:
-        import socket
-
         with socket.create_server(("127.0.0.1", 0)) as silent:
             device = tornadovpn.DeviceClient(f"127.0.0.1:{silent.getsockname()[1]}", timeout=1)
             failed = []
@@ -220,6 +219,89 @@ class DeviceSide(WithGateway):
             self.assertEqual(failed, [True])
             self.assertGreater(turns, 50)
             self.assertGreater(time.monotonic() - begun, 0.5)
+
+
+class FakeGateway:
+    """Answers every connection with the same bytes and closes it."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.answer = answer
+        self.url = f"http://127.0.0.1:{self.server.getsockname()[1]}/"
+        self.thread = threading.Thread(target=self.serve)
+
+    def serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self.server.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(65536)
+                connection.sendall(self.answer)
+
+    def __enter__(self) -> "FakeGateway":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown(socket.SHUT_RDWR)
+        self.server.close()
+        self.thread.join()
+
+
+class Answers(unittest.TestCase):
+    KEY = base64.b64encode(bytes(range(32))).decode()
+    BODY = b'{"pubkey":"' + KEY.encode() + b'"}'
+
+    def ask(self, answer: bytes) -> str:
+        with FakeGateway(answer) as fake:
+            return tornadovpn.DeviceClient(fake.url, timeout=5).pubkey()
+
+    def test_come_in_every_form_of_http(self) -> None:
+        size = str(len(self.BODY)).encode()
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+        for answer in (
+            head + b"Content-Length: " + size + b"\r\n\r\n" + self.BODY,
+            head + b"\r\n" + self.BODY,
+            head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(self.BODY) + self.BODY + b"\r\n0\r\n\r\n",
+            b"HTTP/1.0 200 fine\r\n\r\n" + self.BODY,
+        ):
+            self.assertEqual(self.ask(answer), self.KEY)
+
+    def test_that_are_cut_short_are_no_answers(self) -> None:
+        whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(self.BODY) + self.BODY
+        for length in range(len(whole)):
+            with self.assertRaises(tornadovpn.Error) as caught:
+                self.ask(whole[:length])
+            self.assertIn(caught.exception.code, ("protocol_error", "unavailable"), length)
+
+    def test_that_make_no_sense_are_refused(self) -> None:
+        ok = b"HTTP/1.1 200 OK\r\n\r\n"
+        for answer, code in (
+            (b"SSH-2.0-OpenSSH_9.2\r\n", "protocol_error"),
+            (b"\x16\x03\x01" * 100, "protocol_error"),
+            (ok + b"[]", "protocol_error"),
+            (ok + b"{", "protocol_error"),
+            (ok + b'{"pubkey": 7}', "key_invalid"),
+            (ok + b'{"pubkey": "short"}', "key_invalid"),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n", "too_large"),
+            (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200000, "too_large"),
+            (b"HTTP/1.1 503 Away\r\n\r\n", "unavailable"),
+            (b'HTTP/1.1 422 No\r\n\r\n{"detail":[{"type":"missing"}]}', "invalid_argument"),
+            (b'HTTP/1.1 429 Slow\r\n\r\n{"detail":"ip_banned"}', "throttled"),
+            (b"HTTP/1.1 500 Oh\r\n\r\nInternal Server Error", "internal"),
+        ):
+            with self.subTest(answer=answer[:60]), self.assertRaises(tornadovpn.Error) as caught:
+                self.ask(answer)
+            self.assertEqual(caught.exception.code, code)
+
+    def test_do_not_make_a_client_seal_for_everybody(self) -> None:
+        zero = base64.b64encode(bytes(32))
+        with FakeGateway(b'HTTP/1.1 200 OK\r\n\r\n{"pubkey":"' + zero + b'"}') as fake:
+            with self.assertRaises(tornadovpn.Error) as caught:
+                tornadovpn.DeviceClient(fake.url).login("alice", PASSWORD)
+        self.assertEqual(caught.exception.code, "protocol_error")
 
 
 class Lifetime(unittest.TestCase):
