@@ -10,7 +10,7 @@ from typing import Any
 
 # The package beside this file has no extension; the one in the build tree has.
 sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
-from tornadovpn import _tornado  # noqa: E402
+from tornadovpn import _tornado
 
 ERRORS = sorted(
     name for name, value in vars(_tornado).items()

@@ -42,7 +42,7 @@ __all__ = [
     "DeviceLane", "DeviceLogin", "DeviceTunnel", "Error", "Event", "EventStream", "FailedPrecondition", "Gateway",
     "Internal", "InvalidArgument", "NotFound", "PermissionDenied", "ResourceExhausted", "Session", "Unauthenticated",
     "Unavailable", "User", "__version__",
-]  # fmt: skip
+]
 
 _KINDS = {"text": str, "integer": int, "flag": bool, "secret": str}
 
