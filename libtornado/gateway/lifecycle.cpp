@@ -49,7 +49,8 @@ void Gateway::Impl::step_done(std::string name) {
 Task<void> Gateway::Impl::start() {
   TRY_VOID(co_await prepare_directories());
   step_done("config");
-  TRY_VOID(co_await parts.database->migrate());
+  auto migrated = co_await parts.database->migrate();
+  if (!migrated) co_return Error(migrated.error().code(), config.database_path() + ": " + migrated.error().detail());
   step_done("database_migrated");
   TRY_VOID(co_await keys.open());
   step_done("keys_ready");
