@@ -56,6 +56,7 @@ def enter():
     for directory in ("/run/netns", "/run/wireguard", "/mnt"):
         subprocess.run(["mount", "-t", "tmpfs", "lab", directory], check=True)
     os.makedirs(WORK)
+    run("ip", "link", "set", "lo", "up")
     os.environ["TORNADO_LAB_INSIDE"] = "1"
     child = os.fork()
     if child == 0:
