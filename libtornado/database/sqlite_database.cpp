@@ -15,6 +15,8 @@ namespace tornado::inline v1 {
 namespace {
 
 errc code_of(int rc) {
+  // The index of the write-ahead log could not be made as large as it has to be.
+  if (rc == SQLITE_IOERR_SHMSIZE) return errc::disk_full;
   switch (rc & 0xff) {
     case SQLITE_CONSTRAINT:
       return errc::already_exists;
@@ -140,6 +142,7 @@ class Connection final : public Tx {
 
   Error failure(int rc, std::string_view what) const {
     std::string message = connection_ != nullptr ? sqlite3_errmsg(connection_.get()) : sqlite3_errstr(rc);
+    if (rc == SQLITE_IOERR_SHMSIZE) message = sqlite3_errstr(SQLITE_FULL);
     return Error(code_of(rc), message + " (" + std::string(what.substr(0, 160)) + ")");
   }
 
@@ -288,13 +291,17 @@ class SqliteDatabase final : public Database {
 
   Result<void> ensure_open() {
     if (connection_.is_open()) return {};
+    auto opened = open_connection();
+    // Opening makes files too: on a full disk the reserve of an earlier run has room for them.
+    if (!opened && reserve_ > 0 && ::unlink(reserve_path().c_str()) == 0) opened = open_connection();
+    if (opened && reserve_ > 0) hold_reserve();
+    return opened;
+  }
+
+  Result<void> open_connection() {
     auto opened = connection_.open(path_);
-    if (!opened) {
-      connection_.close();
-      return opened;
-    }
-    if (reserve_ > 0) hold_reserve();
-    return {};
+    if (!opened) connection_.close();
+    return opened;
   }
 
   std::string reserve_path() const { return path_ + ".reserve"; }
