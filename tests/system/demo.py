@@ -1,0 +1,133 @@
+"""The demo behind scripts/demo: a gateway, an unchanged client and a web server in namespaces of their own."""
+
+import argparse
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import lab  # noqa: E402
+from lab import GATEWAY, TORNADOCTL, WEB, Client, Gateway, Lab, fetch, in_namespace, resolve, until  # noqa: E402
+
+BOLD, PLAIN = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
+
+
+class Demo:
+    def __init__(self, keep):
+        self.keep = keep
+        self.lab = self.gateway = self.client = None
+        self.number = 0
+
+    def headline(self, text):
+        self.number += 1
+        print(f"\n{BOLD}{self.number}. {text}{PLAIN}", flush=True)
+
+    def show(self, *words, typed=None, stdin=""):
+        """Prints a command and what it says."""
+        print(f"   $ {typed or shlex.join(words)}")
+        done = subprocess.run(words, input=stdin, capture_output=True, text=True)
+        for line in (done.stdout + done.stderr).splitlines():
+            print(f"   {line}")
+        if done.returncode != 0:
+            raise SystemExit(f"demo: the command ended with {done.returncode}")
+
+    def ctl(self, *words, stdin="", pipe=""):
+        self.show(TORNADOCTL, "--socket", self.gateway.control, *words, typed=f"{pipe}tornadoctl {shlex.join(words)}", stdin=stdin)
+
+    def run(self):
+        self.headline("A gateway on its defaults: wireguard-go, nftables, SQLite")
+        self.lab = Lab(1)
+        self.gateway = Gateway("demo", session__sample_interval=1, auth__hash_memory_kib=65536, auth__hash_passes=3, auth__hash_lanes=4)
+        self.gateway.start()
+        steps = [line["step"] for line in self.gateway.logged("start_step")]
+        print(f"   tornadod {self.gateway.process.pid} is ready: {' -> '.join(steps)}")
+        self.ctl("gateway", "health")
+
+        self.headline("An account")
+        self.ctl("user", "add", "alice", "--email", "alice@example.org", "--password-stdin", stdin="correct horse\n", pipe="echo 'correct horse' | ")
+
+        self.headline(f"A client in another namespace signs in at http://{GATEWAY}:4605 and asks for a tunnel")
+        self.client = Client("c0", "alice")
+        self.client.login()
+        print(f"   POST /auth/login    200  device {self.client.device}")
+        tunnel = self.client.initiate()
+        print(f"   POST /vpn/initiate  200  vpn {tunnel['vpn']['ip']} at {tunnel['vpn']['endpoint']}, tor {tunnel['tor']['ip']} at {tunnel['tor']['endpoint']}")
+
+        self.headline("Its tunnel, with stock WireGuard")
+        self.client.up()
+        until(lambda: fetch("c0", timeout=1), "traffic", 10)
+        self.show(*in_namespace("c0", "wg", "show", self.client.interface), typed=f"wg show {self.client.interface}")
+
+        self.headline("The internet, through the vpn lane")
+        self.lab.web.seen.clear()
+        page = fetch("c0")
+        print(f"   GET http://{WEB}/  ->  {page.strip()!r}; the server saw {self.lab.web.seen[0]} (the gateway)")
+        print(f"   DNS www.example.org at {self.client.dns()}  ->  {resolve('c0', self.client.dns())}")
+        print(f"   POST /session/heartbeat through the tunnel  ->  {self.client.heartbeat().status}")
+
+        self.headline("What the operator sees")
+        until(lambda: (s := self.gateway.sessions()) and s[0]["bytes_rx"] > 0 and s[0]["lane"], "counters", 10)
+        self.ctl("session", "list")
+        self.ctl("peer", "list")
+        if self.keep:
+            return self.stay()
+
+        self.headline("Suspended: packets stop, tokens are refused, the end is recorded")
+        self.ctl("user", "suspend", "alice")
+        if fetch("c0", timeout=2) is not None:
+            raise SystemExit("demo: traffic still flows")
+        print(f"   GET http://{WEB}/  ->  no answer")
+        self.client.down()
+        print(f"   POST /session/heartbeat  ->  {self.client.heartbeat()}")
+        self.ctl("session", "history")
+
+    def stay(self):
+        outer = os.environ["TORNADO_DEMO_PID"]
+        print(f"""
+{BOLD}Running.{PLAIN} From another terminal, as root:
+   inside="nsenter -m -p -n -t $(pgrep -P {outer})"
+   $inside {TORNADOCTL} --socket {self.gateway.control} session list
+   $inside nsenter --net=/run/netns/c0 curl http://{WEB}/            as the client
+   $inside nsenter --net=/run/netns/gw nft list table inet tornado   on the gateway
+To end it: Ctrl-C here, or kill $(pgrep -P {outer})""", flush=True)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            print()
+
+    def close(self):
+        if self.client:
+            self.client.down()
+        if self.gateway:
+            self.gateway.stop()
+        if self.lab:
+            self.lab.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="scripts/demo", description="A gateway, a client and the internet in namespaces, in half a minute.")
+    parser.add_argument("--keep", action="store_true", help="leave it running and say how to talk to it")
+    options = parser.parse_args()
+    os.environ.setdefault("TORNADO_DEMO_PID", str(os.getpid()))
+    lab.enter()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    demo = Demo(options.keep)
+    try:
+        demo.run()
+    except KeyboardInterrupt:
+        print("\ndemo: interrupted")
+        sys.exit(130)
+    except (AssertionError, OSError, RuntimeError, lab.ApiError) as error:
+        sys.exit(f"demo: failed: {error}")
+    finally:
+        demo.close()
+    print("\ndemo: ok")
+
+
+if __name__ == "__main__":
+    main()
