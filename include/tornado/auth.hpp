@@ -112,7 +112,8 @@ class TORNADO_API Auth {
   /// Signature, time and type of an access token. No I/O; verified tokens are remembered. Errors: token_missing,
   /// token_invalid, token_expired, token_type.
   Result<Claims> check(std::string_view access_token) const;
-  /// Account and device of a token as they are now. revoked: suspended, deleted, signed out, or epochs differ.
+  /// Account and device of a token as they are now. Errors: user_inactive (suspended or deleted), revoked (signed out,
+  /// or epochs differ).
   Task<Account> authorize(Claims claims);
   /// The same without waiting; empty if it cannot be told from memory.
   std::optional<Result<Account>> authorized(const Claims& claims) const;

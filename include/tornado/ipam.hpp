@@ -49,6 +49,7 @@ class Lease {
 
   LeaseId id;
   Owner owner;
+  Owner group;  ///< whom the owner belongs to: a user; addresses pass freely within a group
   std::vector<LaneAddress> addresses;
   Instant expires;     ///< default: never, a session holds it
   bool dirty = false;  ///< removal unconfirmed: the addresses are not reused
@@ -68,10 +69,11 @@ class PoolUsage {
 
 /// Hands out addresses: one lease covers all lanes asked for, or none.
 ///
-/// An owner gets its former addresses back while nobody else has them. Freed addresses rest for the quarantine before
-/// anybody else gets them (I-08), and the one that has been free longest goes first. No address ending in .1, no
-/// network and no broadcast address is ever leased (K-05). Every operation takes constant time, amortised, whatever
-/// the size of the pool; a pool is never listed. No Boost, no Runtime: one thread at a time.
+/// An owner gets its former addresses back while nobody else has them, and addresses pass at once within a group of
+/// owners: the devices of one user. Freed addresses rest for the quarantine before anybody else gets them (I-08), and
+/// the one that has been free longest goes first. No address ending in .1, no network and no broadcast address is ever
+/// leased (K-05). Every operation takes constant time, amortised, whatever the size of the pool; a pool is never
+/// listed. No Boost, no Runtime: one thread at a time.
 class TORNADO_API Ipam {
  public:
   explicit Ipam(const Clock& clock, Seconds quarantine = Seconds(900));
@@ -85,7 +87,8 @@ class TORNADO_API Ipam {
 
   /// The owner's lease, new or extended. Errors: invalid_argument (no lanes), not_found (unknown lane),
   /// pool_exhausted naming the lane; nothing is leased then. failed_precondition: the owner's lease is on other lanes.
-  Result<Lease> lease(const Owner& owner, const std::vector<Lane>& lanes, Seconds term);
+  /// Without a group the owner is its own.
+  Result<Lease> lease(const Owner& owner, const std::vector<Lane>& lanes, Seconds term, const Owner& group = Owner());
   /// not_found for a stale id.
   Result<Lease> extend(LeaseId id, Seconds term);
   /// Keeps the lease until it is released: a session is bound to it.
@@ -99,9 +102,9 @@ class TORNADO_API Ipam {
 
   /// At start: an owner's addresses as the journal knows them; the id of the lease is new. already_exists: two owners
   /// claim one address; invalid_argument: outside the pools.
-  Result<Lease> restore(const Owner& owner, const std::vector<LaneAddress>& addresses);
+  Result<Lease> restore(const Owner& owner, const std::vector<LaneAddress>& addresses, const Owner& group = Owner());
   /// At start: an address that rests since `freed`, or the last address of an owner. Leased addresses are left alone.
-  Result<void> rest(const LaneAddress& address, const Owner& last, Instant freed);
+  Result<void> rest(const LaneAddress& address, const Owner& last, Instant freed, const Owner& group = Owner());
   /// Takes an address out of circulation: a foreign peer uses it.
   void avoid(const Lane& lane, const Address& address);
 

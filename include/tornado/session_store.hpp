@@ -79,6 +79,9 @@ class Session {
   std::vector<LaneCounters> counters;
   std::uint64_t recoveries = 0;  ///< times it came back from offline
   std::uint64_t revision = 0;
+  /// Opening failed in a way that leaves open whether the row reached the disk; ending it settles that.
+  bool in_doubt = false;
+  Instance replaces;  ///< of one in doubt: the session it would have replaced
 
   /// The later of heartbeat, handshake and activation.
   Instant last_seen() const noexcept { return std::max({last_beat, last_handshake, activated}); }
@@ -117,6 +120,7 @@ class FreedAddress {
   FreedAddress() {}
   LaneAddress address;
   Owner last;
+  UserId user;
   Instant freed;
 };
 
@@ -156,7 +160,9 @@ class TORNADO_API SessionStore {
 
   /// Durable as pending. A live instance of the device is marked replaced in the same commit and its addresses pass to
   /// the new one. Errors: those of the guard; key_in_use (an unclosed session of another device has the key, or had
-  /// it ever); already_exists (an address is held by another session).
+  /// it ever); already_exists (an address is held by another session). After an error of class unavailable or
+  /// deadline_exceeded the session stands as closing and `in_doubt`; it must be ended and recorded like any other,
+  /// before the device opens another one. What it would have replaced goes on then.
   Task<Session> open(NewSession wanted);
   Task<Session> activate(Instance instance);
   /// A sign of life; never waits. session_expired: the device has no live session.

@@ -245,6 +245,8 @@ Result<void> ControlServer::listen() {
 void ControlServer::close() {
   for (const auto& path : impl_->paths) ::unlink(path.c_str());
   impl_->paths.clear();
+  boost::system::error_code ignored;
+  for (auto& acceptor : impl_->acceptors) acceptor.close(ignored);
 }
 
 }  // namespace tornado::inline v1

@@ -46,10 +46,10 @@ Result<Credentials> open_sealed_login(const Sealed& sealed, const KeyRing& ring,
   return refused("no login key opens it");
 }
 
-Sealed seal_login(const PublicKey& login_key, std::string_view name, const Secret& password) {
+Result<Sealed> seal_login(const PublicKey& login_key, std::string_view name, const Secret& password) {
   X25519Key ephemeral = X25519Key::generate();
-  auto shared = ephemeral.agree(login_key);
-  Secret key = hkdf_sha256(shared ? shared->reveal() : std::string_view(), "", login_info, 32);
+  TRY_PLAIN(auto shared, ephemeral.agree(login_key));
+  Secret key = hkdf_sha256(shared.reveal(), "", login_info, 32);
   boost::json::object plain;
   plain["username_or_email"] = name;
   plain["password"] = password.reveal();

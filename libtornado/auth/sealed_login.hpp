@@ -9,7 +9,8 @@ namespace tornado::inline v1 {
 /// (I-15). Errors: invalid_envelope, missing_fields.
 Result<Credentials> open_sealed_login(const Sealed& sealed, const KeyRing& ring, Instant now);
 
-/// The client's side: seals credentials for a login key. For the device client, tools and tests.
-Sealed seal_login(const PublicKey& login_key, std::string_view name, const Secret& password);
+/// The client's side: seals credentials for a login key. For the device client, tools and tests. key_invalid: a login
+/// key of low order, with which anybody could open the envelope.
+Result<Sealed> seal_login(const PublicKey& login_key, std::string_view name, const Secret& password);
 
 }  // namespace tornado::inline v1

@@ -296,9 +296,7 @@ Result<PublicKey> DeviceClient::pubkey() {
 
 Result<DeviceLogin> DeviceClient::login(std::string_view username_or_email, const Secret& password) {
   TRY_PLAIN(auto key, pubkey());
-  // Anybody could open an envelope sealed for one of these.
-  if (key.is_low_order()) return Error(errc::protocol_error, "the gateway's login key is of low order");
-  Sealed sealed = seal_login(key, username_or_email, password);
+  TRY_PLAIN(auto sealed, seal_login(key, username_or_email, password));
   json::object body;
   body["ephemeral_pubkey"] = sealed.ephemeral_pubkey;
   body["iv"] = sealed.iv;

@@ -63,6 +63,8 @@ struct Gateway::Impl {
   /// does.
   Task<void> leave(const Caller& caller, const Session& session);
   Task<void> finish_left(Instance instance);
+  std::optional<Instance> in_doubt(const DeviceId& device) const;
+  Task<Session> end_and_strip(Instance instance, CloseReason reason);
   /// Ends it entirely: peers gone, addresses free, recorded.
   Task<Session> finish(Instance instance, CloseReason reason);
   Task<std::vector<std::string>> close_all_of(UserId user, CloseReason reason);

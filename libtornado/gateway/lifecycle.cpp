@@ -227,7 +227,7 @@ Task<void> Gateway::Impl::restore() {
   for (const auto& session : restored.unclosed) {
     const Owner owner = owner_of(session.device);
     if (!session.addresses.empty()) {
-      auto lease = ipam.restore(owner, session.addresses);
+      auto lease = ipam.restore(owner, session.addresses, Owner(session.user.str()));
       if (!lease) co_return Error(errc::data_loss, "session " + session.instance.str() + ": " + lease.error().detail());
     }
     if (session.live())
@@ -235,7 +235,8 @@ Task<void> Gateway::Impl::restore() {
     else
       retired.emplace_back(owner, session.key);
   }
-  for (const auto& freed : restored.freed) (void)ipam.rest(freed.address, freed.last, freed.freed);
+  for (const auto& freed : restored.freed)
+    (void)ipam.rest(freed.address, freed.last, freed.freed, Owner(freed.user.str()));
   peers.want(std::move(wanted), std::move(retired));
   // A session that never became active was never answered for; accounts may have ended while we were away.
   for (const auto& session : restored.unclosed) TRY_VOID(co_await restore_session(session));

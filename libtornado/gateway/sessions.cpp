@@ -54,6 +54,7 @@ Task<TunnelConfig> Gateway::Impl::initiate_in_gate(const Caller& caller, const A
     TRY_VOID(co_await peers.add(again));
     co_return co_await tunnel_config(*former);
   }
+  if (auto doubt = in_doubt(account.device.id)) TRY_VOID(co_await finish(*doubt, CloseReason::failed));
   TRY(auto opened, co_await open_session(caller, account, key));
   TRY(auto active, co_await bring_up(opened, former));
   events.session("session_created", active);
@@ -61,11 +62,17 @@ Task<TunnelConfig> Gateway::Impl::initiate_in_gate(const Caller& caller, const A
   co_return co_await tunnel_config(active);
 }
 
+std::optional<Instance> Gateway::Impl::in_doubt(const DeviceId& device) const {
+  for (const auto& session : sessions.closing())
+    if (session.in_doubt && session.device == device) return session.instance;
+  return std::nullopt;
+}
+
 /// Lease and journal row; what this request made is undone if it fails, and nothing else is (D-066).
 Task<Session> Gateway::Impl::open_session(const Caller& caller, const Account& account, PublicKey key) {
   const Owner owner = owner_of(account.device.id);
   bool had_lease = ipam.find(owner).has_value();
-  TRY(auto lease, ipam.lease(owner, lane_names, Seconds(config.ipam.lease_term)));
+  TRY(auto lease, ipam.lease(owner, lane_names, Seconds(config.ipam.lease_term), Owner(account.user.id.str())));
   NewSession wanted(account.user.id, account.device.id, lease.addresses, key);
   wanted.source = origin(caller);
   wanted.guard = [&account](Tx& tx) -> Result<void> {
@@ -77,7 +84,12 @@ Task<Session> Gateway::Impl::open_session(const Caller& caller, const Account& a
   };
   auto opened = co_await sessions.open(std::move(wanted));
   if (!opened) {
-    if (!had_lease) (void)ipam.release(lease.id);
+    // In doubt the journal may hold the addresses: they are free when the session has been ended.
+    if (in_doubt(account.device.id))
+      (void)ipam.bind(lease.id);
+    else if (!had_lease)
+      (void)ipam.release(lease.id);
+    closing.notify();
     co_return opened.error();
   }
   (void)ipam.bind(lease.id);
@@ -101,6 +113,7 @@ Task<Session> Gateway::Impl::bring_up(const Session& opened, std::optional<Sessi
     added = active.error();
   }
   (void)co_await finish(opened.instance, CloseReason::failed);
+  closing.notify();
   co_return added.error();
 }
 
@@ -123,14 +136,8 @@ Task<TunnelConfig> Gateway::Impl::tunnel_config(Session session) {
 }
 
 Task<Session> Gateway::Impl::cut(Instance instance, CloseReason reason) {
-  TRY(auto session, co_await sessions.end(instance, reason));
-  auto stripped = co_await cutter.strip(session);
+  auto session = co_await end_and_strip(std::move(instance), reason);
   closing.notify();
-  if (!stripped) {
-    if (auto lease = ipam.find(owner_of(session.device)); lease && !session.addresses.empty())
-      (void)ipam.mark_dirty(lease->id);
-    co_return stripped.error();
-  }
   co_return session;
 }
 
@@ -153,8 +160,17 @@ Task<void> Gateway::Impl::finish_left(Instance instance) {
   co_return slept ? Result<void>() : Error(errc::cancelled);
 }
 
+Task<Session> Gateway::Impl::end_and_strip(Instance instance, CloseReason reason) {
+  TRY(auto session, co_await sessions.end(instance, reason));
+  auto stripped = co_await cutter.strip(session);
+  if (stripped) co_return session;
+  if (auto lease = ipam.find(owner_of(session.device)); lease && !session.addresses.empty())
+    (void)ipam.mark_dirty(lease->id);
+  co_return stripped.error();
+}
+
 Task<Session> Gateway::Impl::finish(Instance instance, CloseReason reason) {
-  TRY(auto session, co_await cut(instance, reason));
+  TRY(auto session, co_await end_and_strip(instance, reason));
   auto gone = co_await cutter.finish(session);
   auto lease = ipam.find(owner_of(session.device));
   if (!gone) {
@@ -173,7 +189,9 @@ Task<Session> Gateway::Impl::close_in_gate(Instance instance, CloseReason reason
   auto session = sessions.find(instance);
   if (!session) co_return Error(errc::not_found, "no such session");
   TRY(auto pass, co_await gates.enter(session->device));
-  co_return co_await finish(std::move(instance), reason);
+  auto finished = co_await finish(std::move(instance), reason);
+  if (!finished) closing.notify();
+  co_return finished;
 }
 
 Task<std::vector<std::string>> Gateway::Impl::close_all_of(UserId user, CloseReason reason) {

@@ -95,6 +95,7 @@ Task<void> Gateway::Impl::close_due(Instance instance, CloseReason reason) {
     if (!still) co_return Result<void>();
   }
   auto done = co_await finish(std::move(instance), reason);
+  if (!done) closing.notify();
   if (!done && done.error().code() != errc::not_found) co_return done.error();
   co_return Result<void>();
 }

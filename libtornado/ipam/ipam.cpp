@@ -15,67 +15,59 @@ enum class SlotState : std::uint8_t { leased, resting, avoided };
 
 /// What is known about one address; addresses nobody ever had have no slot.
 struct Slot {
-  SlotState state;
-  Owner owner;                                ///< holder, or last holder
-  Instant freed;                              ///< resting only
-  std::list<std::uint64_t>::iterator queued;  ///< resting only
+  SlotState state = SlotState::avoided;
+  Owner owner, group;                           ///< holder, or last holder
+  Instant freed;                                ///< resting only
+  std::list<std::uint64_t>::iterator queued;    ///< resting only
+  std::list<std::uint64_t>::iterator in_group;  ///< resting only
 };
 
-/// One address family of one lane: never-used addresses first, then the one that has rested longest.
+/// One address family of one lane.
 class Range {
  public:
   explicit Range(const Prefix& prefix) : prefix_(prefix) {}
 
-  const Prefix& prefix() const noexcept { return prefix_; }
-
   /// Whether `take` would find an address.
-  bool has_for(const Owner& owner, Instant rested_before) {
-    return former(owner) || unused() || (!queue_.empty() && slots_.at(queue_.front()).freed <= rested_before);
+  bool has_for(const Owner& owner, const Owner& group, Instant rested_before) {
+    return former(owner) || of_group(group) || unused() ||
+           (!queue_.empty() && slots_.at(queue_.front()).freed <= rested_before);
   }
 
-  /// The owner's former address if it is still free, else one nobody ever had, else the one that has rested longest.
-  /// Only after `has_for`.
-  std::uint64_t take(const Owner& owner) {
-    if (auto offset = former(owner)) return claim(*offset, owner);
-    if (auto offset = unused()) return claim(*offset, owner);
-    return claim(queue_.front(), owner);
+  /// The owner's former address if it is still free, else one of its group, else one nobody ever had, else the one
+  /// that has rested longest. Only after `has_for`.
+  std::uint64_t take(const Owner& owner, const Owner& group) {
+    auto offset = former(owner);
+    if (!offset) offset = of_group(group);
+    if (!offset) offset = unused();
+    return claim(offset.value_or(queue_.empty() ? 0 : queue_.front()), owner, group);
   }
 
-  bool take_exactly(std::uint64_t offset, const Owner& owner) {
-    auto slot = slots_.find(offset);
-    if (slot != slots_.end() && slot->second.state != SlotState::resting) return false;
-    claim(offset, owner);
-    return true;
-  }
+  void take_exactly(std::uint64_t offset, const Owner& owner, const Owner& group) { claim(offset, owner, group); }
 
   void free(std::uint64_t offset, Instant now) {
     Slot& slot = slots_.at(offset);
     assert(slot.state == SlotState::leased);
-    slot.state = SlotState::resting;
-    slot.freed = now;
-    slot.queued = queue_.insert(queue_.end(), offset);
     --leased_;
+    enqueue(offset, slot, queue_.end(), now);
   }
 
-  void rest(std::uint64_t offset, const Owner& last, Instant freed) {
+  void rest(std::uint64_t offset, const Owner& last, const Owner& group, Instant freed) {
     auto [it, fresh] = slots_.try_emplace(offset);
     if (!fresh) return;
     auto at = queue_.end();
     while (at != queue_.begin() && slots_.at(*std::prev(at)).freed > freed) --at;
-    it->second = Slot{SlotState::resting, last, freed, queue_.insert(at, offset)};
+    it->second.owner = last;
+    it->second.group = group;
+    enqueue(offset, it->second, at, freed);
     last_[last] = offset;
   }
 
   void avoid(std::uint64_t offset) {
-    auto slot = slots_.find(offset);
-    if (slot == slots_.end()) {
-      slots_.emplace(offset, Slot{SlotState::avoided, Owner(), Instant(), queue_.end()});
-      ++avoided_;
-    } else if (slot->second.state == SlotState::resting) {
-      queue_.erase(slot->second.queued);
-      slot->second.state = SlotState::avoided;
-      ++avoided_;
-    }
+    auto [it, fresh] = slots_.try_emplace(offset);
+    if (!fresh && it->second.state != SlotState::resting) return;
+    if (!fresh) dequeue(it->second);
+    it->second.state = SlotState::avoided;
+    ++avoided_;
   }
 
   /// Addresses that can be leased at all. One in 256 ends in .1; the first of these is the gateway's.
@@ -92,17 +84,36 @@ class Range {
   }
 
  private:
-  std::uint64_t claim(std::uint64_t offset, const Owner& owner) {
+  std::uint64_t claim(std::uint64_t offset, const Owner& owner, const Owner& group) {
     auto [it, fresh] = slots_.try_emplace(offset);
+    Slot& slot = it->second;
     if (!fresh) {
-      queue_.erase(it->second.queued);
-      auto last = last_.find(it->second.owner);
-      if (it->second.owner != owner && last != last_.end() && last->second == offset) last_.erase(last);
+      assert(slot.state == SlotState::resting);
+      dequeue(slot);
+      auto last = last_.find(slot.owner);
+      if (slot.owner != owner && last != last_.end() && last->second == offset) last_.erase(last);
     }
-    it->second = Slot{SlotState::leased, owner, Instant(), queue_.end()};
+    slot.state = SlotState::leased;
+    slot.owner = owner;
+    slot.group = group;
     last_[owner] = offset;
     ++leased_;
     return offset;
+  }
+
+  void enqueue(std::uint64_t offset, Slot& slot, std::list<std::uint64_t>::iterator before, Instant freed) {
+    slot.state = SlotState::resting;
+    slot.freed = freed;
+    slot.queued = queue_.insert(before, offset);
+    auto& group = groups_[slot.group];
+    slot.in_group = group.insert(group.end(), offset);
+  }
+
+  void dequeue(Slot& slot) {
+    queue_.erase(slot.queued);
+    auto group = groups_.find(slot.group);
+    group->second.erase(slot.in_group);
+    if (group->second.empty()) groups_.erase(group);
   }
 
   bool usable(std::uint64_t offset) const {
@@ -118,6 +129,11 @@ class Range {
     return free ? std::optional(last->second) : std::nullopt;
   }
 
+  std::optional<std::uint64_t> of_group(const Owner& group) const {
+    auto it = groups_.find(group);
+    return it == groups_.end() ? std::nullopt : std::optional(it->second.front());
+  }
+
   /// The next address nobody ever had; it stays the next one until it is claimed.
   std::optional<std::uint64_t> unused() {
     while (cursor_ < prefix_.size() && (!usable(cursor_) || slots_.contains(cursor_))) ++cursor_;
@@ -128,7 +144,8 @@ class Range {
   std::uint64_t cursor_ = 2;
   std::unordered_map<std::uint64_t, Slot> slots_;
   std::unordered_map<Owner, std::uint64_t> last_;
-  std::list<std::uint64_t> queue_;  ///< resting, longest-free first
+  std::unordered_map<Owner, std::list<std::uint64_t>> groups_;  ///< resting addresses of each group
+  std::list<std::uint64_t> queue_;                              ///< resting, longest-free first
   std::uint64_t leased_ = 0;
   std::uint64_t avoided_ = 0;
 };
@@ -185,13 +202,14 @@ struct Ipam::Impl {
     if (expires != Instant()) expiries[{expires, lease.id}] = lease.id;
   }
 
-  bool has_for(LaneRanges& ranges, const Owner& owner) const {
-    return ranges.v4.has_for(owner, rested_before()) && (!ranges.v6 || ranges.v6->has_for(owner, rested_before()));
+  bool has_for(LaneRanges& ranges, const Owner& owner, const Owner& group) const {
+    return ranges.v4.has_for(owner, group, rested_before()) &&
+           (!ranges.v6 || ranges.v6->has_for(owner, group, rested_before()));
   }
 
-  static LaneAddress take(LaneRanges& ranges, const Owner& owner) {
-    LaneAddress out(ranges.pool.lane, ranges.pool.v4.at(ranges.v4.take(owner)));
-    if (ranges.v6) out.v6 = ranges.pool.v6->at(ranges.v6->take(owner));
+  static LaneAddress take(LaneRanges& ranges, const Owner& owner, const Owner& group) {
+    LaneAddress out(ranges.pool.lane, ranges.pool.v4.at(ranges.v4.take(owner, group)));
+    if (ranges.v6) out.v6 = ranges.pool.v6->at(ranges.v6->take(owner, group));
     return out;
   }
 
@@ -238,7 +256,8 @@ Result<void> Ipam::remove(const Lane& lane) {
   return {};
 }
 
-Result<Lease> Ipam::lease(const Owner& owner, const std::vector<Lane>& wanted, Seconds term) {
+Result<Lease> Ipam::lease(const Owner& owner, const std::vector<Lane>& wanted, Seconds term, const Owner& of) {
+  const Owner& group = of.empty() ? owner : of;
   if (wanted.empty() || owner.empty()) return Error(errc::invalid_argument, "a lease needs an owner and a lane");
   if (auto existing = impl_->by_owner.find(owner); existing != impl_->by_owner.end()) {
     Lease& lease = impl_->leases.at(existing->second.number());
@@ -251,14 +270,15 @@ Result<Lease> Ipam::lease(const Owner& owner, const std::vector<Lane>& wanted, S
   for (const Lane& lane : wanted) {
     auto ranges = impl_->lanes.find(lane);
     if (ranges == impl_->lanes.end()) return Error(errc::not_found, "no pool for lane " + lane.str());
-    if (!impl_->has_for(ranges->second, owner))
+    if (!impl_->has_for(ranges->second, owner, group))
       return Error(errc::pool_exhausted, "no address is left for lane " + lane.str());
   }
 
   Lease lease;
-  for (const Lane& lane : wanted) lease.addresses.push_back(Impl::take(impl_->lanes.at(lane), owner));
+  for (const Lane& lane : wanted) lease.addresses.push_back(Impl::take(impl_->lanes.at(lane), owner, group));
   lease.id = LeaseId(impl_->next_id++);
   lease.owner = owner;
+  lease.group = group;
   lease.expires = impl_->clock.now() + term;
   return impl_->keep(std::move(lease));
 }
@@ -311,7 +331,8 @@ std::vector<Lease> Ipam::lapse() {
   return lapsed;
 }
 
-Result<Lease> Ipam::restore(const Owner& owner, const std::vector<LaneAddress>& addresses) {
+Result<Lease> Ipam::restore(const Owner& owner, const std::vector<LaneAddress>& addresses, const Owner& of) {
+  const Owner& group = of.empty() ? owner : of;
   if (impl_->by_owner.contains(owner)) return Error(errc::already_exists, "the owner has a lease");
   for (const auto& address : addresses) {
     auto it = impl_->lanes.find(address.lane);
@@ -325,22 +346,24 @@ Result<Lease> Ipam::restore(const Owner& owner, const std::vector<LaneAddress>& 
   Lease lease;
   for (const auto& address : addresses) {
     LaneRanges& ranges = impl_->lanes.at(address.lane);
-    ranges.v4.take_exactly(ranges.pool.v4.offset_of(address.v4), owner);
-    if (address.v6) ranges.v6->take_exactly(ranges.pool.v6->offset_of(*address.v6), owner);
+    ranges.v4.take_exactly(ranges.pool.v4.offset_of(address.v4), owner, group);
+    if (address.v6) ranges.v6->take_exactly(ranges.pool.v6->offset_of(*address.v6), owner, group);
     lease.addresses.push_back(address);
   }
   lease.id = LeaseId(impl_->next_id++);
   lease.owner = owner;
+  lease.group = group;
   return impl_->keep(std::move(lease));
 }
 
-Result<void> Ipam::rest(const LaneAddress& address, const Owner& last, Instant freed) {
+Result<void> Ipam::rest(const LaneAddress& address, const Owner& last, Instant freed, const Owner& of) {
+  const Owner& group = of.empty() ? last : of;
   auto it = impl_->lanes.find(address.lane);
   if (it == impl_->lanes.end() || !it->second.pool.v4.contains(address.v4))
     return Error(errc::invalid_argument, address.v4.str() + " is in no pool of lane " + address.lane.str());
-  it->second.v4.rest(it->second.pool.v4.offset_of(address.v4), last, freed);
+  it->second.v4.rest(it->second.pool.v4.offset_of(address.v4), last, group, freed);
   if (address.v6 && it->second.v6 && it->second.pool.v6->contains(*address.v6))
-    it->second.v6->rest(it->second.pool.v6->offset_of(*address.v6), last, freed);
+    it->second.v6->rest(it->second.pool.v6->offset_of(*address.v6), last, group, freed);
   return {};
 }
 

@@ -268,7 +268,8 @@ struct KeyRotator::Impl {
     bool expired = std::any_of(keys.begin(), keys.end(), [&](const SigningKey& key) {
       return key.verifies_until != Instant() && key.verifies_until < now;
     });
-    if (hand_over || expired) TRY_VOID(co_await commit(keys));
+    std::vector<KeyUse> none;
+    if (hand_over || expired) TRY_VOID(co_await exclusively(none));
     last_settled = now;
     co_return Result<void>();
   }
@@ -277,6 +278,7 @@ struct KeyRotator::Impl {
   Task<void> exclusively(std::vector<KeyUse> uses) {
     while (rotating) (void)co_await runtime.sleep_until(runtime.now() + std::chrono::milliseconds(20));
     rotating = true;
+    // Without a use, the set is only settled: keys hand over, retire or go.
     auto result = co_await add(std::move(uses), options.lead);
     rotating = false;
     co_return result;

@@ -18,7 +18,8 @@ constexpr const char* schema[] = {
     "'active')",
     "CREATE INDEX IF NOT EXISTS session_journal_undrained ON session_journal (ended_ms) WHERE state = 'closed' AND "
     "drained = 0",
-    "CREATE TABLE IF NOT EXISTS session_addresses (instance TEXT NOT NULL, device_id TEXT NOT NULL, lane TEXT NOT "
+    "CREATE TABLE IF NOT EXISTS session_addresses (instance TEXT NOT NULL, device_id TEXT NOT NULL, user_id TEXT NOT "
+    "NULL, lane TEXT NOT "
     "NULL, "
     "v4 TEXT NOT NULL, v6 TEXT, released_ms BIGINT NOT NULL DEFAULT 0)",
     "CREATE UNIQUE INDEX IF NOT EXISTS session_addresses_v4 ON session_addresses (lane, v4) WHERE released_ms = 0",
@@ -146,12 +147,13 @@ Result<void> keep_held(Tx& tx, std::vector<Session>& sessions) {
 
 Result<std::vector<FreedAddress>> read_freed(Tx& tx, Instant since) {
   // The newest row of each address that nobody holds now.
-  TRY_PLAIN(auto rows, tx.exec("SELECT a.lane, a.v4, a.v6, a.device_id, max(a.released_ms) FROM session_addresses a "
-                               "WHERE a.released_ms > $1 "
-                               "AND NOT EXISTS (SELECT 1 FROM session_addresses h WHERE h.lane = a.lane AND h.v4 = "
-                               "a.v4 AND h.released_ms = 0) "
-                               "GROUP BY a.lane, a.v4 ORDER BY 5",
-                               {ms(since)}));
+  TRY_PLAIN(auto rows,
+            tx.exec("SELECT a.lane, a.v4, a.v6, a.device_id, max(a.released_ms), a.user_id FROM session_addresses a "
+                    "WHERE a.released_ms > $1 "
+                    "AND NOT EXISTS (SELECT 1 FROM session_addresses h WHERE h.lane = a.lane AND h.v4 = "
+                    "a.v4 AND h.released_ms = 0) "
+                    "GROUP BY a.lane, a.v4 ORDER BY 5",
+                    {ms(since)}));
   std::vector<FreedAddress> out;
   for (const auto& row : rows.rows) {
     TRY_PLAIN(auto v4, Address::parse(text(row[1])));
@@ -161,6 +163,7 @@ Result<std::vector<FreedAddress>> read_freed(Tx& tx, Instant since) {
       if (auto v6 = Address::parse(*row[2])) freed.address.v6 = *v6;
     freed.last = Owner(text(row[3]));
     freed.freed = instant_ms(row[4]);
+    freed.user = UserId(text(row[5]));
   }
   return out;
 }
@@ -184,9 +187,9 @@ Result<void> hold_addresses(Tx& tx, const Session& session) {
         tx.exec("SELECT v4 FROM session_addresses WHERE instance = $1 AND lane = $2 AND v4 = $3 AND released_ms = 0",
                 {session.instance.str(), address.lane.str(), address.v4.str()}));
     if (!held.empty()) continue;
-    TRY_VOID_PLAIN(
-        tx.exec("INSERT INTO session_addresses (instance, device_id, lane, v4, v6) VALUES ($1, $2, $3, $4, $5)",
-                {session.instance.str(), session.device.str(), address.lane.str(), address.v4.str(), v6}));
+    TRY_VOID_PLAIN(tx.exec(
+        "INSERT INTO session_addresses (instance, device_id, lane, v4, v6, user_id) VALUES ($1, $2, $3, $4, $5, $6)",
+        {session.instance.str(), session.device.str(), address.lane.str(), address.v4.str(), v6, session.user.str()}));
   }
   return {};
 }
@@ -230,6 +233,9 @@ Task<RestoredSessions> Journal::load(Instant freed_since) {
     TRY_PLAIN(out.unclosed, read_all(rows));
     TRY_VOID_PLAIN(keep_held(tx, out.unclosed));
     TRY_PLAIN(out.freed, read_freed(tx, freed_since));
+    // Who had an address longer ago than this is nobody's concern any more.
+    TRY_VOID_PLAIN(tx.exec("DELETE FROM session_addresses WHERE released_ms > 0 AND released_ms < $1",
+                           {ms(freed_since - std::chrono::hours(24 * 30))}));
     return {};
   };
   TRY_VOID(co_await database_.transact(Scope::system(), body));
@@ -290,20 +296,34 @@ Task<void> Journal::revert(const Instance& failed, const Instance& former, Insta
   co_return co_await database_.transact(Scope::system().urgent(), body);
 }
 
-Task<bool> Journal::finish_close(const Session& session, Instant now) {
-  bool first = false;
+namespace {
+
+Result<void> give_back(Tx& tx, const Instance& from, const Instance& to) {
+  TRY_VOID_PLAIN(tx.exec("UPDATE session_addresses SET instance = $2 WHERE instance = $1 AND released_ms = 0",
+                         {from.str(), to.str()}));
+  TRY_VOID_PLAIN(
+      tx.exec("UPDATE session_journal SET state = 'active', reason = NULL, ended_ms = 0 "
+              "WHERE instance = $1 AND state = 'closing' AND reason = 'replaced'",
+              {to.str()}));
+  return {};
+}
+
+}  // namespace
+
+Task<void> Journal::finish_close(const Session& session, Instant now) {
   Database::Body body = [&](Tx& tx) -> Result<void> {
-    TRY_PLAIN(auto rows,
-              tx.exec("UPDATE session_journal SET state = 'closed', bytes_rx = $2, bytes_tx = $3 "
-                      "WHERE instance = $1 AND state = 'closing'",
-                      {session.instance.str(), std::to_string(session.received), std::to_string(session.sent)}));
-    first = rows.changed == 1;
+    // Whatever state the row was left in, and also if an earlier attempt got here already.
+    TRY_VOID_PLAIN(
+        tx.exec("UPDATE session_journal SET state = 'closed', reason = $4, ended_ms = $5, bytes_rx = $2, "
+                "bytes_tx = $3 WHERE instance = $1 AND state <> 'closed'",
+                {session.instance.str(), std::to_string(session.received), std::to_string(session.sent),
+                 std::string(name(session.reason.value_or(CloseReason::failed))), ms(session.ended)}));
+    if (!session.replaces.empty()) TRY_VOID_PLAIN(give_back(tx, session.instance, session.replaces));
     TRY_VOID_PLAIN(tx.exec("UPDATE session_addresses SET released_ms = $2 WHERE instance = $1 AND released_ms = 0",
                            {session.instance.str(), ms(now)}));
     return {};
   };
-  TRY_VOID(co_await database_.transact(Scope::system().urgent(), body));
-  co_return first;
+  co_return co_await database_.transact(Scope::system().urgent(), body);
 }
 
 Task<void> Journal::save_counters(const std::vector<Session>& sessions) {

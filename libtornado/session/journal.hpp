@@ -24,8 +24,8 @@ class Journal {
   Task<void> activate(const Session& session);
   Task<void> begin_close(const Instance& instance, CloseReason reason, Instant now);
   Task<void> revert(const Instance& failed, const Instance& former, Instant now);
-  /// False: the row was closed before.
-  Task<bool> finish_close(const Session& session, Instant now);
+  /// Repeating it changes nothing. A session in doubt gives back what it took from the one it would have replaced.
+  Task<void> finish_close(const Session& session, Instant now);
   Task<void> save_counters(const std::vector<Session>& sessions);
   Task<std::vector<Session>> undrained(int limit);
   Task<void> drained(const std::vector<Instance>& instances);

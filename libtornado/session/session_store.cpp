@@ -132,6 +132,18 @@ struct SessionStore::Impl {
     ended.insert(session.instance);
   }
 
+  void keep_in_doubt(Session session) {
+    session.state = SessionState::closing;
+    session.reason = CloseReason::failed;
+    session.ended = runtime.now();
+    session.in_doubt = true;
+    if (const Session* former = live_of(session.device)) {
+      session.replaces = former->instance;
+      session.addresses.clear();
+    }
+    keep(std::move(session));
+  }
+
   /// A sign of life; true: it had been offline.
   bool awaken(Session& session) {
     bool was_offline = session.presence == Presence::offline && session.state == SessionState::active;
@@ -188,6 +200,16 @@ Task<RestoredSessions> SessionStore::restore(Seconds freed_within) {
   co_return restored;
 }
 
+namespace {
+
+/// The transaction may have been committed all the same.
+bool doubtful(const Error& error) {
+  auto kind = class_of(error.code());
+  return kind == error_class::unavailable || kind == error_class::deadline_exceeded || kind == error_class::internal;
+}
+
+}  // namespace
+
 Task<Session> SessionStore::open(NewSession wanted) {
   Instant now = impl_->runtime.now();
   Session session;
@@ -199,7 +221,12 @@ Task<Session> SessionStore::open(NewSession wanted) {
   session.source = wanted.source;
   session.opened = now;
   session.hard_deadline = now + impl_->options.hard_ttl;
-  TRY(auto replaced, co_await impl_->journal.open(session, wanted.guard, now));
+  auto replaced_or = co_await impl_->journal.open(session, wanted.guard, now);
+  if (!replaced_or) {
+    if (doubtful(replaced_or.error())) impl_->keep_in_doubt(std::move(session));
+    co_return replaced_or.error();
+  }
+  auto replaced = *replaced_or;
   if (replaced) {
     if (Session* former = impl_->at(*replaced)) {
       impl_->mark_closing(*former, CloseReason::replaced);
@@ -320,9 +347,8 @@ Task<Session> SessionStore::record(Instance instance) {
   if (session == nullptr) co_return Error(errc::not_found, "no such session");
   if (session->state != SessionState::closing) co_return Error(errc::failed_precondition, "the session is not closing");
   Session final_state = *session;
-  TRY(bool first, co_await impl_->journal.finish_close(final_state, impl_->runtime.now()));
+  TRY_VOID(co_await impl_->journal.finish_close(final_state, impl_->runtime.now()));
   impl_->drop(instance);
-  if (!first) co_return Error(errc::not_found, "the session was recorded before");
   final_state.state = SessionState::closed;
   final_state.revision = impl_->revision;
   co_return final_state;

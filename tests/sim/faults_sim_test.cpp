@@ -1,0 +1,221 @@
+// A failure and a crash after every step of every operation (I-01, I-04, I-06, D-066, D-070), and every order of the
+// steps of two requests of one device (I-03).
+#include "support/world.hpp"
+
+namespace tornado::test {
+namespace {
+
+using Fault = Steps::Fault;
+
+struct Scenario {
+  const char* name;
+  void (*run)(World&, const Login&, const User&);
+  bool bystander_idles = false;
+};
+
+void connect(World& world, const Login& login, const User&) {
+  (void)world.initiate(login);
+}
+
+void reconnect(World& world, const Login& login, const User&) {
+  (void)world.initiate(login);
+  (void)world.initiate(login);
+}
+
+void connect_and_log_out(World& world, const Login& login, const User&) {
+  (void)world.initiate(login);
+  (void)world.logout(login);
+}
+
+void connect_and_disconnect(World& world, const Login& login, const User&) {
+  (void)world.initiate(login);
+  if (auto who = world.caller(login)) (void)world.runtime.wait(world.gateway->disconnect(*who));
+}
+
+void connect_and_suspend(World& world, const Login& login, const User& user) {
+  (void)world.initiate(login);
+  (void)world.runtime.wait(world.gateway->suspend(Caller::system(), user.id));
+}
+
+void connect_and_idle(World& world, const Login& login, const User&) {
+  (void)world.initiate(login);
+  world.leap(Seconds(86500));
+  world.pass(Seconds(2));
+}
+
+constexpr Scenario scenarios[] = {
+    {"Connect", connect},
+    {"Reconnect", reconnect},
+    {"Logout", connect_and_log_out},
+    {"Disconnect", connect_and_disconnect},
+    {"Suspend", connect_and_suspend},
+    {"Idle", connect_and_idle, true},
+};
+
+class Faults : public ::testing::TestWithParam<Scenario> {};
+
+int steps_of(const Scenario& scenario) {
+  World world;
+  world.boot().value();
+  auto user = world.add_user("alice");
+  auto login = world.login("alice").value();
+  world.steps.arm(-1, Fault::none);
+  scenario.run(world, login, user);
+  world.settle();
+  return world.steps.count();
+}
+
+void run_with_fault(const Scenario& scenario, int at, Fault fault) {
+  World world;
+  world.boot().value();
+  // A session that was up before a crash counts as online for its grace: a second slot lets alice sign in again.
+  auto user = world.add_user("alice", 5);
+  world.add_user("bob");
+  auto login = world.login("alice").value();
+  auto bob = world.login("bob").value();
+  world.initiate(bob).value();
+  world.steps.arm(at, fault);
+  scenario.run(world, login, user);
+  world.settle();
+  if (!world.steps.fired()) return;
+  bool crashed = fault == Fault::crash_before || fault == Fault::crash_after;
+  if (crashed) {
+    world.crash();
+    auto booted = world.boot();
+    ASSERT_TRUE(booted) << booted.error().detail();
+  }
+  world.steps.disarm();
+  world.settle();
+  for (int i = 0; i < 4; ++i) world.leap(Seconds(31));
+  world.expect_sound("after the fault");
+  // Whatever happened, nobody is locked out, and the bystander has noticed nothing.
+  if (!scenario.bystander_idles) {
+    EXPECT_TRUE(world.beat(bob));
+  }
+  (void)world.runtime.wait(world.gateway->reinstate(Caller::system(), user.id));
+  auto again = world.login("alice");
+  ASSERT_TRUE(again) << again.error().detail();
+  auto tunnel = world.initiate(*again);
+  ASSERT_TRUE(tunnel) << name(tunnel.error().code()) << ": " << tunnel.error().detail();
+  world.settle();
+  for (int i = 0; i < 4; ++i) world.leap(Seconds(31));
+  world.expect_sound("connected again");
+}
+
+TEST_P(Faults, EveryStepMayFailOrBeTheLast) {
+  int steps = steps_of(GetParam());
+  ASSERT_GE(steps, 4) << "the scenario takes hardly a step: is it wired?";
+  for (int at = 0; at < steps; ++at)
+    for (Fault fault : {Fault::fail_before, Fault::fail_after, Fault::crash_before, Fault::crash_after}) {
+      SCOPED_TRACE(std::string(GetParam().name) + ", step " + std::to_string(at) + " of " + std::to_string(steps) +
+                   ", fault " + std::to_string(static_cast<int>(fault)));
+      run_with_fault(GetParam(), at, fault);
+      if (::testing::Test::HasFailure()) return;
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Scenarios, Faults, ::testing::ValuesIn(scenarios),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+// ---------------------------------------------------------------- orders
+
+using Request = Task<void> (*)(World&, const Login&, const User&);
+
+template <class T>
+Task<void> drop(Task<T> task) {
+  (void)co_await std::move(task);
+  co_return Result<void>();
+}
+
+Task<void> ask_initiate(World& world, const Login& login, const User&) {
+  auto who = world.caller(login);
+  if (!who) co_return who.error();
+  co_return co_await drop(world.gateway->initiate(*who, World::fresh_key()));
+}
+Task<void> ask_logout(World& world, const Login& login, const User&) {
+  co_return co_await world.gateway->logout(Caller::system(), std::string(login.tokens.refresh.reveal()));
+}
+Task<void> ask_disconnect(World& world, const Login& login, const User&) {
+  auto who = world.caller(login);
+  if (!who) co_return who.error();
+  co_return co_await world.gateway->disconnect(*who);
+}
+Task<void> ask_suspend(World& world, const Login&, const User& user) {
+  co_return co_await drop(world.gateway->suspend(Caller::system(), user.id));
+}
+Task<void> ask_close(World& world, const Login& login, const User&) {
+  auto session = world.gateway->sessions().find(login.device.id);
+  if (!session) co_return Result<void>();
+  co_return co_await drop(world.gateway->close(Caller::system(), session->instance, CloseReason::killed));
+}
+Task<void> ask_refresh(World& world, const Login& login, const User&) {
+  co_return co_await drop(world.gateway->reauth(Caller::system(), std::string(login.tokens.refresh.reveal())));
+}
+
+struct Pair {
+  const char* name;
+  Request first, second;
+};
+
+constexpr Pair pairs[] = {
+    {"InitiateInitiate", ask_initiate, ask_initiate},
+    {"InitiateLogout", ask_initiate, ask_logout},
+    {"InitiateSuspend", ask_initiate, ask_suspend},
+    {"InitiateClose", ask_initiate, ask_close},
+    {"InitiateDisconnect", ask_initiate, ask_disconnect},
+    {"LogoutDisconnect", ask_logout, ask_disconnect},
+    {"LogoutSuspend", ask_logout, ask_suspend},
+    {"RefreshLogout", ask_refresh, ask_logout},
+    {"RefreshSuspend", ask_refresh, ask_suspend},
+    {"RefreshRefresh", ask_refresh, ask_refresh},
+    {"CloseSuspend", ask_close, ask_suspend},
+    {"InitiateRefresh", ask_initiate, ask_refresh},
+};
+
+class Orders : public ::testing::TestWithParam<Pair> {};
+
+void run_in_order(const Pair& pair, bool connected, Schedule& schedule) {
+  World world;
+  world.boot().value();
+  auto user = world.add_user("alice");
+  auto login = world.login("alice").value();
+  if (connected) world.initiate(login).value();
+  world.settle();
+  world.steps.hold(true);
+  Background first = world.runtime.spawn(pair.first(world, login, user));
+  Background second = world.runtime.spawn(pair.second(world, login, user));
+  world.settle();
+  for (int guard = 0; world.steps.held() > 0 && guard < 500; ++guard) {
+    world.steps.release(schedule.choose(world.steps.held()));
+    world.settle();
+  }
+  world.steps.hold(false);
+  world.settle();
+  world.pass(Seconds(2));
+  world.expect_sound("after both");
+  auto status = world.runtime.wait(world.gateway->users().get(user.id)).value();
+  if (!status.active) {
+    EXPECT_TRUE(world.unclosed().empty()) << "a suspended user has a session (I-05)";
+  }
+}
+
+TEST_P(Orders, EveryInterleavingIsSound) {
+  constexpr int most_runs = 300;
+  for (bool connected : {true, false}) {
+    Schedule schedule;
+    int runs = 0;
+    do {
+      SCOPED_TRACE(std::string(GetParam().name) + (connected ? " connected" : " new") + ", order " +
+                   std::to_string(runs));
+      run_in_order(GetParam(), connected, schedule);
+      if (::testing::Test::HasFailure()) return;
+    } while (++runs < most_runs && schedule.next());
+    RecordProperty(connected ? "orders_connected" : "orders_new", runs);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Pairs, Orders, ::testing::ValuesIn(pairs),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+}  // namespace
+}  // namespace tornado::test

@@ -1,0 +1,285 @@
+// Whole gateways on a manual clock (I-01 to I-09): what clients are told, and what is left, in good times.
+#include "support/world.hpp"
+
+namespace tornado::test {
+namespace {
+
+class GatewaySim : public ::testing::Test {
+ protected:
+  void SetUp() override { world.boot().value(); }
+  World world;
+};
+
+TEST_F(GatewaySim, AClientConnectsBeatsAndLeaves) {
+  world.add_user("alice");
+  auto login = world.login("alice").value();
+  auto tunnel = world.initiate(login).value();
+  ASSERT_EQ(tunnel.lanes.size(), 2U);
+  EXPECT_EQ(tunnel.lanes[0].endpoint, "198.51.100.1:51820");
+  EXPECT_EQ(tunnel.lanes[1].endpoint, "198.51.100.1:51821");
+  world.settle();
+  world.expect_sound("connected");
+  EXPECT_FALSE(world.beat(login).value().recovered);
+  world.logout(login).value();
+  world.settle();
+  world.expect_sound("left");
+  auto rows = world.history();
+  ASSERT_EQ(rows.size(), 1U);
+  EXPECT_EQ(rows[0].reason, CloseReason::disconnect);
+  EXPECT_EQ(world.beat(login).error().code(), errc::revoked);
+}
+
+TEST_F(GatewaySim, ReconnectingReplacesTheSessionAndKeepsTheAddresses) {
+  world.add_user("alice");
+  auto login = world.login("alice").value();
+  auto first = world.initiate(login).value();
+  auto second = world.initiate(login).value();
+  world.settle();
+  EXPECT_EQ(first.lanes[0].address, second.lanes[0].address);
+  EXPECT_EQ(first.lanes[1].address, second.lanes[1].address);
+  world.expect_sound("reconnected");
+  auto rows = world.history();
+  ASSERT_EQ(rows.size(), 1U);
+  EXPECT_EQ(rows[0].reason, CloseReason::replaced);
+  EXPECT_EQ(rows[0].instance, first.session.instance);
+}
+
+TEST_F(GatewaySim, TheSameKeyAgainIsTheSameSession) {
+  world.add_user("alice");
+  auto login = world.login("alice").value();
+  std::string key = World::fresh_key();
+  auto first = world.initiate(login, key).value();
+  auto again = world.initiate(login, key).value();
+  EXPECT_EQ(first.session.instance, again.session.instance);
+  world.settle();
+  world.expect_sound("same key");
+}
+
+TEST_F(GatewaySim, D062AKeyBelongsToOneDevice) {
+  world.add_user("alice");
+  world.add_user("mallory");
+  auto alice = world.login("alice").value();
+  auto mallory = world.login("mallory").value();
+  std::string key = World::fresh_key();
+  world.initiate(alice, key).value();
+  EXPECT_EQ(world.initiate(mallory, key).error().code(), errc::key_in_use);
+  world.settle();
+  world.expect_sound("theft refused");
+  // A key some device ever used is never another's (I-28).
+  world.logout(alice).value();
+  world.settle();
+  EXPECT_EQ(world.initiate(mallory, key).error().code(), errc::key_in_use);
+  world.expect_sound("late theft refused");
+}
+
+TEST_F(GatewaySim, I28KeysThatWireGuardSwallowsAreRefusedBeforeAnythingIsLeased) {
+  world.add_user("alice");
+  auto login = world.login("alice").value();
+  auto own = world.runtime.wait(world.wireguard.get("wg1")).value().public_key.str();
+  std::string zero(43, 'A');
+  for (const std::string& key :
+       {std::string("x"), zero + "=", own, std::string("AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+        std::string("7P///////////////////////////////////////38="), std::string()}) {
+    auto refused = world.initiate(login, key);
+    ASSERT_FALSE(refused) << key;
+    EXPECT_EQ(class_of(refused.error().code()), error_class::invalid_argument) << key;
+  }
+  EXPECT_EQ(world.gateway->ipam().usage(Lane("vpn")).leased, 0U);
+}
+
+TEST_F(GatewaySim, D034AnOfflineSessionKeepsItsPeerAndRecovers) {
+  world.add_user("alice");
+  auto login = world.login("alice").value();
+  world.initiate(login).value();
+  world.leap(Seconds(120));
+  EXPECT_EQ(world.unclosed()[0].presence, Presence::offline);
+  world.expect_sound("offline");
+  EXPECT_TRUE(world.beat(login).value().recovered);
+  EXPECT_FALSE(world.beat(login).value().recovered);
+}
+
+TEST_F(GatewaySim, AHandshakeIsASignOfLife) {
+  world.add_user("alice");
+  auto login = world.login("alice").value();
+  auto tunnel = world.initiate(login).value();
+  for (int i = 0; i < 20; ++i) {
+    world.wireguard.traffic("wg1", tunnel.session.key, 1000, 10, world.clock.now());
+    world.leap(Seconds(60));
+  }
+  auto session = world.unclosed()[0];
+  EXPECT_EQ(session.presence, Presence::online);
+  EXPECT_EQ(session.lane.str(), "tor");
+}
+
+TEST_F(GatewaySim, I08AnIdleSessionEndsAndTheHardLimitHolds) {
+  world.add_user("alice");
+  auto login = world.login("alice").value();
+  world.initiate(login).value();
+  world.leap(Seconds(86400 + 1));
+  world.pass(Seconds(3));
+  EXPECT_TRUE(world.unclosed().empty());
+  EXPECT_EQ(world.history()[0].reason, CloseReason::idle);
+  world.expect_sound("idle");
+
+  auto again = world.login("alice").value();
+  auto tunnel = world.initiate(again).value();
+  for (int day = 0; day < 15; ++day) {
+    world.leap(Seconds(86000));
+    world.wireguard.traffic("wg0", tunnel.session.key, 10, 10, world.clock.now());
+    world.pass(Seconds(6));
+  }
+  world.leap(Seconds(90000));
+  world.pass(Seconds(3));
+  EXPECT_TRUE(world.unclosed().empty());
+  EXPECT_EQ(world.history()[0].reason, CloseReason::expired);
+}
+
+TEST_F(GatewaySim, I05SuspendCutsSessionsAndTokens) {
+  auto user = world.add_user("alice");
+  auto login = world.login("alice").value();
+  world.initiate(login).value();
+  auto cut = world.runtime.wait(world.gateway->suspend(Caller::system(), user.id)).value();
+  EXPECT_EQ(cut.sessions.size(), 1U);
+  world.settle();
+  world.expect_sound("suspended");
+  EXPECT_EQ(world.history()[0].reason, CloseReason::revoked);
+  EXPECT_EQ(class_of(world.initiate(login).error().code()), error_class::unauthenticated);
+  EXPECT_EQ(world.login("alice").error().code(), errc::user_inactive);
+  auto refresh =
+      world.runtime.wait(world.gateway->reauth(Caller::system(), std::string(login.tokens.refresh.reveal())));
+  EXPECT_EQ(refresh.error().code(), errc::user_inactive);
+  // Reinstated accounts sign in again; old tokens stay void.
+  world.runtime.wait(world.gateway->reinstate(Caller::system(), user.id)).value();
+  EXPECT_EQ(world.beat(login).error().code(), errc::revoked);
+  EXPECT_TRUE(world.login("alice"));
+}
+
+TEST_F(GatewaySim, D008APasswordChangeCutsEverything) {
+  auto user = world.add_user("alice");
+  auto login = world.login("alice").value();
+  world.initiate(login).value();
+  UserChanges changes;
+  changes.password = Secret("another horse");
+  world.runtime.wait(world.gateway->update_user(Caller::system(), user.id, changes)).value();
+  world.settle();
+  EXPECT_TRUE(world.unclosed().empty());
+  EXPECT_EQ(world.beat(login).error().code(), errc::revoked);
+  EXPECT_EQ(world.login("alice").error().code(), errc::invalid_credentials);
+  EXPECT_TRUE(world.login("alice", "another horse"));
+}
+
+TEST_F(GatewaySim, D005ADeletedUserIsGoneAndTheNameIsFree) {
+  auto user = world.add_user("alice");
+  auto login = world.login("alice").value();
+  world.initiate(login).value();
+  world.runtime.wait(world.gateway->remove_user(Caller::system(), user.id)).value();
+  world.settle();
+  EXPECT_TRUE(world.unclosed().empty());
+  EXPECT_EQ(world.login("alice").error().code(), errc::invalid_credentials);
+  auto refresh =
+      world.runtime.wait(world.gateway->reauth(Caller::system(), std::string(login.tokens.refresh.reveal())));
+  EXPECT_FALSE(refresh);
+  world.add_user("alice");
+  EXPECT_TRUE(world.login("alice"));
+  EXPECT_EQ(world.history().size(), 1U);
+}
+
+TEST_F(GatewaySim, I07TheLeastRecentlyUsedOfflineDeviceGivesUpItsSlot) {
+  world.add_user("alice", 2);
+  auto first = world.login("alice").value();
+  world.leap(Seconds(10));
+  auto second = world.login("alice").value();
+  world.initiate(second).value();
+  auto third = world.login("alice").value();
+  ASSERT_EQ(third.evicted.size(), 1U);
+  EXPECT_EQ(third.evicted[0], first.device.id);
+  world.initiate(third).value();
+  // Both are online now: a fourth is refused.
+  EXPECT_EQ(world.login("alice").error().code(), errc::device_limit);
+  world.leap(Seconds(200));
+  EXPECT_TRUE(world.login("alice")) << "both are offline: one gives way";
+}
+
+TEST_F(GatewaySim, PoolExhaustionIsAClearErrorAndChangesNothing) {
+  world.gateway.reset();
+  world.config.lanes.tor.pool = "10.9.0.0/29";
+  world.boot().value();
+  std::vector<Login> logins;
+  for (int i = 0; i < 6; ++i) {
+    world.add_user("user" + std::to_string(i));
+    logins.push_back(world.login("user" + std::to_string(i)).value());
+  }
+  for (int i = 0; i < 5; ++i) EXPECT_TRUE(world.initiate(logins[static_cast<std::size_t>(i)])) << i;
+  EXPECT_EQ(world.initiate(logins[5]).error().code(), errc::pool_exhausted);
+  world.settle();
+  world.expect_sound("exhausted");
+  EXPECT_EQ(world.gateway->ipam().usage(Lane("vpn")).leased, 5U);
+}
+
+TEST_F(GatewaySim, D081AFreedAddressRestsBeforeSomebodyElseGetsIt) {
+  world.gateway.reset();
+  world.config.lanes.vpn.pool = "10.8.0.0/29";
+  world.boot().value();
+  world.add_user("alice");
+  world.add_user("bob");
+  auto alice = world.login("alice").value();
+  auto had = world.initiate(alice).value().lanes[0].address;
+  world.logout(alice).value();
+  world.settle();
+  auto bob = world.login("bob").value();
+  EXPECT_NE(world.initiate(bob).value().lanes[0].address, had);
+}
+
+TEST_F(GatewaySim, TrafficIsCountedOnceThroughRestartsAndReplacements) {
+  world.add_user("alice");
+  auto login = world.login("alice").value();
+  auto tunnel = world.initiate(login).value();
+  world.wireguard.traffic("wg0", tunnel.session.key, 1000, 2000, world.clock.now());
+  world.pass(Seconds(6));
+  world.runtime.wait(world.gateway->stop()).value();
+  world.crash();
+  world.boot().value();
+  world.wireguard.traffic("wg0", tunnel.session.key, 500, 0, world.clock.now());
+  world.wireguard.traffic("wg1", tunnel.session.key, 7, 3, world.clock.now());
+  world.pass(Seconds(6));
+  world.logout(login).value();
+  world.settle();
+  auto row = world.history()[0];
+  EXPECT_EQ(row.received, 1507U);
+  EXPECT_EQ(row.sent, 2003U);
+}
+
+TEST_F(GatewaySim, I11HeartbeatsAndRefreshesOutliveTheStore) {
+  world.add_user("alice");
+  auto login = world.login("alice").value();
+  world.initiate(login).value();
+  world.beat(login).value();
+  world.steps.power(false);
+  world.clock.advance(Seconds(5));
+  EXPECT_TRUE(world.beat(login));
+  auto refreshing = [&]() {
+    auto task = world.gateway->reauth(Caller::system(), std::string(login.tokens.refresh.reveal()));
+    std::optional<Result<Refreshed>> out;
+    auto body = [](Task<Refreshed> inner, std::optional<Result<Refreshed>>& into) -> Task<void> {
+      into = co_await std::move(inner);
+      co_return Result<void>();
+    };
+    Background running = world.runtime.spawn(body(std::move(task), out));
+    for (int i = 0; i < 100 && !out; ++i) world.leap(Seconds(1));
+    return std::move(*out);
+  };
+  auto renewed = refreshing();
+  ASSERT_TRUE(renewed) << renewed.error().detail();
+  auto initiated = world.initiate(login);
+  ASSERT_FALSE(initiated);
+  EXPECT_EQ(class_of(initiated.error().code()), error_class::unavailable);
+  world.steps.power(true);
+  // The newer generation is adopted, not taken for reuse.
+  Login now = login;
+  now.tokens = renewed->tokens;
+  auto adopted = world.runtime.wait(world.gateway->reauth(Caller::system(), std::string(now.tokens.refresh.reveal())));
+  EXPECT_TRUE(adopted) << adopted.error().detail();
+}
+
+}  // namespace
+}  // namespace tornado::test
