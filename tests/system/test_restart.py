@@ -382,7 +382,7 @@ class Storm(unittest.TestCase):
         for number in range(points):
             with self.subTest(point=number):
                 self.round()
-        self.assertEqual(inconsistencies(self.gateway), [])
+        until(lambda: inconsistencies(self.gateway) == [], "consistent state", 10)
         print(f"[{points} kill points, seed {self.seed}, {len(self.acknowledged)} sessions acknowledged] ", end="", flush=True)
 
 
