@@ -100,10 +100,13 @@ Result<json::value> parse_rpc_answer(std::string_view line) {
 
 Result<void> LineCutter::feed(std::string_view bytes) {
   buffer_.append(bytes);
-  auto start = buffer_.rfind('\n');
-  std::size_t open = start == buffer_.npos ? buffer_.size() : buffer_.size() - start - 1;
-  if (open > limit_) return Error(errc::too_large, "a line is longer than " + std::to_string(limit_) + " bytes");
-  return {};
+  for (std::size_t start = 0;;) {
+    auto end = buffer_.find('\n', start);
+    if (std::min(end, buffer_.size()) - start > limit_)
+      return Error(errc::too_large, "a line is longer than " + std::to_string(limit_) + " bytes");
+    if (end == buffer_.npos) return {};
+    start = end + 1;
+  }
 }
 
 std::optional<std::string> LineCutter::next() {
