@@ -26,6 +26,7 @@ struct Gateway::Impl {
   Task<void> program_identity(const LaneConfig& lane, const std::string& name);
   Task<void> restore();
   Task<void> restore_session(const Session& session);
+  Task<void> avoid_foreign_addresses();
   Task<void> reconcile_at_start();
   Task<void> teardown();
   void step_done(std::string name);

@@ -256,7 +256,21 @@ Task<void> Gateway::Impl::restore_session(const Session& session) {
   co_return Result<void>();
 }
 
+/// Addresses of peers that nobody here made count as used (I-06).
+Task<void> Gateway::Impl::avoid_foreign_addresses() {
+  if (config.wireguard.foreign_peers == "remove") co_return Result<void>();
+  for (const auto& [lane, settings] : lanes) {
+    TRY(auto interface, co_await parts.wireguard->get(settings->interface));
+    for (const auto& peer : interface.peers) {
+      if (peers.owner_of(peer.key)) continue;
+      for (const auto& allowed : peer.allowed) ipam.avoid(lane, allowed.base());
+    }
+  }
+  co_return Result<void>();
+}
+
 Task<void> Gateway::Impl::reconcile_at_start() {
+  TRY_VOID(co_await avoid_foreign_addresses());
   auto reconciled = co_await reconcile();
   if (!reconciled) co_return with_remedy(reconciled.error(), "peers could not be reconciled");
   co_return Result<void>();

@@ -249,6 +249,33 @@ TEST_F(GatewaySim, TrafficIsCountedOnceThroughRestartsAndReplacements) {
   EXPECT_EQ(row.sent, 2003U);
 }
 
+TEST_F(GatewaySim, I06AddressesOfForeignPeersAreNotLeased) {
+  world.crash();
+  InterfaceChange change("wg0");
+  Peer foreign;
+  foreign.key = X25519Key::generate().public_key();
+  foreign.allowed = {Prefix("10.8.0.2/32")};
+  change.peers = {foreign};
+  world.runtime.wait(world.wireguard.set(change)).value();
+  world.boot().value();
+  world.add_user("alice");
+  auto login = world.login("alice").value();
+  EXPECT_EQ(world.initiate(login).value().lanes[0].address.str(), "10.8.0.3");
+  EXPECT_EQ(world.peers("wg0").size(), 2U) << "the foreign peer is left alone";
+}
+
+TEST_F(GatewaySim, AUsersNextDeviceTakesOverTheAddress) {
+  world.add_user("alice");
+  auto first = world.login("alice").value();
+  auto had = world.initiate(first).value().lanes[0].address;
+  for (int round = 0; round < 300; ++round) {
+    world.logout(first).value();
+    world.settle();
+    first = world.login("alice").value();
+    ASSERT_EQ(world.initiate(first).value().lanes[0].address, had) << "one account must not empty a pool";
+  }
+}
+
 TEST_F(GatewaySim, I11HeartbeatsAndRefreshesOutliveTheStore) {
   world.add_user("alice");
   auto login = world.login("alice").value();
