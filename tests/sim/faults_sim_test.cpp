@@ -172,7 +172,9 @@ constexpr Pair pairs[] = {
     {"InitiateRefresh", ask_initiate, ask_refresh},
 };
 
-Task<void> nothing() { co_return Result<void>(); }
+Task<void> nothing() {
+  co_return Result<void>();
+}
 
 /// A request that arrives when the schedule says so.
 Task<void> arrive(Request request, World& world, const Login& login, const User& user) {
