@@ -107,7 +107,9 @@ struct HttpServer::Impl {
     if (sweeping || connections.empty()) return;
     sweeping = true;
     sweep.expires_after(std::chrono::milliseconds(500));
-    sweep.async_wait([this](const boost::system::error_code& ec) {
+    // The handler may run when the server is gone.
+    sweep.async_wait([this, alive = std::weak_ptr<bool>(here)](const boost::system::error_code& ec) {
+      if (alive.expired()) return;
       sweeping = false;
       if (ec) return;
       auto now = std::chrono::steady_clock::now();
@@ -188,6 +190,7 @@ struct HttpServer::Impl {
   std::unordered_map<Address, int> per_address;
   asio::steady_timer sweep;
   bool sweeping = false;
+  std::shared_ptr<bool> here = std::make_shared<bool>(true);
   bool draining = false;
   Notifier ended;
   TaskGroup tasks;
