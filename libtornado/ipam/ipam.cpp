@@ -2,6 +2,7 @@
 
 #include <cassert>
 #include <list>
+#include <set>
 #include <unordered_map>
 #include <utility>
 
@@ -48,10 +49,15 @@ class Range {
     Slot& slot = slots_.at(offset);
     assert(slot.state == SlotState::leased);
     --leased_;
-    enqueue(offset, slot, queue_.end(), now);
+    // A journal may know addresses that this pool would not give away: they end with their holder (K-05).
+    if (usable(offset))
+      enqueue(offset, slot, queue_.end(), now);
+    else
+      slots_.erase(offset);
   }
 
   void rest(std::uint64_t offset, const Owner& last, const Owner& group, Instant freed) {
+    if (!usable(offset)) return;
     auto [it, fresh] = slots_.try_emplace(offset);
     if (!fresh) return;
     auto at = queue_.end();
@@ -63,6 +69,7 @@ class Range {
   }
 
   void avoid(std::uint64_t offset) {
+    if (!usable(offset)) return;
     auto [it, fresh] = slots_.try_emplace(offset);
     if (!fresh && it->second.state != SlotState::resting) return;
     if (!fresh) dequeue(it->second);
@@ -87,7 +94,9 @@ class Range {
   std::uint64_t claim(std::uint64_t offset, const Owner& owner, const Owner& group) {
     auto [it, fresh] = slots_.try_emplace(offset);
     Slot& slot = it->second;
-    if (!fresh) {
+    if (!fresh && slot.state == SlotState::avoided) {
+      --avoided_;
+    } else if (!fresh) {
       assert(slot.state == SlotState::resting);
       dequeue(slot);
       auto last = last_.find(slot.owner);
@@ -159,6 +168,12 @@ struct LaneRanges {
   std::optional<Range> v6;
   std::uint64_t dirty = 0;
 };
+
+template <class Lanes>
+bool distinct(const Lanes& lanes) {
+  std::set<Lane> seen(lanes.begin(), lanes.end());
+  return seen.size() == lanes.size();
+}
 
 std::optional<std::string> impossible(const Pool& pool) {
   if (pool.lane.empty()) return "a pool needs a lane";
@@ -259,6 +274,7 @@ Result<void> Ipam::remove(const Lane& lane) {
 Result<Lease> Ipam::lease(const Owner& owner, const std::vector<Lane>& wanted, Seconds term, const Owner& of) {
   const Owner& group = of.empty() ? owner : of;
   if (wanted.empty() || owner.empty()) return Error(errc::invalid_argument, "a lease needs an owner and a lane");
+  if (!distinct(wanted)) return Error(errc::invalid_argument, "a lane is named twice");
   if (auto existing = impl_->by_owner.find(owner); existing != impl_->by_owner.end()) {
     Lease& lease = impl_->leases.at(existing->second.number());
     auto covered = [&](const Lane& lane) { return lease.on(lane) != nullptr; };
@@ -334,6 +350,9 @@ std::vector<Lease> Ipam::lapse() {
 Result<Lease> Ipam::restore(const Owner& owner, const std::vector<LaneAddress>& addresses, const Owner& of) {
   const Owner& group = of.empty() ? owner : of;
   if (impl_->by_owner.contains(owner)) return Error(errc::already_exists, "the owner has a lease");
+  std::vector<Lane> named;
+  for (const auto& address : addresses) named.push_back(address.lane);
+  if (!distinct(named)) return Error(errc::invalid_argument, "a lane is named twice");
   for (const auto& address : addresses) {
     auto it = impl_->lanes.find(address.lane);
     bool inside = it != impl_->lanes.end() && it->second.pool.v4.contains(address.v4) &&
