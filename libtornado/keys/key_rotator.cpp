@@ -262,8 +262,9 @@ struct KeyRotator::Impl {
     for (KeyUse use : {KeyUse::access, KeyUse::refresh})
       if (newest(use) + options.every <= now) due.push_back(use);
     if (!due.empty()) co_return co_await exclusively(due);
+    // Not only what became due since the last step: a hand-over during a downtime is finished here (D-026).
     bool hand_over = std::any_of(keys.begin(), keys.end(), [&](const SigningKey& key) {
-      return key.signs_from > last_settled && key.signs_from <= now;
+      return key.key.can_sign() && key.signs_from <= now && signer(keys, key.use) != &key;
     });
     bool expired = std::any_of(keys.begin(), keys.end(), [&](const SigningKey& key) {
       return key.verifies_until != Instant() && key.verifies_until < now;
