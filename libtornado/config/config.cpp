@@ -220,7 +220,10 @@ Result<Config> Config::load(const std::string& path) {
 
 Result<void> Config::set(std::string_view key, std::string_view value) {
   auto parsed = parse_json(value);
-  return merge(*this, std::string(key), parsed ? *parsed : json::value(value));
+  // A bare word, if it is text at all: what is shown must be readable again, and so must tokens that name an issuer.
+  if (!parsed) parsed = parse_json(to_json(json::value(value)));
+  if (!parsed) return invalid(key, "not UTF-8");
+  return merge(*this, std::string(key), *parsed);
 }
 
 Result<void> Config::merge_environment(const char* const* environment) {

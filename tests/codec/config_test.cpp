@@ -179,6 +179,16 @@ TEST(Config, AFailedSetChangesNothing) {
   EXPECT_TRUE(config.diff(Config()).empty());
 }
 
+// Found by config_fuzz: what `show` printed could not be read back.
+TEST(Config, TextIsUtf8) {
+  EXPECT_TRUE(complaint("auth.issuer", "\xff\xfe").starts_with("auth.issuer:"));
+  Config config;
+  ASSERT_TRUE(config.set("auth.issuer", "\x01 \t \x7f \xc3\xbc"));
+  Config back;
+  ASSERT_TRUE(back.set("", config.show()));
+  EXPECT_TRUE(back.diff(config).empty());
+}
+
 TEST(Config, IdleTtlAndQuarantineAreCheckedAgainstOthers) {
   Config config;
   ASSERT_TRUE(config.set("session.reconcile_interval", "600"));
