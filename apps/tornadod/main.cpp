@@ -38,7 +38,7 @@ constexpr const char* examples_text =
     "  tornadod --config /etc/tornado/tornado.json\n"
     "  tornadod --set lanes.vpn.pool=10.20.0.0/16 --set dns.upstream=9.9.9.9\n"
     "  tornadod --check --config tornado.json      tells what is wrong and starts nothing\n"
-    "  tornadod --teardown                         removes peers, links and firewall table\n";
+    "  tornadod --teardown                         on stopping, peers, links and firewall table go too\n";
 
 po::options_description described() {
   po::options_description out("options");
