@@ -53,6 +53,9 @@ Result<Claims> read_claims(const std::string& text, std::string_view type, const
   claims.generation = static_cast<std::uint64_t>(number("gen"));
   claims.user_epoch = static_cast<std::uint64_t>(number("ue"));
   claims.device_epoch = static_cast<std::uint64_t>(number("de"));
+  constexpr std::int64_t year_9999 = 253'402'300'799;  // beyond it milliseconds overflow
+  for (const char* time : {"iat", "exp"})
+    if (number(time) < 0 || number(time) > year_9999) return Error(errc::token_invalid, "iat or exp is out of range");
   claims.issued = Instant(Seconds(number("iat")));
   claims.expires = Instant(Seconds(number("exp")));
   return claims;

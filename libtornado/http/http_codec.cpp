@@ -35,6 +35,8 @@ HttpRequestParser::HttpRequestParser(std::size_t most_header, std::size_t most_b
 HttpRequestParser::~HttpRequestParser() = default;
 
 Result<std::size_t> HttpRequestParser::feed(std::string_view bytes) {
+  // Beast 1.81 asserts that what follows a "0\r\n" it has seen comes in one piece; a chunked body ends in 5 bytes.
+  if (impl_->parser->is_header_done() && impl_->parser->chunked() && bytes.size() < 5) return std::size_t(0);
   boost::system::error_code ec;
   std::size_t used = impl_->parser->put(boost::asio::buffer(bytes.data(), bytes.size()), ec);
   impl_->bytes += used;

@@ -157,6 +157,17 @@ TEST(HttpCodec, ChunkedBody) {
   }
 }
 
+// Found by http_fuzz: an assertion in Beast failed when the last chunk came in pieces.
+TEST(HttpCodec, EmptyChunkedBodyByteByByte) {
+  for (std::string end : {"0\r\n\r\n", "0;x=y\r\n\r\n", "0\r\nTrailer: x\r\n\r\n", "1\r\na\r\n0\r\n\r\n"}) {
+    Connection c;
+    for (char byte : "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + end)
+      ASSERT_TRUE(c.arrive(std::string_view(&byte, 1)));
+    ASSERT_EQ(c.requests.size(), 1U) << end;
+    EXPECT_EQ(c.unread(), 0U);
+  }
+}
+
 TEST(HttpCodec, ContinueIsWantedOnce) {
   Connection c;
   EXPECT_FALSE(c.parser.wants_continue());
