@@ -64,7 +64,7 @@ class PoolUsage {
   std::uint64_t resting = 0;  ///< freed, in quarantine
   std::uint64_t dirty = 0;
   /// What a new owner could get now.
-  std::uint64_t available() const noexcept { return size - leased - resting; }
+  std::uint64_t available() const noexcept { return size > leased + resting ? size - leased - resting : 0; }
 };
 
 /// Hands out addresses: one lease covers all lanes asked for, or none.

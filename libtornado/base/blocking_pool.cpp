@@ -68,29 +68,21 @@ bool BlockingPool::take(std::function<void()>& job, std::size_t first, std::size
 }
 
 void BlockingPool::run_general() {
-  std::unique_lock lock(mutex_);
-  std::function<void()> job;
-  for (;;) {
-    if (take(job, 0, hashing)) {
-      lock.unlock();
-      job();
-      job = nullptr;
-      lock.lock();
-    } else if (closing_) {
-      return;
-    } else {
-      general_ready_.wait(lock);
-    }
-  }
+  int idle = 0;
+  serve(0, hashing, general_ready_, idle);
 }
 
 void BlockingPool::run_hashing() {
   // On Linux a nice value belongs to the thread: a storm of logins gives way to everything else.
   ::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), 15);
+  serve(hashing, purposes, hashing_ready_, hashing_idle_);
+}
+
+void BlockingPool::serve(std::size_t first, std::size_t last, std::condition_variable& ready, int& idle) {
   std::unique_lock lock(mutex_);
   std::function<void()> job;
   for (;;) {
-    if (take(job, hashing, purposes)) {
+    if (take(job, first, last)) {
       lock.unlock();
       job();
       job = nullptr;
@@ -98,9 +90,9 @@ void BlockingPool::run_hashing() {
     } else if (closing_) {
       return;
     } else {
-      ++hashing_idle_;
-      hashing_ready_.wait(lock);
-      --hashing_idle_;
+      ++idle;
+      ready.wait(lock);
+      --idle;
     }
   }
 }

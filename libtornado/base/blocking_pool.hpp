@@ -30,6 +30,8 @@ class BlockingPool {
   static constexpr std::size_t purposes = 4;
   void run_general();
   void run_hashing();
+  /// Jobs of these purposes until the pool closes; `idle` counts the threads that wait.
+  void serve(std::size_t first, std::size_t last, std::condition_variable& ready, int& idle);
   bool take(std::function<void()>& job, std::size_t first, std::size_t last);
 
   const int hashing_threads_;

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "firewall/ruleset.hpp"
+#include "support/privileged.hpp"
 
 namespace tornado {
 namespace {
@@ -122,8 +123,8 @@ TEST_P(LanePolicyModes, TheApiComesFirstInEveryLane) {
 }
 
 TEST_P(LanePolicyModes, NftAcceptsTheText) {
-  if (std::system("command -v nft >/dev/null && unshare -n true 2>/dev/null") != 0)
-    GTEST_SKIP() << "needs nft and root";
+  bool usable = std::system("command -v nft >/dev/null && unshare -n true 2>/dev/null") == 0;
+  TORNADO_REQUIRE(usable, "nft and root");
   std::FILE* nft = ::popen("unshare -n nft -c -f -", "w");
   ASSERT_NE(nft, nullptr);
   std::string text = to_text(*ruleset_);

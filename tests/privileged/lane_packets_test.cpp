@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "support/network_lab.hpp"
+#include "support/privileged.hpp"
 #include "tornado/firewall.hpp"
 #include "tornado/host.hpp"
 
@@ -76,7 +77,7 @@ class Network {
 class LanePackets : public testing::Test {
  protected:
   void SetUp() override {
-    if (!Namespace::available()) GTEST_SKIP() << "needs network namespaces";
+    TORNADO_REQUIRE(Namespace::available(), "network namespaces");
     net_ = std::make_unique<Network>();
     for (int i = 0; i < 2; ++i) policy_.lanes.push_back(lane(i));
     policy_.api = {endpoint("192.0.2.1:4605"), endpoint("203.0.113.9:4605"), endpoint("[2001:db8::1]:4605"),

@@ -4,6 +4,7 @@
 
 #include "firewall/ruleset.hpp"
 #include "support/network_lab.hpp"
+#include "support/privileged.hpp"
 #include "tornado/firewall.hpp"
 
 namespace tornado {
@@ -68,7 +69,7 @@ class FirewallSeam : public testing::TestWithParam<std::string> {
       fixture_ = std::make_unique<MemoryFixture>(runtime_);
       return;
     }
-    if (!lab::Namespace::available()) GTEST_SKIP() << "needs network namespaces";
+    TORNADO_REQUIRE(lab::Namespace::available(), "network namespaces");
     fixture_ = std::make_unique<NftFixture>(runtime_);
   }
 
@@ -160,7 +161,7 @@ TEST(MemoryFirewall, InjectedFailuresChangeNothing) {
 class NftTable : public testing::Test {
  protected:
   void SetUp() override {
-    if (!lab::Namespace::available()) GTEST_SKIP() << "needs network namespaces";
+    TORNADO_REQUIRE(lab::Namespace::available(), "network namespaces");
     fixture_.emplace(runtime_);
   }
   std::string listed(const lab::Namespace& where) { return lab::sh(where, "nft list table inet tornado"); }

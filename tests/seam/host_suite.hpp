@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 
+#include "support/privileged.hpp"
 #include "tornado/host.hpp"
 
 namespace tornado::seam {
@@ -25,7 +26,7 @@ class HostSuite : public testing::TestWithParam<std::pair<std::string, MakeHost>
  protected:
   void SetUp() override {
     fixture_ = GetParam().second(runtime_);
-    if (!fixture_) GTEST_SKIP() << "needs network namespaces";
+    TORNADO_REQUIRE(fixture_, "network namespaces");
   }
 
   template <class T>

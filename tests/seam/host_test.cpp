@@ -4,6 +4,7 @@
 #include "net/netlink_socket.hpp"
 #include "seam/host_suite.hpp"
 #include "support/network_lab.hpp"
+#include "support/privileged.hpp"
 
 namespace tornado {
 namespace {
@@ -51,7 +52,7 @@ INSTANTIATE_TEST_SUITE_P(Implementations, HostSuite,
 class NetlinkHost : public testing::Test {
  protected:
   void SetUp() override {
-    if (!lab::Namespace::available()) GTEST_SKIP() << "needs network namespaces";
+    TORNADO_REQUIRE(lab::Namespace::available(), "network namespaces");
     fixture_.emplace(runtime_);
   }
   template <class T>
