@@ -296,7 +296,9 @@ Result<PublicKey> DeviceClient::pubkey() {
 
 Result<DeviceLogin> DeviceClient::login(std::string_view username_or_email, const Secret& password) {
   TRY_PLAIN(auto key, pubkey());
-  TRY_PLAIN(auto sealed, seal_login(key, username_or_email, password));
+  auto envelope = seal_login(key, username_or_email, password);
+  if (!envelope) return Error(errc::protocol_error, "the gateway's login key: " + envelope.error().detail());
+  const Sealed& sealed = *envelope;
   json::object body;
   body["ephemeral_pubkey"] = sealed.ephemeral_pubkey;
   body["iv"] = sealed.iv;
