@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reads the include graph of libtornado and fails where an include points up (docs/architecture.md)."""
+"""Reads the include graph of libtornado and fails where an include points up."""
 import re
 import sys
 from pathlib import Path

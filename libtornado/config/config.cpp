@@ -246,73 +246,98 @@ Result<void> Config::merge_environment(const char* const* environment) {
   return {};
 }
 
-Result<void> Config::check() const {
-  if (state_dir.empty() || state_dir[0] != '/') return invalid("state_dir", "an absolute path is expected");
-  if (runtime_dir.empty() || runtime_dir[0] != '/') return invalid("runtime_dir", "an absolute path is expected");
-  if (!Endpoint::parse(client_api.listen))
-    return invalid("client_api.listen", "address:port is expected, not '" + client_api.listen + "'");
-  for (const auto& entry : client_api.publics)
+namespace {
+
+Result<void> check_api(const Config& c) {
+  if (c.state_dir.empty() || c.state_dir[0] != '/') return invalid("state_dir", "an absolute path is expected");
+  if (c.runtime_dir.empty() || c.runtime_dir[0] != '/') return invalid("runtime_dir", "an absolute path is expected");
+  if (!Endpoint::parse(c.client_api.listen))
+    return invalid("client_api.listen", "address:port is expected, not '" + c.client_api.listen + "'");
+  for (const auto& entry : c.client_api.publics)
     if (!Endpoint::parse(entry) && !Address::parse(entry))
       return invalid("client_api.public", "an address or address:port is expected, not '" + entry + "'");
-  TRY_VOID_PLAIN(check_range("client_api.max_connections", client_api.max_connections, 1, 1'000'000));
+  TRY_VOID_PLAIN(check_range("client_api.max_connections", c.client_api.max_connections, 1, 1'000'000));
   TRY_VOID_PLAIN(
-      check_range("client_api.max_connections_per_address", client_api.max_connections_per_address, 1, 1'000'000));
-  TRY_VOID_PLAIN(check_range("client_api.idle_timeout", client_api.idle_timeout, 1, 300));
-  TRY_VOID_PLAIN(check_range("client_api.request_timeout", client_api.request_timeout, 1, 300));
-  TRY_VOID_PLAIN(check_range("client_api.max_body", client_api.max_body, 1024, 1 << 20));
-  if (endpoint.host.find(':') != endpoint.host.npos)
+      check_range("client_api.max_connections_per_address", c.client_api.max_connections_per_address, 1, 1'000'000));
+  TRY_VOID_PLAIN(check_range("client_api.idle_timeout", c.client_api.idle_timeout, 1, 300));
+  TRY_VOID_PLAIN(check_range("client_api.request_timeout", c.client_api.request_timeout, 1, 300));
+  TRY_VOID_PLAIN(check_range("client_api.max_body", c.client_api.max_body, 1024, 1 << 20));
+  if (c.endpoint.host.find(':') != c.endpoint.host.npos)
     return invalid("endpoint.host", "an IPv4 address or a name is expected: clients cut at the first colon (K-04)");
-  TRY_VOID_PLAIN(check_lane(lanes.vpn, "lanes.vpn"));
-  TRY_VOID_PLAIN(check_lane(lanes.tor, "lanes.tor"));
-  Pool vpn = pool("vpn"), tor = pool("tor");
+  return {};
+}
+
+Result<void> check_lanes(const Config& c) {
+  TRY_VOID_PLAIN(check_lane(c.lanes.vpn, "lanes.vpn"));
+  TRY_VOID_PLAIN(check_lane(c.lanes.tor, "lanes.tor"));
+  Pool vpn = c.pool("vpn"), tor = c.pool("tor");
   if (vpn.v4.overlaps(tor.v4)) return invalid("lanes.tor.pool", "overlaps lanes.vpn.pool");
   if (vpn.v6.has_value() != tor.v6.has_value())
     return invalid("lanes.tor.pool6", "both lanes have an IPv6 pool, or none has");
   if (vpn.v6 && vpn.v6->overlaps(*tor.v6)) return invalid("lanes.tor.pool6", "overlaps lanes.vpn.pool6");
-  if (lanes.vpn.interface == lanes.tor.interface)
+  if (c.lanes.vpn.interface == c.lanes.tor.interface)
     return invalid("lanes.tor.interface", "is the interface of lanes.vpn");
-  if (lanes.vpn.listen_port == lanes.tor.listen_port)
+  if (c.lanes.vpn.listen_port == c.lanes.tor.listen_port)
     return invalid("lanes.tor.listen_port", "is the port of lanes.vpn");
-  TRY_VOID_PLAIN(check_range("session.heartbeat_ttl", session.heartbeat_ttl, 10, 3600));
-  TRY_VOID_PLAIN(check_range("session.hard_ttl", session.hard_ttl, 60, 100'000'000));
-  TRY_VOID_PLAIN(check_range("session.idle_ttl", session.idle_ttl, session.heartbeat_ttl, 100'000'000));
-  TRY_VOID_PLAIN(check_range("session.grace", session.grace, 0, 3600));
-  TRY_VOID_PLAIN(check_range("session.sample_interval", session.sample_interval, 1, 300));
-  TRY_VOID_PLAIN(check_range("session.checkpoint_interval", session.checkpoint_interval, 1, 3600));
-  TRY_VOID_PLAIN(check_range("session.reconcile_interval", session.reconcile_interval, 1, 3600));
-  // An address must rest longer than a stale peer or a Tor circuit of its former holder can live (I-08).
+  return {};
+}
+
+Result<void> check_sessions(const Config& c) {
+  TRY_VOID_PLAIN(check_range("session.heartbeat_ttl", c.session.heartbeat_ttl, 10, 3600));
+  TRY_VOID_PLAIN(check_range("session.hard_ttl", c.session.hard_ttl, 60, 100'000'000));
+  TRY_VOID_PLAIN(check_range("session.idle_ttl", c.session.idle_ttl, c.session.heartbeat_ttl, 100'000'000));
+  TRY_VOID_PLAIN(check_range("session.grace", c.session.grace, 0, 3600));
+  TRY_VOID_PLAIN(check_range("session.sample_interval", c.session.sample_interval, 1, 300));
+  TRY_VOID_PLAIN(check_range("session.checkpoint_interval", c.session.checkpoint_interval, 1, 3600));
+  TRY_VOID_PLAIN(check_range("session.reconcile_interval", c.session.reconcile_interval, 1, 3600));
+  // An address must rest longer than a stale peer or a Tor circuit of its former holder can c.live (I-08).
   TRY_VOID_PLAIN(
-      check_range("ipam.quarantine", ipam.quarantine, std::max(660, session.reconcile_interval * 2), 1'000'000));
-  TRY_VOID_PLAIN(check_range("ipam.lease_term", ipam.lease_term, 10, 3600));
-  TRY_VOID_PLAIN(check_range("ipam.warn_percent", ipam.warn_percent, 1, 100));
-  if (auth.issuer.empty()) return invalid("auth.issuer", "must not be empty");
-  if (auth.audience.empty()) return invalid("auth.audience", "must not be empty");
-  TRY_VOID_PLAIN(check_range("auth.access_term", auth.access_term, 120, 86400));
-  TRY_VOID_PLAIN(check_range("auth.refresh_term", auth.refresh_term, auth.access_term, 31'536'000));
-  TRY_VOID_PLAIN(check_range("auth.retry_window", auth.retry_window, 0, 300));
-  TRY_VOID_PLAIN(check_range("auth.address_failures", auth.address_failures, 1, 1'000'000));
-  TRY_VOID_PLAIN(check_range("auth.account_failures", auth.account_failures, 1, 1'000'000));
-  TRY_VOID_PLAIN(check_range("auth.failure_window", auth.failure_window, 1, 86400));
-  TRY_VOID_PLAIN(check_range("auth.ban", auth.ban, 1, 86400));
-  TRY_VOID_PLAIN(check_range("auth.hash_lanes", auth.hash_lanes, 1, 16));
-  TRY_VOID_PLAIN(check_range("auth.hash_passes", auth.hash_passes, 1, 10));
-  TRY_VOID_PLAIN(check_range("auth.hash_memory_kib", auth.hash_memory_kib, 8 * auth.hash_lanes, 262144));
-  TRY_VOID_PLAIN(check_range("keys.lead", keys.lead, 0, 3600));
-  TRY_VOID_PLAIN(check_range("keys.rotate_every", keys.rotate_every, std::max(60, keys.lead + 1), 100'000'000));
-  TRY_VOID_PLAIN(check_range("keys.login_every", keys.login_every, 60, 86400));
-  TRY_VOID_PLAIN(check_range("database.reserve_mib", database.reserve_mib, 0, 1024));
-  if (!database.url.empty() && !database.url.starts_with("sqlite:"))
+      check_range("ipam.quarantine", c.ipam.quarantine, std::max(660, c.session.reconcile_interval * 2), 1'000'000));
+  TRY_VOID_PLAIN(check_range("ipam.lease_term", c.ipam.lease_term, 10, 3600));
+  TRY_VOID_PLAIN(check_range("ipam.warn_percent", c.ipam.warn_percent, 1, 100));
+  return {};
+}
+
+Result<void> check_auth(const Config& c) {
+  if (c.auth.issuer.empty()) return invalid("auth.issuer", "must not be empty");
+  if (c.auth.audience.empty()) return invalid("auth.audience", "must not be empty");
+  TRY_VOID_PLAIN(check_range("auth.access_term", c.auth.access_term, 120, 86400));
+  TRY_VOID_PLAIN(check_range("auth.refresh_term", c.auth.refresh_term, c.auth.access_term, 31'536'000));
+  TRY_VOID_PLAIN(check_range("auth.retry_window", c.auth.retry_window, 0, 300));
+  TRY_VOID_PLAIN(check_range("auth.address_failures", c.auth.address_failures, 1, 1'000'000));
+  TRY_VOID_PLAIN(check_range("auth.account_failures", c.auth.account_failures, 1, 1'000'000));
+  TRY_VOID_PLAIN(check_range("auth.failure_window", c.auth.failure_window, 1, 86400));
+  TRY_VOID_PLAIN(check_range("auth.ban", c.auth.ban, 1, 86400));
+  TRY_VOID_PLAIN(check_range("auth.hash_lanes", c.auth.hash_lanes, 1, 16));
+  TRY_VOID_PLAIN(check_range("auth.hash_passes", c.auth.hash_passes, 1, 10));
+  TRY_VOID_PLAIN(check_range("auth.hash_memory_kib", c.auth.hash_memory_kib, 8 * c.auth.hash_lanes, 262144));
+  TRY_VOID_PLAIN(check_range("keys.lead", c.keys.lead, 0, 3600));
+  TRY_VOID_PLAIN(check_range("keys.rotate_every", c.keys.rotate_every, std::max(60, c.keys.lead + 1), 100'000'000));
+  TRY_VOID_PLAIN(check_range("keys.login_every", c.keys.login_every, 60, 86400));
+  return {};
+}
+
+Result<void> check_backends(const Config& c) {
+  TRY_VOID_PLAIN(check_range("database.reserve_mib", c.database.reserve_mib, 0, 1024));
+  if (!c.database.url.empty() && !c.database.url.starts_with("sqlite:"))
     return invalid("database.url", "sqlite:<path> is expected");
-  if (live.url != "memory:") return invalid("live.url", "memory: is expected");
-  TRY_VOID_PLAIN(check_dns("dns.upstream", dns.upstream, true));
-  TRY_VOID_PLAIN(check_dns("dns.upstream6", dns.upstream6, false));
-  if (!one_of(wireguard.backend, {"userspace", "memory"}))
+  if (c.live.url != "memory:") return invalid("live.url", "memory: is expected");
+  TRY_VOID_PLAIN(check_dns("dns.upstream", c.dns.upstream, true));
+  TRY_VOID_PLAIN(check_dns("dns.upstream6", c.dns.upstream6, false));
+  if (!one_of(c.wireguard.backend, {"userspace", "memory"}))
     return invalid("wireguard.backend", "userspace or memory is expected");
-  if (!one_of(wireguard.foreign_peers, {"alert", "remove"}))
+  if (!one_of(c.wireguard.foreign_peers, {"alert", "remove"}))
     return invalid("wireguard.foreign_peers", "alert or remove is expected");
-  if (!one_of(log.level, {"debug", "info", "warning", "error"}))
+  if (!one_of(c.log.level, {"debug", "info", "warning", "error"}))
     return invalid("log.level", "debug, info, warning or error is expected");
-  if (!one_of(log.privacy, {"low", "full"})) return invalid("log.privacy", "low or full is expected");
+  if (!one_of(c.log.privacy, {"low", "full"})) return invalid("log.privacy", "low or full is expected");
+  return {};
+}
+
+}  // namespace
+
+Result<void> Config::check() const {
+  for (auto* part : {check_api, check_lanes, check_sessions, check_auth, check_backends}) TRY_VOID_PLAIN(part(*this));
   return {};
 }
 
