@@ -2,7 +2,7 @@
 """Refuses what g++ 12 compiles wrongly, or says nothing about, in coroutines (docs in README, "The g++ 12 rule").
 
 1. In a full expression with co_await: a braced temporary as an argument, a lambda with by-value captures in place, or
-   a conditional operator (seen: both arms evaluated, g++ 12.2 -O1).
+   a conditional operator (seen: the arm that was not chosen was evaluated, g++ 12.2).
 2. A statement that is nothing but `co_await something;` where the Result is dropped: `(void)` or TRY says it is meant.
 """
 import re
