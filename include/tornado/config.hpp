@@ -115,8 +115,7 @@ class TORNADO_API Config {
 
   struct LogConfig {
     LogConfig() {}
-    std::string level = "info";   ///< debug, info, warning, error
-    std::string privacy = "low";  ///< "low": no client addresses and user names in logs; "full": both
+    std::string level = "info";  ///< debug, info, warning, error
   } log;
 
   /// Defaults with a file merged over them. Errors: invalid_config naming path and cause, store_unavailable.

@@ -75,7 +75,6 @@ void each_field(C& c, Visit&& visit) {
   visit("wireguard.foreign_peers", c.wireguard.foreign_peers);
   visit("control.group", c.control.group);
   visit("log.level", c.log.level);
-  visit("log.privacy", c.log.privacy);
 }
 
 json::value to_value(const std::string& field) {
@@ -330,7 +329,6 @@ Result<void> check_backends(const Config& c) {
     return invalid("wireguard.foreign_peers", "alert or remove is expected");
   if (!one_of(c.log.level, {"debug", "info", "warning", "error"}))
     return invalid("log.level", "debug, info, warning or error is expected");
-  if (!one_of(c.log.privacy, {"low", "full"})) return invalid("log.privacy", "low or full is expected");
   return {};
 }
 
