@@ -213,13 +213,13 @@ Task<void> Supervisor::Impl::begin(Child& child, bool may_adopt) {
 
 /// Returns when the child has died or does not answer any more, or when the watch is to end (cancelled).
 Task<void> Supervisor::Impl::live(Child& child) {
-  auto task = record_again(child);
-  co_await std::move(task);
-  bool left = co_await leaving(child);
-  if (left) co_return Error(errc::cancelled);
   for (int missed = 0;;) {
-    bool gone = co_await child.process->ends_within(child.spec.check_every);
+    auto task = record_again(child);
+    co_await std::move(task);
     bool leave = co_await leaving(child);
+    if (leave) co_return Error(errc::cancelled);
+    bool gone = co_await child.process->ends_within(child.spec.check_every);
+    leave = co_await leaving(child);
     if (leave) co_return Error(errc::cancelled);
     auto output = co_await output_of(child);
     if (gone) {

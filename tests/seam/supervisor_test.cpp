@@ -84,7 +84,9 @@ class SupervisorTest : public ::testing::Test {
   std::unique_ptr<Supervisor> supervisor_;
 };
 
-const std::string stays = "touch $READY; exec sleep 1000";
+// It is ready only after its last exec: until then its record names the shell that it no longer is.
+const std::string stays =
+    "[ -p $READY.pipe ] || mkfifo $READY.pipe; exec 3<>$READY.pipe; touch $READY; read -r word <&3";
 
 TEST_F(SupervisorTest, starts_a_child_apart_from_us) {
   int leaked = ::open("/dev/null", O_RDONLY);  // no close-on-exec
@@ -129,6 +131,21 @@ TEST_F(SupervisorTest, leaves_children_running_and_adopts_them) {
   EXPECT_TRUE(status("a").adopted);
   ::kill(pid, SIGKILL);
   wait_for([&] { return status("a").state == ChildState::backing_off; });
+}
+
+TEST_F(SupervisorTest, adopts_a_child_that_became_another_program_after_it_was_ready) {
+  ASSERT_TRUE(ensure(script("a", stays + "; exec sleep 1000")));
+  int pid = status("a").pid;
+  std::ofstream(directory_ + "/a.ready.pipe") << "go on\n";
+  wait_for([&] {
+    auto record = read_record(directory_ + "/a.json");
+    return record && record->executable.ends_with("/sleep");
+  });
+  supervisor_.reset();
+  begin();
+  ASSERT_TRUE(ensure(script("a", stays)));
+  EXPECT_EQ(status("a").pid, pid);
+  EXPECT_TRUE(status("a").adopted);
 }
 
 TEST_F(SupervisorTest, leaves_a_child_running_that_was_still_starting) {
