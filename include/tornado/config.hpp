@@ -103,7 +103,10 @@ class TORNADO_API Config {
   struct WireGuardConfig {
     WireGuardConfig() {}
     std::string backend = "userspace";  ///< or "memory": no tunnel at all, for tests of automation
-    std::string program = "/usr/bin/wireguard-go";
+    /// Whose the userspace processes are: "supervised", the daemon starts and adopts them; "external", a service
+    /// manager runs one per interface (tornado-wg@.service) and the daemon only waits for it and watches it.
+    std::string launch = "supervised";
+    std::string program = "/usr/bin/wireguard-go";  ///< of supervised processes
     std::string socket_dir = "/var/run/wireguard";
     std::string foreign_peers = "alert";  ///< or "remove"
   } wireguard;

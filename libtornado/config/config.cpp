@@ -70,6 +70,7 @@ void each_field(C& c, Visit&& visit) {
   visit("dns.upstream", c.dns.upstream);
   visit("dns.upstream6", c.dns.upstream6);
   visit("wireguard.backend", c.wireguard.backend);
+  visit("wireguard.launch", c.wireguard.launch);
   visit("wireguard.program", c.wireguard.program);
   visit("wireguard.socket_dir", c.wireguard.socket_dir);
   visit("wireguard.foreign_peers", c.wireguard.foreign_peers);
@@ -325,6 +326,8 @@ Result<void> check_backends(const Config& c) {
   TRY_VOID_PLAIN(check_dns("dns.upstream6", c.dns.upstream6, false));
   if (!one_of(c.wireguard.backend, {"userspace", "memory"}))
     return invalid("wireguard.backend", "userspace or memory is expected");
+  if (!one_of(c.wireguard.launch, {"supervised", "external"}))
+    return invalid("wireguard.launch", "supervised or external is expected");
   if (!one_of(c.wireguard.foreign_peers, {"alert", "remove"}))
     return invalid("wireguard.foreign_peers", "alert or remove is expected");
   if (!one_of(c.log.level, {"debug", "info", "warning", "error"}))

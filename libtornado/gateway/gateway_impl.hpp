@@ -33,6 +33,12 @@ struct Gateway::Impl {
   Task<GatewayPolicy> policy();
   Task<std::vector<Endpoint>> api_endpoints();
   bool in_memory() const { return config.wireguard.backend == "memory"; }
+  bool external() const { return !in_memory() && config.wireguard.launch == "external"; }
+
+  // external.cpp: WireGuard processes that belong to a service manager.
+  Task<void> await_wireguard(const LaneConfig& lane, std::string name);
+  Task<void> run_external_watch();
+  Task<void> leave_external(const LaneConfig& lane);
 
   // upkeep.cpp: what happens by time.
   void start_upkeep();

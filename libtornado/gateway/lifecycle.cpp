@@ -65,6 +65,7 @@ Task<void> Gateway::Impl::start() {
   TRY_VOID(co_await parts.live->generation());
   step_done("live_connected");
   start_upkeep();
+  if (external()) background.add("external_watch", run_external_watch());
   co_return Result<void>();
 }
 
@@ -173,7 +174,12 @@ Task<void> Gateway::Impl::bring_links_up() {
 }
 
 Task<void> Gateway::Impl::bring_lane_up(const LaneConfig& lane, const Pool& pool) {
-  if (!in_memory()) TRY_VOID(co_await ensure_wireguard(lane, "wireguard-" + pool.lane.str()));
+  std::string process = "wireguard-" + pool.lane.str();
+  if (external()) {
+    TRY_VOID(co_await await_wireguard(lane, process));
+  } else if (!in_memory()) {
+    TRY_VOID(co_await ensure_wireguard(lane, process));
+  }
   TRY_VOID(co_await program_identity(lane, pool.lane.str()));
   LinkAddress address(lane.interface, pool.gateway(), pool.v4.length());
   TRY_VOID(co_await parts.host->ensure_address(address));
@@ -281,6 +287,10 @@ Task<void> Gateway::Impl::teardown() {
     InterfaceChange nothing(settings->interface);
     nothing.replace_peers = true;
     (void)co_await parts.wireguard->set(std::move(nothing));
+    if (external()) {
+      TRY_VOID(co_await leave_external(*settings));
+      continue;
+    }
     if (!in_memory()) (void)co_await supervisor.stop("wireguard-" + lane.str());
     TRY_VOID(co_await parts.host->remove_link(settings->interface));
   }

@@ -94,6 +94,7 @@ TEST(Config, EveryMalformedValueNamesItsPath) {
       {"dns.upstream6", {"::1", "1.1.1.1"}},
       {"wireguard.backend", {"kernel", ""}},
       {"wireguard.foreign_peers", {"ignore"}},
+      {"wireguard.launch", {"", "systemd"}},
       {"log.level", {"trace"}}};
   for (const auto& [key, values] : bad)
     for (const char* value : values) {

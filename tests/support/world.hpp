@@ -71,6 +71,7 @@ class World {
     auto memory_host = std::make_unique<MemoryHost>(runtime, std::vector<std::string>{"wg0", "wg1"});
     host = memory_host.get();
     parts.host = std::move(memory_host);
+    parts.firewall = std::make_unique<MemoryFirewall>(runtime);
     gateway = std::make_unique<Gateway>(runtime, config, std::move(parts));
     auto started = runtime.wait(gateway->start());
     if (!started) return started;

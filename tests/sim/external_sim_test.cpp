@@ -1,0 +1,102 @@
+// WireGuard processes that a service manager runs (I-30): the gateway waits for them, and mends what comes back empty.
+#include "support/world.hpp"
+
+namespace tornado::test {
+namespace {
+
+Task<void> start_into(Gateway& gateway, std::optional<Result<void>>& outcome) {
+  outcome = co_await gateway.start();
+  co_return Result<void>();
+}
+
+class ExternalSim : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    world.config.wireguard.backend = "userspace";
+    world.config.wireguard.launch = "external";
+    world.config.dns.upstream = "192.0.2.53";
+  }
+  Component component(const std::string& name) {
+    for (const auto& entry : world.gateway->health())
+      if (entry.name == name) return entry;
+    ADD_FAILURE() << "no component " << name;
+    return Component();
+  }
+  PublicKey key_of(const std::string& interface) {
+    return world.runtime.wait(world.wireguard.get(interface)).value().public_key;
+  }
+  World world;
+};
+
+TEST_F(ExternalSim, WhatComesBackEmptyIsFilledAgain) {
+  world.boot().value();
+  world.add_user("alice");
+  auto login = world.login("alice").value();
+  world.initiate(login).value();
+  world.settle();
+  EXPECT_TRUE(component("wireguard-vpn").ready);
+  PublicKey key = key_of("wg0");
+
+  world.wireguard.drop("wg0");
+  world.pass(Seconds(16));
+  EXPECT_FALSE(component("wireguard-vpn").ready);
+  EXPECT_TRUE(component("wireguard-tor").ready);
+  world.wireguard.create("wg0");
+  world.pass(Seconds(3));
+  EXPECT_TRUE(component("wireguard-vpn").ready);
+  EXPECT_EQ(key_of("wg0"), key);
+  world.expect_sound("after the loss");
+
+  // Gone and back between two looks: only the lost key tells. Shorter than the periodic pass.
+  world.wireguard.drop("wg1");
+  world.wireguard.create("wg1");
+  world.pass(Seconds(20));
+  world.expect_sound("after an unseen loss");
+}
+
+TEST_F(ExternalSim, TheStartWaitsAndThenNamesWhatIsMissing) {
+  world.boot().value();
+  world.crash();
+  world.wireguard.drop("wg1");
+  GatewayParts parts;
+  parts.wireguard = std::make_unique<SteppedWireGuard>(world.wireguard, world.steps);
+  parts.host = std::make_unique<MemoryHost>(world.runtime, std::vector<std::string>{"wg0", "wg1"});
+  parts.firewall = std::make_unique<MemoryFirewall>(world.runtime);
+  world.gateway = std::make_unique<Gateway>(world.runtime, world.config, std::move(parts));
+
+  std::optional<Result<void>> outcome;
+  {
+    Background starting = world.runtime.spawn(start_into(*world.gateway, outcome));
+    world.pass(Seconds(5));
+    EXPECT_FALSE(outcome);
+    world.pass(Seconds(7));
+    ASSERT_TRUE(outcome);
+    EXPECT_EQ(outcome->error().code(), errc::interface_missing);
+    EXPECT_NE(outcome->error().detail().find("lane tor (wg1)"), std::string::npos) << outcome->error().detail();
+  }
+  outcome.reset();
+  {
+    Background starting = world.runtime.spawn(start_into(*world.gateway, outcome));
+    world.pass(Seconds(2));
+    EXPECT_FALSE(outcome);
+    world.wireguard.create("wg1");
+    world.pass(Seconds(2));
+    ASSERT_TRUE(outcome);
+    EXPECT_TRUE(*outcome);
+  }
+}
+
+TEST_F(ExternalSim, TeardownLeavesTheInterfacesEmptyAndDown) {
+  world.boot().value();
+  world.add_user("alice");
+  world.initiate(world.login("alice").value()).value();
+  world.settle();
+  world.runtime.wait(world.gateway->teardown()).value();
+  for (const char* name : {"wg0", "wg1"}) EXPECT_TRUE(world.peers(name).empty());
+  auto links = world.runtime.wait(world.host->links()).value();
+  ASSERT_EQ(links.size(), 2U);
+  for (const auto& link : links) EXPECT_FALSE(link.up) << link.name;
+}
+
+}  // namespace
+}  // namespace tornado::test
