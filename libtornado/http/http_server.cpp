@@ -20,6 +20,8 @@ using asio::ip::tcp;
 namespace tornado::inline v1 {
 namespace {
 
+constexpr Seconds first_request{1};
+
 using SteadyTime = std::chrono::steady_clock::time_point;
 
 Address address_of(const asio::ip::address& address) {
@@ -48,6 +50,13 @@ struct HttpServer::Impl {
     HttpRequestParser parser;
     SteadyTime deadline;
     bool answering = false;
+    bool answered = false;
+
+    /// Somebody waits for an answer, or is about to. Between requests clients know that a connection may go.
+    bool awaited() const {
+      boost::system::error_code ec;
+      return answering || !answered || parser.begun() || socket.available(ec) > 0;
+    }
   };
   using Connections = std::list<Connection>;
 
@@ -166,6 +175,7 @@ struct HttpServer::Impl {
     keep_alive = keep_alive && !response.close && !draining;
     bool written = co_await write(c, serialize(response, keep_alive, head));
     c.answering = false;
+    c.answered = true;
     if (written && !keep_alive) linger(c);
     c.deadline = std::chrono::steady_clock::now() + limits.idle;
     co_return written&& keep_alive;
@@ -254,12 +264,12 @@ asio::awaitable<void> HttpServer::drain(Seconds within) {
   impl_->draining = true;
   co_await impl_->tasks.stop_all();
   impl_->acceptors.clear();
-  auto deadline = std::chrono::steady_clock::now() + within;
+  const auto now = std::chrono::steady_clock::now();
   for (auto& c : impl_->connections) {
-    if (!c.answering)
-      Impl::close(c);
+    if (c.awaited())
+      c.deadline = std::min(c.deadline, now + (c.answering ? within : std::min(within, first_request)));
     else
-      c.deadline = std::min(c.deadline, deadline);
+      Impl::close(c);
   }
   if (within == Seconds(0))
     for (auto& c : impl_->connections) Impl::close(c);

@@ -43,7 +43,8 @@ class HttpServer {
   /// Serves a listening socket somebody else has opened; the descriptor is ours from now on.
   Result<void> adopt(int listening_socket);
   std::vector<Endpoint> endpoints() const;
-  /// Accepts nothing more, lets running requests end, closes what is left at the deadline.
+  /// Accepts nothing more and closes connections between requests. What is being answered has until the deadline;
+  /// whoever has connected or begun to send and was not answered yet has a second to finish asking (I-12).
   boost::asio::awaitable<void> drain(Seconds within);
   std::size_t connections() const noexcept;
 

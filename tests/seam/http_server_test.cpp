@@ -1,0 +1,120 @@
+// What a stopping server owes to those who are connected (I-12).
+#include "http/http_server.hpp"
+
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <thread>
+
+namespace tornado::test {
+namespace {
+
+class Hello final : public HttpHandler {
+ public:
+  std::optional<HttpResponse> answer_now(HttpRequest&) override { return HttpResponse(200, "hello"); }
+  boost::asio::awaitable<HttpResponse> answer(HttpRequest) override { co_return HttpResponse(500, ""); }
+};
+
+class Caller {
+ public:
+  explicit Caller(std::uint16_t port) : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_port = htons(port);
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    timeval limit{10, 0};
+    ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    EXPECT_EQ(::connect(fd_, reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
+  }
+  ~Caller() { ::close(fd_); }
+  Caller(const Caller&) = delete;
+  Caller& operator=(const Caller&) = delete;
+
+  void say(std::string_view text) { (void)!::send(fd_, text.data(), text.size(), MSG_NOSIGNAL); }
+  /// What comes next, or nothing at the end.
+  std::string hear() {
+    char block[4096];
+    ssize_t got = ::recv(fd_, block, sizeof block, 0);
+    return got > 0 ? std::string(block, static_cast<std::size_t>(got)) : std::string();
+  }
+
+ private:
+  int fd_;
+};
+
+class Draining : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    runtime.call([this] { return server->listen(Endpoint(Address::parse("127.0.0.1").value(), 0)); }).value();
+    port = runtime.call([this] { return server->endpoints()[0].port; });
+  }
+  void TearDown() override {
+    if (stopping.joinable()) stopping.join();
+    loop.reset();
+    server.reset();
+  }
+  /// Begins once the server has as many connections.
+  void drain(std::size_t connections) {
+    while (runtime.call([this] { return server->connections(); }) < connections)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    begun = std::chrono::steady_clock::now();
+    stopping = std::thread([this] {
+      runtime.wait(drained()).value();
+      took = std::chrono::steady_clock::now() - begun;
+    });
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  Task<void> drained() {
+    co_await server->drain(Seconds(5));
+    co_return Result<void>();
+  }
+
+  static constexpr std::string_view request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+  Runtime runtime;
+  Hello handler;
+  std::unique_ptr<HttpServer> server = std::make_unique<HttpServer>(runtime, handler, HttpLimits());
+  std::optional<LoopThread> loop{runtime.start()};
+  std::uint16_t port = 0;
+  std::thread stopping;
+  std::chrono::steady_clock::time_point begun;
+  std::chrono::steady_clock::duration took{};
+};
+
+TEST_F(Draining, WhoeverHasConnectedIsStillAnswered) {
+  Caller fresh(port), half(port);
+  half.say(request.substr(0, 10));
+  drain(2);
+  fresh.say(request);
+  half.say(request.substr(10));
+  for (Caller* caller : {&fresh, &half}) {
+    std::string answer = caller->hear();
+    EXPECT_NE(answer.find("200 OK"), std::string::npos) << answer;
+    EXPECT_NE(answer.find("Connection: close"), std::string::npos) << answer;
+    EXPECT_EQ(caller->hear(), "");
+  }
+  stopping.join();
+  EXPECT_LT(took, std::chrono::milliseconds(900));
+}
+
+TEST_F(Draining, AConnectionBetweenRequestsGoesAtOnce) {
+  Caller pooled(port);
+  pooled.say(request);
+  EXPECT_NE(pooled.hear().find("200 OK"), std::string::npos);
+  drain(1);
+  EXPECT_EQ(pooled.hear(), "");
+  stopping.join();
+  EXPECT_LT(took, std::chrono::milliseconds(900));
+}
+
+TEST_F(Draining, ASilentOneHoldsItUpForSecondsOnly) {
+  Caller silent(port);
+  drain(1);
+  EXPECT_EQ(silent.hear(), "");
+  stopping.join();
+  EXPECT_LT(took, std::chrono::seconds(3));
+}
+
+}  // namespace
+}  // namespace tornado::test
