@@ -100,6 +100,12 @@ class TORNADO_API Config {
     std::string upstream6;
   } dns;
 
+  struct FirewallConfig {
+    FirewallConfig() {}
+    /// Tracked connections a device may have at once on a lane, so that none fills the host's table; 0: no limit.
+    int connections_per_device = 4096;
+  } firewall;
+
   struct WireGuardConfig {
     WireGuardConfig() {}
     std::string backend = "userspace";  ///< or "memory": no tunnel at all, for tests of automation

@@ -41,6 +41,9 @@ class GatewayPolicy {
   /// Resolver that answers port 53 of every open lane, per family; never loopback (I-23).
   std::optional<Endpoint> dns;
   std::optional<Endpoint> dns6;
+  /// Tracked connections one source address of a lane may have at once through the gateway, and as many again to the
+  /// gateway itself, so that the API stays in reach of a device that has used up the first; 0: no limit (I-25).
+  std::uint32_t connections_per_device = 0;
 };
 
 struct Ruleset;  // libtornado/firewall/ruleset.hpp: the complete content of the table, a value

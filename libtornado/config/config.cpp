@@ -69,6 +69,7 @@ void each_field(C& c, Visit&& visit) {
   visit("live.url", c.live.url);
   visit("dns.upstream", c.dns.upstream);
   visit("dns.upstream6", c.dns.upstream6);
+  visit("firewall.connections_per_device", c.firewall.connections_per_device);
   visit("wireguard.backend", c.wireguard.backend);
   visit("wireguard.launch", c.wireguard.launch);
   visit("wireguard.program", c.wireguard.program);
@@ -324,6 +325,7 @@ Result<void> check_backends(const Config& c) {
   if (c.live.url != "memory:") return invalid("live.url", "memory: is expected");
   TRY_VOID_PLAIN(check_dns("dns.upstream", c.dns.upstream, true));
   TRY_VOID_PLAIN(check_dns("dns.upstream6", c.dns.upstream6, false));
+  TRY_VOID_PLAIN(check_range("firewall.connections_per_device", c.firewall.connections_per_device, 0, 65'535));
   if (!one_of(c.wireguard.backend, {"userspace", "memory"}))
     return invalid("wireguard.backend", "userspace or memory is expected");
   if (!one_of(c.wireguard.launch, {"supervised", "external"}))

@@ -16,6 +16,8 @@ constexpr int nat_priority = -110;
 constexpr int filter_priority = -10;
 constexpr int masquerade_priority = 100;
 constexpr std::uint16_t dns_port = 53;
+// Sources that are counted; further ones are not limited. The kernel makes its table of this size at once.
+constexpr std::uint32_t most_sources = 1U << 18;
 
 const Prefix& loopback4() {
   static const Prefix prefix("127.0.0.0/8");
@@ -57,8 +59,9 @@ Rule counted_drop() {
   return Rule{Counter{}, drop()};
 }
 
-/// A chain name that nft(8) can read, for any lane name: letters and digits stay, others become their hex code.
-std::string chain_name(const Lane& lane, std::string_view kind) {
+/// A name of a chain or set that nft(8) can read, for any lane name: letters and digits stay, others become their hex
+/// code.
+std::string object_name(const Lane& lane, std::string_view kind) {
   static constexpr std::string_view digits = "0123456789abcdef";
   std::string out = "lane_";
   for (char c : lane.str()) {
@@ -99,7 +102,7 @@ Chain base(std::string name, ChainType type, Hook hook, int priority) {
 
 Chain lane_chain(const LanePolicy& lane, std::string_view kind) {
   Chain out;
-  out.name = chain_name(lane.lane, kind);
+  out.name = object_name(lane.lane, kind);
   out.lane = lane.lane;
   return out;
 }
@@ -129,12 +132,39 @@ class Compiler {
 
  private:
   void sets() {
-    ElementSet lanes{std::string(lanes_set), SetType::interface, {}, {}};
+    ElementSet lanes{std::string(lanes_set), SetType::interface, {}, {}, 0};
     for (const LanePolicy& lane : policy_.lanes) lanes.interfaces.push_back(lane.interface);
     std::sort(lanes.interfaces.begin(), lanes.interfaces.end());
     lanes.interfaces.erase(std::unique(lanes.interfaces.begin(), lanes.interfaces.end()), lanes.interfaces.end());
     out_.sets.push_back(std::move(lanes));
     for (ElementSet& set : api_sets(policy_.api)) out_.sets.push_back(std::move(set));
+    if (policy_.connections_per_device != 0)
+      for (const LanePolicy& lane : policy_.lanes) source_sets(lane);
+  }
+
+  /// A device has an address of each pool at most, and there are no more devices than IPv4 addresses.
+  void source_sets(const LanePolicy& lane) {
+    int free_bits = 32 - lane.pool.length();
+    std::uint32_t capacity = free_bits < 18 ? 1U << free_bits : most_sources;
+    for (std::string_view kind : {through, to_us})
+      for (const Prefix& pool : pools_of(lane)) {
+        bool v6 = !pool.base().is_v4();
+        out_.sets.push_back({source_set(lane, kind, v6), v6 ? SetType::source6 : SetType::source4, {}, {}, capacity});
+      }
+  }
+
+  static std::string source_set(const LanePolicy& lane, std::string_view kind, bool v6) {
+    return object_name(lane.lane, kind) + (v6 ? "6" : "4");
+  }
+
+  /// What would be one connection too many is dropped; those that stand go on (I-25).
+  void limit_connections(const LanePolicy& lane, std::string_view kind, Chain& chain) {
+    if (policy_.connections_per_device == 0) return;
+    for (const Prefix& pool : pools_of(lane)) {
+      bool v6 = !pool.base().is_v4();
+      ConnectionsOver over{v6, source_set(lane, kind, v6), policy_.connections_per_device};
+      chain.rules.push_back({incoming(lane.interface), from(pool), Opening{}, over, Counter{}, drop()});
+    }
   }
 
   /// A device speaks with its own address and never to loopback (D-076). Without an IPv6 pool no IPv6 at all.
@@ -178,6 +208,7 @@ class Compiler {
         for (Protocol protocol : {Protocol::udp, Protocol::tcp})
           chain.rules.push_back({Family{v6}, Port{protocol, dns_port}, Counter{}, drop()});
       }
+      limit_connections(lane, through, chain);
       // What connection tracking does not know is not masqueraded: it would show the lane address outside.
       for (const Prefix& pool : pools_of(lane))
         chain.rules.push_back({incoming(lane.interface), from(pool), Tracked{true, true, true}, accept()});
@@ -198,6 +229,7 @@ class Compiler {
   void lane_input(const LanePolicy& lane) {
     Chain chain = lane_chain(lane, "input");
     Interface in = incoming(lane.interface);
+    limit_connections(lane, to_us, chain);
     chain.rules.push_back({in, to(lane.gateway), Port{Protocol::tcp, policy_.api_port}, accept()});
     chain.rules.push_back({in, to(lane.gateway), Echo{false}, accept()});
     if (lane.gateway6) {
@@ -228,7 +260,7 @@ class Compiler {
     Chain chain = base("early", ChainType::filter, Hook::prerouting, early_priority);
     chain.rules.push_back({incoming("lo"), accept()});
     for (const LanePolicy& lane : policy_.lanes)
-      chain.rules.push_back({incoming(lane.interface), go(chain_name(lane.lane, "early"))});
+      chain.rules.push_back({incoming(lane.interface), go(object_name(lane.lane, "early"))});
     for (const LanePolicy& lane : policy_.lanes)
       for (const Prefix& block : blocks_of(lane)) {
         chain.rules.push_back({from(block), Counter{}, drop()});
@@ -248,7 +280,7 @@ class Compiler {
   void nat() {
     Chain chain = base("nat", ChainType::nat, Hook::prerouting, nat_priority);
     for (const LanePolicy& lane : policy_.lanes)
-      chain.rules.push_back({incoming(lane.interface), go(chain_name(lane.lane, "nat"))});
+      chain.rules.push_back({incoming(lane.interface), go(object_name(lane.lane, "nat"))});
     out_.chains.push_back(std::move(chain));
   }
 
@@ -262,12 +294,12 @@ class Compiler {
   void forward() {
     Chain chain = base("forward", ChainType::filter, Hook::forward, filter_priority);
     for (const LanePolicy& lane : policy_.lanes)
-      chain.rules.push_back({incoming(lane.interface), go(chain_name(lane.lane, "forward"))});
+      chain.rules.push_back({incoming(lane.interface), go(object_name(lane.lane, "forward"))});
     for (const LanePolicy& lane : policy_.lanes)
       for (const Prefix& block : blocks_of(lane))
-        chain.rules.push_back({from(block), go(chain_name(lane.lane, "forward"))});
+        chain.rules.push_back({from(block), go(object_name(lane.lane, "forward"))});
     for (const LanePolicy& lane : policy_.lanes)
-      chain.rules.push_back({Interface{Path::out, lane.interface, false}, go(chain_name(lane.lane, "toward"))});
+      chain.rules.push_back({Interface{Path::out, lane.interface, false}, go(object_name(lane.lane, "toward"))});
     for (const LanePolicy& lane : policy_.lanes)
       for (const Prefix& block : blocks_of(lane)) chain.rules.push_back({to(block), Counter{}, drop()});
     out_.chains.push_back(std::move(chain));
@@ -277,10 +309,10 @@ class Compiler {
     Chain chain = base("input", ChainType::filter, Hook::input, filter_priority);
     chain.rules.push_back({incoming("lo"), accept()});
     for (const LanePolicy& lane : policy_.lanes)
-      chain.rules.push_back({incoming(lane.interface), go(chain_name(lane.lane, "input"))});
+      chain.rules.push_back({incoming(lane.interface), go(object_name(lane.lane, "input"))});
     for (const LanePolicy& lane : policy_.lanes)
       for (const Prefix& block : blocks_of(lane))
-        chain.rules.push_back({from(block), go(chain_name(lane.lane, "input"))});
+        chain.rules.push_back({from(block), go(object_name(lane.lane, "input"))});
     out_.chains.push_back(std::move(chain));
   }
 
@@ -294,6 +326,7 @@ class Compiler {
     out_.chains.push_back(std::move(chain));
   }
 
+  static constexpr std::string_view through = "through", to_us = "local";
   const GatewayPolicy& policy_;
   Ruleset out_;
 };

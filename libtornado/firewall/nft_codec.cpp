@@ -67,12 +67,16 @@ class Batch {
 
   void set(const ElementSet& set, std::uint32_t id) {
     SetPtr out = named(set.name);
+    if (set.capacity != 0) {
+      nftnl_set_set_u32(out.get(), NFTNL_SET_FLAGS, NFT_SET_EVAL);
+      nftnl_set_set_u32(out.get(), NFTNL_SET_DESC_SIZE, set.capacity);
+    }
     nftnl_set_set_u32(out.get(), NFTNL_SET_ID, id);
     nftnl_set_set_u32(out.get(), NFTNL_SET_KEY_TYPE, key_type(set.type));
     nftnl_set_set_u32(out.get(), NFTNL_SET_KEY_LEN, key_length(set.type));
-    if (set.type == SetType::interface) {
-      // NFTNL_UDATA_SET_KEYBYTEORDER, host order: nft(8) prints names backwards without it.
-      const std::uint8_t order[] = {0, 4, 1, 0, 0, 0};
+    if (set.type != SetType::endpoint4 && set.type != SetType::endpoint6) {
+      // NFTNL_UDATA_SET_KEYBYTEORDER, 1 host, 2 network: nft(8) prints names backwards without it.
+      const std::uint8_t order[] = {0, 4, static_cast<std::uint8_t>(set.type == SetType::interface ? 1 : 2), 0, 0, 0};
       nftnl_set_set_data(out.get(), NFTNL_SET_USERDATA, order, sizeof order);
     }
     nftnl_set_nlmsg_build_payload(begin(NFT_MSG_NEWSET), out.get());
@@ -164,12 +168,17 @@ class Batch {
         return type_ipv4_addr << type_bits | type_inet_service;
       case SetType::endpoint6:
         return type_ipv6_addr << type_bits | type_inet_service;
+      case SetType::source4:
+        return type_ipv4_addr;
+      case SetType::source6:
+        return type_ipv6_addr;
     }
     return 0;
   }
 
   static std::uint32_t key_length(SetType type) {
-    return type == SetType::interface ? 16 : (type == SetType::endpoint4 ? 8 : 20);
+    static constexpr std::uint32_t lengths[] = {16, 8, 20, 4, 16};
+    return lengths[static_cast<std::size_t>(type)];
   }
 
   /// Parts of a concatenation fill whole registers of four bytes.

@@ -139,6 +139,25 @@ class Emitter {
     nftnl_expr_set_u32(mark, NFTNL_EXPR_CT_SREG, NFT_REG_1);
   }
 
+  void operator()(const Opening&) {
+    connection(NFT_CT_STATUS);
+    mask(host_word(IPS_CONFIRMED));
+    compare(host_word(0));
+  }
+
+  void operator()(const ConnectionsOver& e) {
+    family(e.v6);
+    payload(NFT_PAYLOAD_NETWORK_HEADER, e.v6 ? 8 : 12, e.v6 ? 16 : 4);
+    nftnl_expr* limit = nftnl_expr_alloc("connlimit");
+    nftnl_expr_set_u32(limit, NFTNL_EXPR_CONNLIMIT_COUNT, e.limit);
+    nftnl_expr_set_u32(limit, NFTNL_EXPR_CONNLIMIT_FLAGS, NFT_CONNLIMIT_F_INV);
+    nftnl_expr* set = add("dynset");
+    nftnl_expr_set_str(set, NFTNL_EXPR_DYNSET_SET_NAME, e.set.c_str());
+    nftnl_expr_set_u32(set, NFTNL_EXPR_DYNSET_OP, NFT_DYNSET_OP_ADD);
+    nftnl_expr_set_u32(set, NFTNL_EXPR_DYNSET_SREG_KEY, NFT_REG_1);
+    nftnl_expr_set(set, NFTNL_EXPR_DYNSET_EXPR, limit, 0);
+  }
+
   void operator()(const Translate& e) {
     immediate(NFT_REG_1, std::string(e.to.address.bytes()));
     immediate(NFT_REG_2, network_port(e.to.port));

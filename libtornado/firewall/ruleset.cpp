@@ -7,8 +7,8 @@ namespace tornado::inline v1 {
 std::vector<ElementSet> api_sets(std::vector<Endpoint> endpoints) {
   std::sort(endpoints.begin(), endpoints.end());
   endpoints.erase(std::unique(endpoints.begin(), endpoints.end()), endpoints.end());
-  ElementSet v4{std::string(api4_set), SetType::endpoint4, {}, {}};
-  ElementSet v6{std::string(api6_set), SetType::endpoint6, {}, {}};
+  ElementSet v4{std::string(api4_set), SetType::endpoint4, {}, {}, 0};
+  ElementSet v6{std::string(api6_set), SetType::endpoint6, {}, {}, 0};
   for (const Endpoint& endpoint : endpoints) {
     if (endpoint.port == 0 || endpoint.address.is_unspecified()) continue;
     (endpoint.address.is_v4() ? v4 : v6).endpoints.push_back(endpoint);

@@ -105,6 +105,21 @@ struct MarkSource {
   bool operator==(const MarkSource&) const = default;
 };
 
+/// ct status ! confirmed: the first packet of a connection, and it alone. `ct state new` also matches the following
+/// packets of a connection nobody has answered yet.
+struct Opening {
+  bool operator==(const Opening&) const = default;
+};
+
+/// add @lane_vpn_through4 { ip saddr ct count over 4096 }: the source address has more connections than that. Needs
+/// `Opening` before it: packets of connections that stand would be dropped, too.
+struct ConnectionsOver {
+  bool v6 = false;
+  std::string set;
+  std::uint32_t limit = 0;
+  bool operator==(const ConnectionsOver&) const = default;
+};
+
 /// dnat ip to 10.8.0.1:4605. Needs a Port or Destination before it.
 struct Translate {
   Endpoint to;
@@ -130,7 +145,7 @@ struct Verdict {
 using Expression =
     std::variant<rule::Interface, rule::InterfaceSet, rule::Network, rule::Family, rule::Transport, rule::Port,
                  rule::Destination, rule::Echo, rule::Tracked, rule::Reply, rule::Syn, rule::ClampMss, rule::MarkSource,
-                 rule::Translate, rule::Masquerade, rule::Counter, rule::Verdict>;
+                 rule::Opening, rule::ConnectionsOver, rule::Translate, rule::Masquerade, rule::Counter, rule::Verdict>;
 using Rule = std::vector<Expression>;
 
 enum class ChainType : std::uint8_t { filter, nat };
@@ -152,13 +167,14 @@ struct Chain {
   bool operator==(const Chain&) const = default;
 };
 
-enum class SetType : std::uint8_t { interface, endpoint4, endpoint6 };
+enum class SetType : std::uint8_t { interface, endpoint4, endpoint6, source4, source6 };
 
 struct ElementSet {
   std::string name;
   SetType type = SetType::interface;
   std::vector<std::string> interfaces;
   std::vector<Endpoint> endpoints;
+  std::uint32_t capacity = 0;  ///< not 0: filled by rules, with at most so many elements
   bool operator==(const ElementSet&) const = default;
 };
 

@@ -72,6 +72,10 @@ struct Text {
   std::string operator()(const MarkSource& e) const {
     return e.v6 ? "ct mark set @nh,160,32" : "ct mark set @nh,96,32";
   }
+  std::string operator()(const Opening&) const { return "ct status ! confirmed"; }
+  std::string operator()(const ConnectionsOver& e) const {
+    return "add @" + e.set + (e.v6 ? " { ip6" : " { ip") + " saddr ct count over " + number(e.limit) + " }";
+  }
   std::string operator()(const Translate& e) const {
     return std::string(e.to.address.is_v4() ? "dnat ip to " : "dnat ip6 to ") + e.to.str();
   }
@@ -93,8 +97,10 @@ struct Text {
 };
 
 void write(std::string& out, const ElementSet& set) {
-  static constexpr std::string_view types[] = {"ifname", "ipv4_addr . inet_service", "ipv6_addr . inet_service"};
+  static constexpr std::string_view types[] = {"ifname", "ipv4_addr . inet_service", "ipv6_addr . inet_service",
+                                               "ipv4_addr", "ipv6_addr"};
   out += "\tset " + set.name + " {\n\t\ttype " + std::string(types[static_cast<std::size_t>(set.type)]) + "\n";
+  if (set.capacity != 0) out += "\t\tsize " + number(set.capacity) + "\n\t\tflags dynamic\n";
   std::string elements;
   for (const std::string& interface : set.interfaces) elements += (elements.empty() ? "" : ", ") + quoted(interface);
   for (const Endpoint& endpoint : set.endpoints) elements += (elements.empty() ? "" : ", ") + element(endpoint);

@@ -125,6 +125,7 @@ Task<GatewayPolicy> Gateway::Impl::policy() {
   }
   out.api = api;
   out.api_port = config.listen_endpoint().port;
+  out.connections_per_device = static_cast<std::uint32_t>(config.firewall.connections_per_device);
   auto look = []() -> Result<Upstreams> { return Upstreams::of_host(); };
   TRY(auto host_upstreams, co_await runtime.offload(Blocking::file, look));
   out.dns = host_upstreams.v4;

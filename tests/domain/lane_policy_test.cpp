@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <set>
 #include <sstream>
 
 #include "firewall/ruleset.hpp"
@@ -33,6 +34,7 @@ GatewayPolicy policy(LaneMode first, LaneMode second, bool v6) {
   out.lanes = {lane("vpn", "wg0", 8, first, v6), lane("tor", "wg1", 9, second, v6)};
   out.api = {*Endpoint::parse("203.0.113.7:4605"), *Endpoint::parse("192.0.2.1:4605")};
   out.dns = *Endpoint::parse("198.51.100.53:53");
+  out.connections_per_device = 4096;
   if (v6) {
     out.api.push_back(*Endpoint::parse("[2001:db8::7]:4605"));
     out.dns6 = *Endpoint::parse("[2001:db8::53]:5353");
@@ -156,6 +158,51 @@ TEST(LanePolicy, WithoutAResolverOfAFamilyItsDnsIsDropped) {
               rule::Verdict{rule::VerdictKind::drop, {}}};
   EXPECT_NE(std::find(forward.rules.begin(), forward.rules.end(), wanted), forward.rules.end());
   EXPECT_EQ(count<rule::Family>(chain(*ruleset, "lane_vpn_nat")), 2);
+}
+
+TEST(LanePolicy, I25NewConnectionsAreCountedBeforeAnythingIsAccepted) {
+  for (bool v6 : {false, true}) {
+    auto ruleset = compile(policy(LaneMode::open, LaneMode::closed, v6));
+    for (const std::string name : {"lane_vpn_forward", "lane_vpn_input", "lane_tor_input"}) {
+      const Chain& limited = chain(*ruleset, name);
+      EXPECT_EQ(count<rule::ConnectionsOver>(limited), v6 ? 2 : 1) << name;
+      bool accepted = false;
+      for (const Rule& rule : limited.rules)
+        for (const Expression& expression : rule) {
+          accepted = accepted || expression == Expression(rule::Verdict{rule::VerdictKind::accept, {}});
+          EXPECT_FALSE(accepted && std::holds_alternative<rule::ConnectionsOver>(expression)) << name;
+        }
+    }
+    // Nothing goes through a closed lane: nothing to count.
+    EXPECT_EQ(count<rule::ConnectionsOver>(chain(*ruleset, "lane_tor_forward")), 0);
+  }
+}
+
+TEST(LanePolicy, I25TheApiHasACountOfItsOwnAndEveryFamilyAndLaneToo) {
+  auto ruleset = compile(policy(LaneMode::open, LaneMode::open, true));
+  std::set<std::string> used, declared;
+  for (const Chain& chain : ruleset->chains)
+    for (const Rule& rule : chain.rules)
+      for (const Expression& expression : rule)
+        if (const auto* over = std::get_if<rule::ConnectionsOver>(&expression)) {
+          EXPECT_TRUE(used.insert(over->set).second) << over->set;
+          EXPECT_EQ(over->limit, 4096U);
+        }
+  for (const ElementSet& set : ruleset->sets)
+    if (set.capacity != 0) {
+      declared.insert(set.name);
+      EXPECT_EQ(set.capacity, 256U) << set.name;
+    }
+  EXPECT_EQ(used, declared);
+  EXPECT_EQ(used.size(), 8U);
+}
+
+TEST(LanePolicy, I25WithoutALimitNothingIsCounted) {
+  GatewayPolicy in = policy(LaneMode::open, LaneMode::open, true);
+  in.connections_per_device = 0;
+  auto ruleset = compile(in);
+  EXPECT_EQ(ruleset->sets.size(), 3U);
+  for (const Chain& chain : ruleset->chains) EXPECT_EQ(count<rule::ConnectionsOver>(chain), 0) << chain.name;
 }
 
 TEST(LanePolicy, LaneNamesBecomeDistinctChainNames) {

@@ -510,6 +510,75 @@ TEST_F(LanePackets, FlushingByMarkRemovesTheFlowsOfOneDeviceOnly) {
   EXPECT_TRUE(tracked("10.9.0.2"));
 }
 
+/// I-25. The second device of the lane is a further address behind the same link.
+TEST_F(LanePackets, ADeviceCannotHaveMoreConnectionsThanItsLimit) {
+  constexpr int limit = 20;
+  policy_.connections_per_device = limit;
+  apply(LaneMode::open, LaneMode::open);
+  sh(net_->vpn, "ip address add 10.8.0.3/24 dev eth0; ip -6 address add fd00:8::3/64 dev eth0 nodad");
+  struct Case {
+    std::string device, other, server;
+  };
+  for (const Case& c : {Case{"10.8.0.2:", "10.8.0.3:0", "198.51.100.1:7000"},
+                        Case{"[fd00:8::2]:", "[fd00:8::3]:0", "[2001:db8:1::1]:7000"}}) {
+    SCOPED_TRACE(c.server);
+    Udp server(net_->internet, c.server), other(net_->vpn, c.other);
+    std::vector<Udp> flows;
+    // Ports of their own: sockets that share an address may be given the same one.
+    for (int i = 0; i < limit + 1; ++i) flows.emplace_back(net_->vpn, c.device + std::to_string(5000 + i));
+    for (int i = 0; i < limit; ++i) {
+      flows[static_cast<std::size_t>(i)].send(c.server, "flow");
+      ASSERT_TRUE(server.receive()) << i;
+    }
+    flows.back().send(c.server, "one too many");
+    flows.front().send(c.server, "goes on");
+    auto next = server.receive();
+    ASSERT_TRUE(next);
+    EXPECT_EQ(next->text, "goes on");
+    other.send(c.server, "another device");
+    next = server.receive();
+    ASSERT_TRUE(next);
+    EXPECT_EQ(next->text, "another device");
+    // The API is in reach, also for this device.
+    Stream stream(net_->vpn, c.device + "0", c.server.front() == '[' ? "[fd00:8::1]:4605" : "10.8.0.1:4605");
+    EXPECT_TRUE(stream.connected());
+    // When its flows have ended there is room again, though the kernel may notice it a little later.
+    Address device = endpoint(c.device + "0").address;
+    runtime_.wait(host_->flush_connections(connection_mark(device))).value();
+    next.reset();
+    for (int attempt = 0; attempt < 100 && !next; ++attempt) {
+      flows.back().send(c.server, "room again");
+      next = server.receive(lab::patience_ms / 100);
+    }
+    ASSERT_TRUE(next);
+    EXPECT_EQ(next->text, "room again");
+    // What the firewall counts is not a change of its table.
+    EXPECT_TRUE(runtime_.wait(firewall_->intact()).value());
+  }
+}
+
+TEST_F(LanePackets, TheGatewayItselfCountsADevicesConnectionsToo) {
+  constexpr int limit = 20;
+  policy_.connections_per_device = limit;
+  apply(LaneMode::closed, LaneMode::closed);
+  std::vector<Stream> flows, accepted;
+  for (int i = 0; i < limit; ++i) {
+    flows.emplace_back(net_->vpn, "10.8.0.2:0", "10.8.0.1:4605");
+    ASSERT_TRUE(flows.back().connected()) << i;
+    auto taken = api_->accept();
+    ASSERT_TRUE(taken);
+    accepted.push_back(std::move(*taken));
+  }
+  Stream excess(net_->vpn, "10.8.0.2:0", "10.8.0.1:4605"), other(net_->tor, "10.9.0.2:0", "10.9.0.1:4605");
+  EXPECT_TRUE(other.connected());
+  EXPECT_FALSE(excess.connected(0));
+  // A connection that is closed on both sides does not count, though connection tracking remembers it. The kernel
+  // sends the first attempt's packet again after a second.
+  flows.pop_back();
+  accepted.pop_back();
+  EXPECT_TRUE(excess.connected());
+}
+
 TEST_F(LanePackets, AFlushedTableIsNoticed) {
   apply(LaneMode::closed, LaneMode::closed);
   std::uint64_t seen = runtime_.wait(firewall_->changed(0)).value();

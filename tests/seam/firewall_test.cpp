@@ -26,6 +26,7 @@ GatewayPolicy two_lanes(LaneMode first, LaneMode second) {
   }
   out.api = {*Endpoint::parse("203.0.113.7:4605"), *Endpoint::parse("[2001:db8::7]:4605")};
   out.dns = *Endpoint::parse("198.51.100.53:53");
+  out.connections_per_device = 4096;
   return out;
 }
 
