@@ -1,10 +1,13 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <deque>
 #include <utility>
 
 #include "base/notifier.hpp"
+#include "base/pace.hpp"
 #include "base/try.hpp"
 #include "firewall/nft_codec.hpp"
 #include "net/netlink_socket.hpp"
@@ -41,21 +44,87 @@ struct Watch {
   Notifier changes;
 };
 
+/// Lets operations through one at a time, in the order in which they came.
+class Turns {
+ public:
+  explicit Turns(Runtime& runtime) : ended_(runtime) {}
+
+  class Turn {
+   public:
+    Turn(Turns& turns, std::uint64_t number) : turns_(&turns), number_(number) {}
+    Turn(Turn&& other) noexcept : turns_(std::exchange(other.turns_, nullptr)), number_(other.number_) {}
+    Turn& operator=(Turn&&) = delete;
+    ~Turn() {
+      if (turns_ != nullptr) turns_->leave(number_);
+    }
+    bool mine() const { return turns_->waiting_.front() == number_; }
+
+   private:
+    Turns* turns_;
+    std::uint64_t number_;
+  };
+
+  /// Errors: cancelled.
+  Task<Turn> take() {
+    waiting_.push_back(++last_);
+    Turn turn(*this, last_);
+    while (!turn.mine()) {
+      std::uint64_t seen = ended_.revision();
+      bool woken = co_await ended_.wait(seen);
+      if (!woken) co_return Error(errc::cancelled);
+    }
+    co_return std::move(turn);
+  }
+
+ private:
+  void leave(std::uint64_t number) {
+    waiting_.erase(std::find(waiting_.begin(), waiting_.end(), number));
+    ended_.notify();
+  }
+
+  std::deque<std::uint64_t> waiting_;
+  std::uint64_t last_ = 0;
+  Notifier ended_;
+};
+
+/// Size of a transaction that is not left to the loop: above this the kernel takes milliseconds. An element takes it
+/// about a microsecond, a rule many (`firewall_bench`).
+constexpr std::size_t large = 1000;
+constexpr std::size_t elements_per_rule = 5;
+
+std::size_t size_of(const std::vector<ElementSet>& sets) {
+  std::size_t out = 0;
+  for (const ElementSet& set : sets) out += set.interfaces.size() + set.endpoints.size();
+  return out;
+}
+
+std::size_t size_of(const Ruleset& ruleset) {
+  std::size_t out = size_of(ruleset.sets);
+  for (const Chain& chain : ruleset.chains) out += elements_per_rule * chain.rules.size();
+  return out;
+}
+
 class NftFirewall final : public Firewall {
  public:
   NftFirewall(Runtime& runtime, std::string table)
-      : table_(std::move(table)),
+      : runtime_(runtime),
+        table_(std::move(table)),
         requests_(runtime, NETLINK_NETFILTER),
         events_(runtime, NETLINK_NETFILTER, {NFNLGRP_NFTABLES}),
         watch_(runtime, table_),
-        listening_(runtime.spawn(listen(events_, watch_, requests_.port()))) {}
+        turns_(runtime),
+        listening_(runtime.spawn(listen(runtime, events_, watch_, requests_.port()))) {}
 
   Task<void> apply(std::shared_ptr<const Ruleset> ruleset) override {
     if (!ruleset) co_return Error(errc::invalid_argument, "no ruleset");
+    TRY(Turns::Turn turn, co_await turns_.take());
+    auto build = [&]() -> Batch { return nft::replace_table(table_, *ruleset); };
+    bool is_large = size_of(*ruleset) >= large;
+    TRY(Batch batch, co_await built(build, is_large));
     // What others did before our transaction is gone with it. Should the notification of it be under way still, it is
     // taken for a later one, and the table is found not to be intact: one `apply` too many, never one too few.
     bool before = std::exchange(watch_.foreign, false);
-    auto done = co_await transact(nft::replace_table(table_, *ruleset), "replace table");
+    auto done = co_await transact(std::move(batch), "replace table", is_large);
     if (!done) {
       watch_.foreign = watch_.foreign || before;
       co_return done.error();
@@ -68,19 +137,26 @@ class NftFirewall final : public Firewall {
     if (!ruleset) co_return Error(errc::invalid_argument, "no ruleset");
     auto batch = nft::refill_lane(table_, *ruleset, lane);
     if (batch.empty()) co_return Error(errc::invalid_argument, "no lane '" + lane.str() + "'");
-    co_return co_await transact(std::move(batch), "refill lane");
+    TRY(Turns::Turn turn, co_await turns_.take());
+    co_return co_await transact(std::move(batch), "refill lane", false);
   }
 
   Task<void> api(std::vector<Endpoint> endpoints) override {
-    co_return co_await transact(nft::refill_sets(table_, api_sets(std::move(endpoints))), "refill sets");
+    TRY(Turns::Turn turn, co_await turns_.take());
+    auto build = [&]() -> Batch { return nft::refill_sets(table_, api_sets(std::move(endpoints))); };
+    bool is_large = endpoints.size() >= large;
+    TRY(Batch batch, co_await built(build, is_large));
+    co_return co_await transact(std::move(batch), "refill sets", is_large);
   }
 
   Task<void> remove() override {
+    TRY(Turns::Turn turn, co_await turns_.take());
     handle_.reset();
-    co_return co_await transact(nft::remove_table(table_), "remove table");
+    co_return co_await transact(nft::remove_table(table_), "remove table", false);
   }
 
   Task<bool> intact() override {
+    TRY(Turns::Turn turn, co_await turns_.take());
     if (!handle_) co_return false;
     TRY(std::uint32_t generation, co_await current_generation());
     TRY_VOID(co_await caught_up(generation));
@@ -95,7 +171,23 @@ class NftFirewall final : public Firewall {
   }
 
  private:
-  Task<void> transact(std::vector<std::string> batch, std::string what) {
+  using Batch = std::vector<std::string>;
+
+  template <class Build>
+  Task<Batch> built(Build& build, bool off_loop) {
+    auto work = [&]() -> Result<Batch> { return build(); };
+    if (off_loop) {
+      auto batch = co_await runtime_.offload(Blocking::file, work);
+      if (batch || batch.error().code() != errc::overloaded) co_return batch;
+    }
+    co_return work();
+  }
+
+  Task<void> transact(Batch batch, std::string what, bool off_loop) {
+    if (off_loop) {
+      TRY(NetlinkReply reply, co_await requests_.transact_off_loop(std::move(batch)));
+      co_return reply.check("nftables: " + what);
+    }
     TRY(NetlinkReply reply, co_await requests_.transact(std::move(batch)));
     co_return reply.check("nftables: " + what);
   }
@@ -134,8 +226,11 @@ class NftFirewall final : public Firewall {
     co_return Result<void>();
   }
 
-  static Task<void> listen(NetlinkSocket& events, Watch& watch, std::uint32_t port) {
+  /// A large transaction is told element by element.
+  static Task<void> listen(Runtime& runtime, NetlinkSocket& events, Watch& watch, std::uint32_t port) {
+    Pace pace(runtime);
     for (;;) {
+      if (pace.due()) co_await pace.yield();
       auto messages = co_await events.receive();
       if (!messages) {
         errc code = messages.error().code();
@@ -153,10 +248,12 @@ class NftFirewall final : public Firewall {
     }
   }
 
+  Runtime& runtime_;
   std::string table_;
   NetlinkSocket requests_;
   NetlinkSocket events_;
   Watch watch_;
+  Turns turns_;
   std::optional<std::uint64_t> handle_;
   Background listening_;
 };

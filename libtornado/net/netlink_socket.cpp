@@ -1,5 +1,6 @@
 #include "net/netlink_socket.hpp"
 
+#include <fcntl.h>
 #include <linux/netlink.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -42,6 +43,19 @@ void stamp(std::string& message, std::uint32_t sequence, bool acknowledge) {
   std::memcpy(message.data(), &header, sizeof header);
 }
 
+/// False: the socket is full.
+Result<bool> send_to_kernel(int fd, const std::string& bytes) {
+  sockaddr_nl kernel{};
+  kernel.nl_family = AF_NETLINK;
+  for (;;) {
+    ssize_t n = ::sendto(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT,
+                         reinterpret_cast<sockaddr*>(&kernel), sizeof kernel);
+    if (n >= 0) return true;
+    if (errno == EAGAIN) return false;
+    if (errno != EINTR) return system_error("send", errno);
+  }
+}
+
 bool is_dump(const std::string& request) {
   nlmsghdr header;
   std::memcpy(&header, request.data(), sizeof header);
@@ -52,22 +66,28 @@ bool is_dump(const std::string& request) {
 }  // namespace
 
 struct NetlinkSocket::State {
-  State(Runtime& runtime, std::size_t buffer_size)
-      : descriptor(runtime.loop()), timer(runtime.loop()), freed(runtime), buffer(buffer_size, '\0') {}
+  State(Runtime& runtime_, std::size_t buffer_size)
+      : runtime(runtime_),
+        descriptor(runtime.loop()),
+        timer(runtime.loop()),
+        freed(runtime),
+        buffer(buffer_size, '\0') {}
 
   Result<void> open(int protocol, const std::vector<int>& groups);
   void arm(const std::shared_ptr<State>& self);
   void disarm();
   void drain();
-  Result<bool> send(const std::string& bytes);
+  Result<bool> send(const std::string& bytes) { return send_to_kernel(descriptor.native_handle(), bytes); }
   Result<std::optional<std::vector<NetlinkMessage>>> read();
 
   static Task<NetlinkReply> converse(std::shared_ptr<State> state, std::string bytes, std::uint32_t first,
-                                     std::uint32_t last);
-  static Task<NetlinkReply> run(std::shared_ptr<State> state, std::vector<std::string> messages);
+                                     std::uint32_t last, bool off_loop);
+  static Task<bool> send_off_loop(std::shared_ptr<State> state, const std::string& bytes);
+  static Task<NetlinkReply> run(std::shared_ptr<State> state, std::vector<std::string> messages, bool off_loop);
   static Task<std::vector<NetlinkMessage>> next(std::shared_ptr<State> state);
   static Task<void> ready(std::shared_ptr<State> state, asio::posix::stream_descriptor::wait_type what);
 
+  Runtime& runtime;
   asio::posix::stream_descriptor descriptor;
   asio::steady_timer timer;
   Notifier freed;
@@ -126,19 +146,6 @@ void NetlinkSocket::State::drain() {
   }
 }
 
-/// False: the socket is full.
-Result<bool> NetlinkSocket::State::send(const std::string& bytes) {
-  sockaddr_nl kernel{};
-  kernel.nl_family = AF_NETLINK;
-  for (;;) {
-    ssize_t n = ::sendto(descriptor.native_handle(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT,
-                         reinterpret_cast<sockaddr*>(&kernel), sizeof kernel);
-    if (n >= 0) return true;
-    if (errno == EAGAIN) return false;
-    if (errno != EINTR) return system_error("send", errno);
-  }
-}
-
 /// Nothing: no datagram is waiting.
 Result<std::optional<std::vector<NetlinkMessage>>> NetlinkSocket::State::read() {
   for (;;) {
@@ -171,12 +178,27 @@ Task<void> NetlinkSocket::State::ready(std::shared_ptr<State> state, asio::posix
   co_return Result<void>();
 }
 
+/// On a descriptor of its own: the socket may be closed meanwhile, and its number be given to another.
+Task<bool> NetlinkSocket::State::send_off_loop(std::shared_ptr<State> state, const std::string& bytes) {
+  int copy = ::fcntl(state->descriptor.native_handle(), F_DUPFD_CLOEXEC, 0);
+  if (copy < 0) co_return system_error("dup", errno);
+  auto work = [&]() -> Result<bool> { return send_to_kernel(copy, bytes); };
+  auto sent = co_await state->runtime.offload(Blocking::file, work);
+  ::close(copy);
+  if (state->closed) co_return Error(errc::cancelled);
+  if (sent || sent.error().code() != errc::overloaded) co_return sent;
+  co_return state->send(bytes);
+}
+
 Task<NetlinkReply> NetlinkSocket::State::converse(std::shared_ptr<State> state, std::string bytes, std::uint32_t first,
-                                                  std::uint32_t last) {
-  for (;;) {
-    TRY(bool sent, state->send(bytes));
-    if (sent) break;
-    TRY_VOID(co_await ready(state, asio::posix::stream_descriptor::wait_write));
+                                                  std::uint32_t last, bool off_loop) {
+  bool sent = false;
+  if (off_loop) {
+    TRY(sent, co_await send_off_loop(state, bytes));
+  }
+  while (!sent) {
+    TRY(sent, state->send(bytes));
+    if (!sent) TRY_VOID(co_await ready(state, asio::posix::stream_descriptor::wait_write));
   }
   NetlinkExchange exchange(first, last);
   while (!exchange.complete()) {
@@ -190,7 +212,8 @@ Task<NetlinkReply> NetlinkSocket::State::converse(std::shared_ptr<State> state, 
   co_return exchange.take_reply();
 }
 
-Task<NetlinkReply> NetlinkSocket::State::run(std::shared_ptr<State> state, std::vector<std::string> messages) {
+Task<NetlinkReply> NetlinkSocket::State::run(std::shared_ptr<State> state, std::vector<std::string> messages,
+                                             bool off_loop) {
   if (state->broken) co_return *state->broken;
   while (state->busy) {
     std::uint64_t seen = state->freed.revision();
@@ -220,7 +243,7 @@ Task<NetlinkReply> NetlinkSocket::State::run(std::shared_ptr<State> state, std::
       stamp(message, state->sequence, state->sequence == last && !dump);
       bytes += message;
     }
-    TRY(NetlinkReply reply, co_await converse(state, std::move(bytes), first, last));
+    TRY(NetlinkReply reply, co_await converse(state, std::move(bytes), first, last, off_loop));
     if (!dump || reply.ack.error != EINTR) co_return reply;
   }
   co_return Error(errc::unavailable, "netlink: a dump changed underneath again and again");
@@ -252,11 +275,15 @@ NetlinkSocket::~NetlinkSocket() {
 Task<NetlinkReply> NetlinkSocket::exchange(std::string request) {
   std::vector<std::string> one;
   one.push_back(std::move(request));
-  return State::run(state_, std::move(one));
+  return State::run(state_, std::move(one), false);
 }
 
 Task<NetlinkReply> NetlinkSocket::transact(std::vector<std::string> batch) {
-  return State::run(state_, std::move(batch));
+  return State::run(state_, std::move(batch), false);
+}
+
+Task<NetlinkReply> NetlinkSocket::transact_off_loop(std::vector<std::string> batch) {
+  return State::run(state_, std::move(batch), true);
 }
 
 Task<std::vector<NetlinkMessage>> NetlinkSocket::receive() {

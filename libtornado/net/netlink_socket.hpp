@@ -33,6 +33,10 @@ class NetlinkSocket {
   /// Sends nfnetlink messages, BATCH_BEGIN to BATCH_END, as one datagram. The reply carries the first error.
   Task<NetlinkReply> transact(std::vector<std::string> batch);
 
+  /// The same for a batch that takes long: the kernel executes it while it is sent, so it is sent on the blocking pool
+  /// (on the loop should the pool be full).
+  Task<NetlinkReply> transact_off_loop(std::vector<std::string> batch);
+
   /// The messages of the next datagram. Errors: data_loss (the queue overflowed: something was missed), cancelled.
   Task<std::vector<NetlinkMessage>> receive();
 

@@ -1,10 +1,16 @@
 #include <benchmark/benchmark.h>
+#include <linux/netlink.h>
 
+#include <algorithm>
+#include <ctime>
+
+#include "base/pace.hpp"
 #include "firewall/nft_codec.hpp"
+#include "net/netlink_socket.hpp"
 #include "support/network_lab.hpp"
 #include "tornado/firewall.hpp"
 
-/// The firewall executes on the loop: what it costs there. Needs network namespaces.
+/// Small changes execute on the loop, large ones beside it: what both cost there. Needs network namespaces.
 namespace tornado {
 namespace {
 
@@ -65,6 +71,77 @@ void BM_api(benchmark::State& state) {
   for (auto _ : state) kernel.runtime().wait(kernel.firewall().api(in.api)).value();
 }
 BENCHMARK(BM_api)->Arg(4)->Arg(1000);
+
+/// The longest turn of the loop: of the clock, and of its thread's processor time, which a busy machine does not
+/// lengthen.
+class LoopWatch {
+ public:
+  explicit LoopWatch(Runtime& runtime) : watching_(runtime.spawn(watch(runtime, *this))) {}
+  ~LoopWatch() { over_ = true; }
+  double longest_ms() const { return longest_; }
+  double longest_cpu_ms() const { return longest_cpu_; }
+
+ private:
+  static double now_ms(clockid_t clock) {
+    timespec now{};
+    ::clock_gettime(clock, &now);
+    return static_cast<double>(now.tv_sec) * 1e3 + static_cast<double>(now.tv_nsec) / 1e6;
+  }
+
+  static Task<void> watch(Runtime& runtime, LoopWatch& self) {
+    Pace pace(runtime);
+    double before = now_ms(CLOCK_MONOTONIC), cpu_before = now_ms(CLOCK_THREAD_CPUTIME_ID);
+    while (!self.over_) {
+      co_await pace.yield();
+      double now = now_ms(CLOCK_MONOTONIC), cpu = now_ms(CLOCK_THREAD_CPUTIME_ID);
+      self.longest_ = std::max(self.longest_, now - before);
+      self.longest_cpu_ = std::max(self.longest_cpu_, cpu - cpu_before);
+      before = now;
+      cpu_before = cpu;
+    }
+    co_return Result<void>();
+  }
+
+  bool over_ = false;
+  double longest_ = 0, longest_cpu_ = 0;
+  Background watching_;
+};
+
+/// How long the loop is held by a table with that many elements, notifications of it included (I-26).
+void BM_loop_held_by_apply(benchmark::State& state) {
+  Kernel kernel;
+  auto ruleset = compile(policy(2, static_cast<int>(state.range(0))));
+  double longest = 0, longest_cpu = 0;
+  for (auto _ : state) {
+    LoopWatch watch(kernel.runtime());
+    kernel.runtime().wait(kernel.firewall().apply(ruleset)).value();
+    if (!kernel.runtime().wait(kernel.firewall().intact()).value()) state.SkipWithError("not intact");
+    longest = std::max(longest, watch.longest_ms());
+    longest_cpu = std::max(longest_cpu, watch.longest_cpu_ms());
+  }
+  state.counters["longest_ms"] = longest;
+  state.counters["longest_cpu_ms"] = longest_cpu;
+}
+BENCHMARK(BM_loop_held_by_apply)->Arg(4)->Arg(999)->Arg(40000)->Unit(benchmark::kMillisecond)->Iterations(20);
+
+/// The same transaction if it is built and sent by the loop.
+void BM_loop_held_without_the_pool(benchmark::State& state) {
+  lab::Namespace where;
+  lab::Inside inside(where);
+  Runtime runtime;
+  NetlinkSocket socket(runtime, NETLINK_NETFILTER);
+  auto ruleset = compile(policy(2, static_cast<int>(state.range(0))));
+  double longest = 0, longest_cpu = 0;
+  for (auto _ : state) {
+    LoopWatch watch(runtime);
+    runtime.wait(socket.transact(nft::replace_table("tornado", *ruleset))).value().check("apply").value();
+    longest = std::max(longest, watch.longest_ms());
+    longest_cpu = std::max(longest_cpu, watch.longest_cpu_ms());
+  }
+  state.counters["longest_ms"] = longest;
+  state.counters["longest_cpu_ms"] = longest_cpu;
+}
+BENCHMARK(BM_loop_held_without_the_pool)->Arg(40000)->Unit(benchmark::kMillisecond)->Iterations(20);
 
 }  // namespace
 }  // namespace tornado

@@ -178,6 +178,7 @@ class NftTable : public testing::Test {
   }
 
   Runtime runtime_;
+  std::shared_ptr<const Ruleset> open_ = compile(two_lanes(LaneMode::open, LaneMode::open));
   std::optional<NftFixture> fixture_;
 };
 
@@ -206,6 +207,49 @@ TEST_F(NftTable, ModeAndApiMakeWhatApplyWouldHaveMade) {
   runtime_.wait(firewall.apply(wanted)).value();
   EXPECT_EQ(now, listed(fixture_->where()));
   EXPECT_NE(now.find("203.0.116.231 . 4605"), now.npos);
+}
+
+TEST_F(NftTable, I26OperationsKeepTheirOrderAroundALargeOne) {
+  Firewall& firewall = fixture_->firewall();
+  GatewayPolicy policy = two_lanes(LaneMode::open, LaneMode::open);
+  runtime_.wait(firewall.apply(compile(policy))).value();
+  GatewayPolicy crowded = policy;
+  for (std::uint32_t i = 0; i < 20'000; ++i) crowded.api.push_back(Endpoint(Address::from_v4(0x0b000001U + i), 4605));
+  auto large = compile(crowded), closed = compile(two_lanes(LaneMode::closed, LaneMode::open));
+  std::vector<std::string> ended;
+  auto note = [&](std::string name, Task<void> task) -> Task<void> {
+    auto result = co_await std::move(task);
+    ended.push_back(result ? name : name + ": " + result.error().detail());
+    co_return result;
+  };
+  {
+    std::vector<Background> under_way;
+    under_way.push_back(runtime_.spawn(note("large", firewall.apply(large))));
+    under_way.push_back(runtime_.spawn(note("mode", firewall.mode(closed, Lane("vpn")))));
+    under_way.push_back(runtime_.spawn(note("api", firewall.api({*Endpoint::parse("192.0.2.1:4605")}))));
+    EXPECT_TRUE(runtime_.wait(firewall.intact()).value());
+    EXPECT_EQ(ended, (std::vector<std::string>{"large", "mode", "api"}));
+  }
+  GatewayPolicy wanted = two_lanes(LaneMode::closed, LaneMode::open);
+  wanted.api = {*Endpoint::parse("192.0.2.1:4605")};
+  std::string now = listed(fixture_->where());
+  runtime_.wait(firewall.apply(compile(wanted))).value();
+  EXPECT_EQ(now, listed(fixture_->where()));
+}
+
+TEST_F(NftTable, I26ALargeApplyThatIsCancelledLeavesTheNextOneItsTurn) {
+  Firewall& firewall = fixture_->firewall();
+  GatewayPolicy crowded = two_lanes(LaneMode::open, LaneMode::open);
+  for (std::uint32_t i = 0; i < 20'000; ++i) crowded.api.push_back(Endpoint(Address::from_v4(0x0b000001U + i), 4605));
+  auto large = compile(crowded);
+  {
+    Background first = runtime_.spawn(firewall.apply(large)), second = runtime_.spawn(firewall.apply(large));
+    runtime_.settle();
+    second.stop();
+  }
+  runtime_.wait(firewall.apply(open_)).value();
+  EXPECT_TRUE(runtime_.wait(firewall.intact()).value());
+  EXPECT_EQ(listed(fixture_->where()), listed_from_text(*open_));
 }
 
 TEST_F(NftTable, AFailedTransactionChangesNothing) {
