@@ -104,6 +104,9 @@ class TORNADO_API Config {
     FirewallConfig() {}
     /// Tracked connections a device may have at once on a lane, so that none fills the host's table; 0: no limit.
     int connections_per_device = 4096;
+    /// Base chains of other firewalls that were told to let the lanes pass and are not warned of any more, each as
+    /// "family table chain": "ip filter FORWARD".
+    std::vector<std::string> known_chains;
   } firewall;
 
   struct WireGuardConfig {

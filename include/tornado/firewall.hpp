@@ -1,5 +1,6 @@
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -54,6 +55,24 @@ TORNADO_API std::shared_ptr<const Ruleset> compile(const GatewayPolicy& policy);
 /// The ruleset in nft(8) syntax, for `tornadoctl firewall show` and for reviews.
 TORNADO_API std::string to_text(const Ruleset& ruleset);
 
+/// A base chain of another table that drops what it does not know. An accept in our table ends our table only, so what
+/// a lane may do, such a chain can still forbid (I-24).
+class TORNADO_API ForeignChain {
+ public:
+  ForeignChain() {}
+  ForeignChain(std::string family_, std::string table_, std::string chain_, std::string hook_)
+      : family(std::move(family_)), table(std::move(table_)), chain(std::move(chain_)), hook(std::move(hook_)) {}
+  std::string family;  ///< "inet", "ip" or "ip6"
+  std::string table;
+  std::string chain;
+  std::string hook;  ///< "ingress", "prerouting", "input", "forward", "output" or "postrouting"
+  /// Its policy is accept, but its last rule drops or rejects everything that is left, as firewalld's do.
+  bool by_rule = false;
+  /// "ip filter FORWARD"
+  std::string str() const { return family + " " + table + " " + chain; }
+  auto operator<=>(const ForeignChain&) const = default;
+};
+
 /// Seam: one nftables table, replaced as a whole at start, changed in small batches afterwards (I-26).
 ///
 /// Loop thread. Errors: permission_denied, backend_failed (nothing was changed: a batch is all or nothing),
@@ -74,6 +93,10 @@ class TORNADO_API Firewall {
   /// Waits until somebody else changes the table (nftables notification), since the revision the caller has seen;
   /// returns the new revision. Starts at 1, so that `changed(0)` returns at once. Errors: cancelled.
   virtual Task<std::uint64_t> changed(std::uint64_t since) = 0;
+  /// The base chains of others, families inet, ip and ip6, that drop what they do not know; sorted. What they let
+  /// through before is not looked at, and tables of the older xtables (`iptables-legacy`) are not seen. Asking again
+  /// is cheap as long as nobody has changed any table. Default: unimplemented.
+  virtual Task<std::vector<ForeignChain>> foreign_drops();
 };
 
 /// In memory, for simulations and dry runs.
@@ -87,8 +110,10 @@ class TORNADO_API MemoryFirewall final : public Firewall {
   Task<void> remove() override;
   Task<bool> intact() override;
   Task<std::uint64_t> changed(std::uint64_t since) override;
+  Task<std::vector<ForeignChain>> foreign_drops() override;
 
   std::shared_ptr<const Ruleset> applied() const;
+  void set_foreign_drops(std::vector<ForeignChain> chains);
   void fail_next(int count, errc code);
   void tamper();  ///< somebody else flushed the table
 

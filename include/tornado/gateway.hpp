@@ -77,6 +77,8 @@ class Component {
   std::string name;
   bool ready = false;
   std::string detail;
+  /// If it is not ready, somebody should look, but clients are served: `/health` stays 200.
+  bool advisory = false;
 };
 
 /// Parts an embedder brings along; what is left empty is made from the configuration.

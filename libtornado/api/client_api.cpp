@@ -207,7 +207,7 @@ asio::awaitable<HttpResponse> ClientApi::dispatch(const HttpRequest& request) {
 HttpResponse ClientApi::health() const {
   if (gateway_.ready()) {
     bool whole = true;
-    for (const auto& component : gateway_.health()) whole = whole && component.ready;
+    for (const auto& component : gateway_.health()) whole = whole && (component.ready || component.advisory);
     if (whole) return HttpResponse(200, R"({"status":"ok"})");
   }
   json::object body;

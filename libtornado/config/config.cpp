@@ -70,6 +70,7 @@ void each_field(C& c, Visit&& visit) {
   visit("dns.upstream", c.dns.upstream);
   visit("dns.upstream6", c.dns.upstream6);
   visit("firewall.connections_per_device", c.firewall.connections_per_device);
+  visit("firewall.known_chains", c.firewall.known_chains);
   visit("wireguard.backend", c.wireguard.backend);
   visit("wireguard.launch", c.wireguard.launch);
   visit("wireguard.program", c.wireguard.program);
@@ -203,6 +204,13 @@ bool one_of(std::string_view value, std::initializer_list<std::string_view> allo
   return std::find(allowed.begin(), allowed.end(), value) != allowed.end();
 }
 
+/// "ip filter FORWARD"
+bool names_chain(std::string_view text) {
+  auto first = text.find(' '), second = text.rfind(' ');
+  return first != text.npos && second > first + 1 && second + 1 < text.size() && text.find(' ', first + 1) == second &&
+         one_of(text.substr(0, first), {"inet", "ip", "ip6"});
+}
+
 }  // namespace
 
 Result<Config> Config::load(const std::string& path) {
@@ -326,6 +334,9 @@ Result<void> check_backends(const Config& c) {
   TRY_VOID_PLAIN(check_dns("dns.upstream", c.dns.upstream, true));
   TRY_VOID_PLAIN(check_dns("dns.upstream6", c.dns.upstream6, false));
   TRY_VOID_PLAIN(check_range("firewall.connections_per_device", c.firewall.connections_per_device, 0, 65'535));
+  for (const auto& chain : c.firewall.known_chains)
+    if (!names_chain(chain))
+      return invalid("firewall.known_chains", "\"family table chain\" is expected, not '" + chain + "'");
   if (!one_of(c.wireguard.backend, {"userspace", "memory"}))
     return invalid("wireguard.backend", "userspace or memory is expected");
   if (!one_of(c.wireguard.launch, {"supervised", "external"}))

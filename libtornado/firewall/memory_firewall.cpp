@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <optional>
 
 #include "base/notifier.hpp"
@@ -6,6 +7,10 @@
 #include "tornado/firewall.hpp"
 
 namespace tornado::inline v1 {
+
+Task<std::vector<ForeignChain>> Firewall::foreign_drops() {
+  co_return Error(errc::unimplemented, "this firewall does not know the tables of others");
+}
 
 struct MemoryFirewall::Impl {
   explicit Impl(Runtime& runtime) : changes(runtime) {}
@@ -17,6 +22,7 @@ struct MemoryFirewall::Impl {
   }
 
   std::shared_ptr<const Ruleset> applied;
+  std::vector<ForeignChain> foreign;
   bool tampered = false;
   int failures = 0;
   errc failure = errc::backend_failed;
@@ -68,6 +74,16 @@ Task<std::uint64_t> MemoryFirewall::changed(std::uint64_t since) {
   bool woken = co_await impl_->changes.wait(since);
   if (!woken) co_return Error(errc::cancelled);
   co_return impl_->changes.revision();
+}
+
+Task<std::vector<ForeignChain>> MemoryFirewall::foreign_drops() {
+  TRY_VOID(impl_->begin());
+  co_return impl_->foreign;
+}
+
+void MemoryFirewall::set_foreign_drops(std::vector<ForeignChain> chains) {
+  std::sort(chains.begin(), chains.end());
+  impl_->foreign = std::move(chains);
 }
 
 std::shared_ptr<const Ruleset> MemoryFirewall::applied() const {

@@ -8,10 +8,12 @@
 #include <libnftnl/table.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nf_tables_compat.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <memory>
 
@@ -198,6 +200,23 @@ int message_of(const NetlinkMessage& message) {
   return message.type >> 8 == NFNL_SUBSYS_NFTABLES ? message.type & 255 : -1;
 }
 
+constexpr std::array<std::pair<std::uint8_t, std::string_view>, 3> families = {
+    {{NFPROTO_INET, "inet"}, {NFPROTO_IPV4, "ip"}, {NFPROTO_IPV6, "ip6"}}};
+
+/// Whether an expression ends a rule with a refusal.
+Result<bool> drops_all(std::string_view kind, const NetlinkAttributes& details) {
+  if (kind == "reject") return true;
+  // What iptables-nft has no expression for is a target of xtables.
+  if (kind == "target") return details.text(NFTA_TARGET_NAME) == "REJECT";
+  auto data = details.find(NFTA_IMMEDIATE_DATA);
+  if (kind != "immediate" || details.be32(NFTA_IMMEDIATE_DREG) != std::uint32_t{NFT_REG_VERDICT} || !data) return false;
+  TRY_PLAIN(NetlinkAttributes value, NetlinkAttributes::parse(*data));
+  auto nested = value.find(NFTA_DATA_VERDICT);
+  if (!nested) return false;
+  TRY_PLAIN(NetlinkAttributes verdict, NetlinkAttributes::parse(*nested));
+  return verdict.be32(NFTA_VERDICT_CODE) == std::uint32_t{NF_DROP};
+}
+
 }  // namespace
 
 std::vector<std::string> replace_table(const std::string& table, const Ruleset& ruleset) {
@@ -247,6 +266,60 @@ std::string get_table(const std::string& table) {
   NetlinkWriter out(type_of(NFT_MSG_GETTABLE), 0);
   out.fixed(family_header());
   return out.put_text(NFTA_TABLE_NAME, table).take();
+}
+
+std::string get_chains() {
+  NetlinkWriter out(type_of(NFT_MSG_GETCHAIN), NLM_F_DUMP);
+  return out.fixed(nfgenmsg{}).take();
+}
+
+std::string get_rules(const ForeignChain& chain) {
+  NetlinkWriter out(type_of(NFT_MSG_GETRULE), NLM_F_DUMP);
+  nfgenmsg header = family_header();
+  for (const auto& [family, name] : families)
+    if (name == chain.family) header.nfgen_family = family;
+  out.fixed(header);
+  return out.put_text(NFTA_RULE_TABLE, chain.table).put_text(NFTA_RULE_CHAIN, chain.chain).take();
+}
+
+Result<std::optional<BaseChain>> decode_base_chain(const NetlinkMessage& message) {
+  static constexpr std::string_view hooks[] = {"prerouting", "input", "forward", "output", "postrouting", "ingress"};
+  if (message_of(message) != NFT_MSG_NEWCHAIN) return std::optional<BaseChain>();
+  TRY_PLAIN(NetlinkAttributes attributes, NetlinkAttributes::after(message, sizeof(nfgenmsg)));
+  auto family = std::find_if(families.begin(), families.end(), [&](const auto& entry) {
+    return entry.first == static_cast<std::uint8_t>(message.payload[0]);
+  });
+  auto hook = attributes.find(NFTA_CHAIN_HOOK);
+  if (!hook || family == families.end()) return std::optional<BaseChain>();
+  TRY_PLAIN(NetlinkAttributes where, NetlinkAttributes::parse(*hook));
+  auto number = where.be32(NFTA_HOOK_HOOKNUM);
+  auto table = attributes.text(NFTA_CHAIN_TABLE), name = attributes.text(NFTA_CHAIN_NAME);
+  if (!number || *number >= std::size(hooks) || !table || !name)
+    return Error(errc::protocol_error, "nftables: base chain without a name or hook");
+  BaseChain out;
+  out.name = ForeignChain(std::string(family->second), *table, *name, std::string(hooks[*number]));
+  out.drops = attributes.be32(NFTA_CHAIN_POLICY) == std::uint32_t{NF_DROP};
+  return std::optional(std::move(out));
+}
+
+Result<std::optional<bool>> decode_drops_all(const NetlinkMessage& message) {
+  if (message_of(message) != NFT_MSG_NEWRULE) return std::optional<bool>();
+  TRY_PLAIN(NetlinkAttributes attributes, NetlinkAttributes::after(message, sizeof(nfgenmsg)));
+  auto list = attributes.find(NFTA_RULE_EXPRESSIONS);
+  if (!list) return std::optional(false);
+  TRY_PLAIN(NetlinkAttributes expressions, NetlinkAttributes::parse(*list));
+  bool drops = false;
+  for (const auto& [type, bytes] : expressions.all()) {
+    TRY_PLAIN(NetlinkAttributes expression, NetlinkAttributes::parse(bytes));
+    auto kind = expression.text(NFTA_EXPR_NAME).value_or(std::string());
+    if (kind == "counter" || kind == "log") continue;
+    auto data = expression.find(NFTA_EXPR_DATA);
+    if (!data) return std::optional(false);
+    TRY_PLAIN(NetlinkAttributes details, NetlinkAttributes::parse(*data));
+    TRY_PLAIN(drops, drops_all(kind, details));
+    if (!drops) return std::optional(false);
+  }
+  return std::optional(drops);
 }
 
 Result<std::optional<std::uint32_t>> decode_generation(const NetlinkMessage& message) {

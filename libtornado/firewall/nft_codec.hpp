@@ -25,6 +25,24 @@ std::vector<std::string> remove_table(const std::string& table);
 std::string get_generation();
 std::string get_table(const std::string& table);
 
+/// The chains of all tables of all families.
+std::string get_chains();
+/// The rules of one chain, in their order.
+std::string get_rules(const ForeignChain& chain);
+
+/// A base chain in a table of family inet, ip or ip6.
+class BaseChain {
+ public:
+  BaseChain() {}
+  ForeignChain name;
+  bool drops = false;  ///< its policy
+};
+/// Nothing: another message, a chain without a hook, or of another family. Errors: protocol_error.
+Result<std::optional<BaseChain>> decode_base_chain(const NetlinkMessage& message);
+
+/// Whether a rule drops or rejects every packet that comes to it. Nothing: another message. Errors: protocol_error.
+Result<std::optional<bool>> decode_drops_all(const NetlinkMessage& message);
+
 /// Number of the ruleset's generation: every transaction of anybody in this network namespace adds one.
 /// Nothing: a message of another type. Errors: protocol_error.
 Result<std::optional<std::uint32_t>> decode_generation(const NetlinkMessage& message);

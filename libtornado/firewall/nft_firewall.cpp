@@ -170,6 +170,27 @@ class NftFirewall final : public Firewall {
     co_return watch_.changes.revision();
   }
 
+  Task<std::vector<ForeignChain>> foreign_drops() override {
+    TRY(Turns::Turn turn, co_await turns_.take());
+    TRY(std::uint32_t generation, co_await current_generation());
+    if (foreign_at_ == generation) co_return foreign_;
+    TRY(NetlinkReply reply, co_await requests_.exchange(nft::get_chains()));
+    TRY_VOID(reply.check("nftables: list chains"));
+    std::vector<ForeignChain> out;
+    for (const NetlinkMessage& message : reply.messages) {
+      TRY(auto chain, nft::decode_base_chain(message));
+      if (!chain || (chain->name.family == "inet" && chain->name.table == table_)) continue;
+      if (!chain->drops) {
+        TRY(chain->name.by_rule, co_await ends_in_drop(chain->name));
+      }
+      if (chain->drops || chain->name.by_rule) out.push_back(std::move(chain->name));
+    }
+    std::sort(out.begin(), out.end());
+    foreign_ = std::move(out);
+    foreign_at_ = generation;
+    co_return foreign_;
+  }
+
  private:
   using Batch = std::vector<std::string>;
 
@@ -190,6 +211,18 @@ class NftFirewall final : public Firewall {
     }
     TRY(NetlinkReply reply, co_await requests_.transact(std::move(batch)));
     co_return reply.check("nftables: " + what);
+  }
+
+  /// A chain that has gone meanwhile drops nothing.
+  Task<bool> ends_in_drop(const ForeignChain& chain) {
+    TRY(NetlinkReply reply, co_await requests_.exchange(nft::get_rules(chain)));
+    TRY_VOID(reply.check("nftables: list rules", {ENOENT}));
+    bool last = false;
+    for (const NetlinkMessage& message : reply.messages) {
+      TRY(auto drops, nft::decode_drops_all(message));
+      if (drops) last = *drops;
+    }
+    co_return last;
   }
 
   /// Nothing: there is no such table.
@@ -255,6 +288,8 @@ class NftFirewall final : public Firewall {
   Watch watch_;
   Turns turns_;
   std::optional<std::uint64_t> handle_;
+  std::vector<ForeignChain> foreign_;
+  std::optional<std::uint32_t> foreign_at_;  ///< generation `foreign_` was read at
   Background listening_;
 };
 

@@ -40,6 +40,10 @@ struct Gateway::Impl {
   Task<void> run_external_watch();
   Task<void> leave_external(const LaneConfig& lane);
 
+  // foreign_chains.cpp: firewalls of others on this host.
+  Task<void> check_foreign_chains();
+  void report_foreign_chain(const ForeignChain& chain);
+
   // upkeep.cpp: what happens by time.
   void start_upkeep();
   Task<void> tick();
@@ -99,6 +103,7 @@ struct Gateway::Impl {
   std::map<Lane, PublicKey> lane_keys;
   std::shared_ptr<const Ruleset> ruleset;
   std::vector<Endpoint> api;
+  std::vector<ForeignChain> foreign_chains;
   std::string endpoint_host;
   std::vector<std::string> steps;
   bool ready = false;

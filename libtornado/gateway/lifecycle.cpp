@@ -55,6 +55,7 @@ Task<void> Gateway::Impl::start() {
   TRY_VOID(co_await keys.open());
   step_done("keys_ready");
   TRY_VOID(co_await apply_firewall());
+  (void)co_await check_foreign_chains();
   step_done("firewall_applied");
   TRY_VOID(co_await bring_links_up());
   step_done("links_up");

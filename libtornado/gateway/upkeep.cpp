@@ -211,6 +211,7 @@ Task<void> Gateway::Impl::run_reconciling() {
     // Whoever asks for a pass shortens the wait; a pass follows another after at least the backoff.
     while (runtime.now() < next && reconcile_wanted.revision() == seen)
       if (!co_await runtime.sleep_until(std::min(next, runtime.now() + Seconds(1)))) co_return Error(errc::cancelled);
+    (void)co_await check_foreign_chains();
     auto done = co_await mend();
     components["peers"] = Component("peers", done.has_value(), done ? "as wanted" : done.error().detail());
     if (!done) {

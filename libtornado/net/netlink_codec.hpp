@@ -62,6 +62,8 @@ class NetlinkAttributes {
   std::optional<std::uint32_t> u32(std::uint16_t type) const noexcept;   ///< empty also for a wrong size
   std::optional<std::uint32_t> be32(std::uint16_t type) const noexcept;  ///< empty also for a wrong size
   std::optional<std::string> text(std::uint16_t type) const;             ///< up to the first zero
+  /// In the order of the bytes: a list has many of the same type.
+  const std::vector<std::pair<std::uint16_t, std::string_view>>& all() const noexcept { return all_; }
 
  private:
   std::vector<std::pair<std::uint16_t, std::string_view>> all_;

@@ -71,6 +71,8 @@ TEST(Config, EveryMalformedValueNamesItsPath) {
       {"session.reconcile_interval", {"0", "3601"}},
       {"ipam.quarantine", {"659", "1000001"}},
       {"ipam.lease_term", {"9"}},
+      {"firewall.known_chains",
+       {"\"ip filter\"", "[\"ip filter FORWARD x\"]", "[\"arp filter INPUT\"]", "[7]", "[\"ip  FORWARD\"]"}},
       {"firewall.connections_per_device", {"-1", "65536", "many", "1.5"}},
       {"ipam.warn_percent", {"0", "101"}},
       {"auth.issuer", {""}},

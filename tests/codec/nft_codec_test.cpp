@@ -115,6 +115,57 @@ TEST(NftCodec, ReadsEvents) {
   EXPECT_FALSE(*nft::decode_event(only(other.take()), 42));
 }
 
+std::string chain_message(std::uint8_t family, std::uint32_t hook, std::optional<std::uint32_t> policy) {
+  NetlinkWriter out(message_type(NFT_MSG_NEWCHAIN), 0);
+  out.fixed(header(family)).put_text(NFTA_CHAIN_TABLE, "filter").put_text(NFTA_CHAIN_NAME, "FORWARD");
+  std::size_t nest = out.open(NFTA_CHAIN_HOOK);
+  out.put_be32(NFTA_HOOK_HOOKNUM, hook);
+  out.close(nest);
+  if (policy) out.put_be32(NFTA_CHAIN_POLICY, *policy);
+  return out.take();
+}
+
+TEST(NftCodec, ReadsBaseChains) {
+  auto drops = nft::decode_base_chain(only(chain_message(NFPROTO_IPV4, 2, NF_DROP)));
+  ASSERT_TRUE(drops && *drops);
+  EXPECT_TRUE((*drops)->drops);
+  EXPECT_EQ((*drops)->name, ForeignChain("ip", "filter", "FORWARD", "forward"));
+  auto accepts = nft::decode_base_chain(only(chain_message(NFPROTO_INET, 5, NF_ACCEPT)));
+  ASSERT_TRUE(accepts && *accepts);
+  EXPECT_FALSE((*accepts)->drops);
+  EXPECT_EQ((*accepts)->name.hook, "ingress");
+  EXPECT_FALSE((*nft::decode_base_chain(only(chain_message(NFPROTO_IPV6, 0, std::nullopt))))->drops);
+  EXPECT_FALSE(*nft::decode_base_chain(only(chain_message(NFPROTO_BRIDGE, 2, NF_DROP))));
+  EXPECT_FALSE(*nft::decode_base_chain(only(table_message("tornado"))));
+  EXPECT_FALSE(nft::decode_base_chain(only(chain_message(NFPROTO_IPV4, 6, NF_DROP))));
+  NetlinkWriter plain(message_type(NFT_MSG_NEWCHAIN), 0);
+  plain.fixed(header(NFPROTO_INET)).put_text(NFTA_CHAIN_TABLE, "filter").put_text(NFTA_CHAIN_NAME, "x");
+  EXPECT_FALSE(*nft::decode_base_chain(only(plain.take())));
+}
+
+/// What would be listed of a rule is what would be sent to make it.
+bool drops_all(const Rule& rule) {
+  Ruleset ruleset;
+  ruleset.chains.emplace_back();
+  ruleset.chains.back().name = "c";
+  ruleset.chains.back().rules.push_back(rule);
+  auto batch = nft::replace_table("t", ruleset);
+  return nft::decode_drops_all(only(batch[batch.size() - 2])).value().value();
+}
+
+TEST(NftCodec, TellsRulesThatDropEverything) {
+  using namespace rule;
+  Verdict drop{VerdictKind::drop, {}}, accept{VerdictKind::accept, {}}, go{VerdictKind::go, "c"};
+  EXPECT_TRUE(drops_all({drop}));
+  EXPECT_TRUE(drops_all({Counter{}, drop}));
+  EXPECT_FALSE(drops_all({accept}));
+  EXPECT_FALSE(drops_all({go}));
+  EXPECT_FALSE(drops_all({Counter{}}));
+  EXPECT_FALSE(drops_all({}));
+  EXPECT_FALSE(drops_all({Interface{Path::in, "eth0", false}, drop}));
+  EXPECT_FALSE(*nft::decode_drops_all(only(table_message("tornado"))));
+}
+
 TEST(NftCodec, HostileAnswersAreErrors) {
   NetlinkWriter no_number(message_type(NFT_MSG_NEWGEN), 0);
   EXPECT_FALSE(nft::decode_generation(only(no_number.fixed(header(0)).take())));

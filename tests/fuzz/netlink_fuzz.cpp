@@ -17,6 +17,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     (void)nft::decode_generation(message);
     (void)nft::decode_table(message, "tornado");
     (void)nft::decode_event(message, 1);
+    (void)nft::decode_base_chain(message);
+    (void)nft::decode_drops_all(message);
   }
   return 0;
 }

@@ -36,6 +36,8 @@ class FirewallFixture {
   virtual ~FirewallFixture() = default;
   virtual Firewall& firewall() = 0;
   virtual void flush_by_somebody_else() = 0;
+  /// Somebody else has a firewall of the kind of ufw, and one of the kind of firewalld.
+  virtual void others_drop() = 0;
 };
 
 class MemoryFixture final : public FirewallFixture {
@@ -43,6 +45,11 @@ class MemoryFixture final : public FirewallFixture {
   explicit MemoryFixture(Runtime& runtime) : firewall_(runtime) {}
   Firewall& firewall() override { return firewall_; }
   void flush_by_somebody_else() override { firewall_.tamper(); }
+  void others_drop() override {
+    ForeignChain forward("ip", "filter", "FORWARD", "forward"), zones("inet", "fw", "filter_IN", "input");
+    zones.by_rule = true;
+    firewall_.set_foreign_drops({forward, zones});
+  }
 
  private:
   MemoryFirewall firewall_;
@@ -56,6 +63,16 @@ class NftFixture final : public FirewallFixture {
   }
   Firewall& firewall() override { return *firewall_; }
   void flush_by_somebody_else() override { lab::sh(namespace_, "nft flush ruleset"); }
+  /// Chains of all kinds, of which two drop what they do not know.
+  void others_drop() override {
+    lab::sh(namespace_,
+            "nft 'table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; accept; }; "
+            "chain INPUT { type filter hook input priority 0; policy accept; tcp dport 22 drop; }; "
+            "chain ufw { drop; }; }';"
+            "nft 'table inet fw { chain filter_IN { type filter hook input priority 10; policy accept; "
+            "ct state established accept; counter log reject with icmpx admin-prohibited; }; "
+            "chain mangle { type filter hook prerouting priority -150; counter; }; }'");
+  }
   const lab::Namespace& where() const { return namespace_; }
 
  private:
@@ -128,6 +145,23 @@ TEST_P(FirewallSeam, NoticesThatSomebodyElseFlushedIt) {
   EXPECT_GT(runtime_.wait(firewall().changed(seen)).value(), seen);
   EXPECT_FALSE(intact());
   runtime_.wait(firewall().apply(open_)).value();
+  EXPECT_TRUE(intact());
+}
+
+TEST_P(FirewallSeam, I24ChainsOfOthersThatDropAreNamedAndOursAreNot) {
+  runtime_.wait(firewall().apply(open_)).value();
+  EXPECT_TRUE(runtime_.wait(firewall().foreign_drops()).value().empty());
+  fixture_->others_drop();
+  for (int again = 0; again < 2; ++again) {
+    auto chains = runtime_.wait(firewall().foreign_drops()).value();
+    ASSERT_EQ(chains.size(), 2U);
+    EXPECT_EQ(chains[0].str(), "inet fw filter_IN");
+    EXPECT_EQ(chains[0].hook, "input");
+    EXPECT_TRUE(chains[0].by_rule);
+    EXPECT_EQ(chains[1].str(), "ip filter FORWARD");
+    EXPECT_EQ(chains[1].hook, "forward");
+    EXPECT_FALSE(chains[1].by_rule);
+  }
   EXPECT_TRUE(intact());
 }
 
@@ -207,6 +241,26 @@ TEST_F(NftTable, ModeAndApiMakeWhatApplyWouldHaveMade) {
   runtime_.wait(firewall.apply(wanted)).value();
   EXPECT_EQ(now, listed(fixture_->where()));
   EXPECT_NE(now.find("203.0.116.231 . 4605"), now.npos);
+}
+
+TEST_F(NftTable, I24AChainThatDropsIsNamedAsLongAsItIsThere) {
+  Firewall& firewall = fixture_->firewall();
+  auto names = [&] {
+    std::vector<std::string> out;
+    for (const ForeignChain& chain : runtime_.wait(firewall.foreign_drops()).value()) out.push_back(chain.str());
+    return out;
+  };
+  lab::sh(fixture_->where(),
+          "nft 'table ip6 filter { chain INPUT { type filter hook input priority 0; policy drop; }; }';"
+          "nft 'table inet guard { chain every { type filter hook ingress device lo priority 0; policy drop; }; }';"
+          // Neither routes nor is routed.
+          "nft 'table bridge filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }';"
+          "nft 'table inet tornado2 { chain forward { type filter hook forward priority 0; drop; }; }'");
+  EXPECT_EQ(names(), (std::vector<std::string>{"inet guard every", "inet tornado2 forward", "ip6 filter INPUT"}));
+  lab::sh(fixture_->where(), "nft chain ip6 filter INPUT '{ policy accept; }'; nft flush chain inet tornado2 forward");
+  EXPECT_EQ(names(), std::vector<std::string>{"inet guard every"});
+  lab::sh(fixture_->where(), "nft delete table inet guard");
+  EXPECT_TRUE(names().empty());
 }
 
 TEST_F(NftTable, I26OperationsKeepTheirOrderAroundALargeOne) {

@@ -28,6 +28,10 @@ json::object status_of(Gateway& gateway) {
   json::array steps;
   for (const auto& step : gateway.steps()) steps.emplace_back(step);
   out["steps"] = std::move(steps);
+  json::array degraded;
+  for (const auto& component : gateway.health())
+    if (!component.ready) degraded.emplace_back(component.name);
+  out["degraded"] = std::move(degraded);
   out["sessions"] = gateway.sessions().size();
   out["online"] = gateway.sessions().online();
   out["peers"] = gateway.peers().wanted_count();
