@@ -77,6 +77,7 @@ class Session {
   std::uint64_t received = 0;  ///< bytes from the client, all lanes, whole session
   std::uint64_t sent = 0;      ///< bytes to the client
   std::vector<LaneCounters> counters;
+  bool bytes_missed = false;     ///< some may have passed uncounted: restored after a stop, or its peer was lost
   std::uint64_t recoveries = 0;  ///< times it came back from offline
   std::uint64_t revision = 0;
   /// Opening failed in a way that leaves open whether the row reached the disk; ending it settles that.

@@ -33,6 +33,7 @@ class SystemClock final : public Clock {
 };
 
 struct Sleeper {
+  explicit Sleeper(asio::steady_timer* timer_) : timer(timer_) {}
   asio::steady_timer* timer;
   bool due = false;
 };
@@ -183,6 +184,7 @@ void Runtime::settle() {
 
 LoopThread Runtime::start() {
   struct Running {
+    Running(Impl& impl_, std::thread thread_) : impl(impl_), thread(std::move(thread_)) {}
     Impl& impl;
     std::thread thread;
     ~Running() {
@@ -206,6 +208,7 @@ LoopThread Runtime::start() {
 
 Background Runtime::spawn(Task<void> task) {
   struct State {
+    explicit State(Runtime& runtime_) : runtime(runtime_) {}
     Runtime& runtime;
     asio::cancellation_signal cancel;
     std::mutex mutex;
@@ -213,6 +216,7 @@ Background Runtime::spawn(Task<void> task) {
     bool done = false;
   };
   struct Handle {
+    explicit Handle(std::shared_ptr<State> state_) : state(std::move(state_)) {}
     std::shared_ptr<State> state;
     ~Handle() {
       Runtime& runtime = state->runtime;
@@ -253,6 +257,7 @@ asio::awaitable<bool> Runtime::sleep_until(Instant instant) {
   if (cancellation.cancelled() != asio::cancellation_type::none) co_return false;
   asio::steady_timer timer(impl_->io, asio::steady_timer::time_point::max());
   struct Entry {
+    Entry(std::multimap<Instant, Sleeper>& all_, std::multimap<Instant, Sleeper>::iterator it_) : all(all_), it(it_) {}
     std::multimap<Instant, Sleeper>& all;
     std::multimap<Instant, Sleeper>::iterator it;
     ~Entry() { all.erase(it); }

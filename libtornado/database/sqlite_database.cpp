@@ -87,6 +87,14 @@ class Connection final : public Tx {
     return rc == SQLITE_OK ? Result<void>() : failure(rc, sql);
   }
 
+  /// One statement that is run often: it stays prepared.
+  Result<void> again(std::string_view sql) {
+    TRY_PLAIN(sqlite3_stmt * statement, prepare(sql));
+    int rc = sqlite3_step(statement);
+    sqlite3_reset(statement);
+    return rc == SQLITE_DONE ? Result<void>() : failure(rc, sql);
+  }
+
   Result<Rows> exec(std::string_view sql, const std::vector<Value>& params) override {
     TRY_PLAIN(sqlite3_stmt * statement, prepare(sql));
     for (std::size_t i = 0; i < params.size(); ++i) {
@@ -251,7 +259,7 @@ class SqliteDatabase final : public Database {
   }
 
   Result<void> try_batch(const std::vector<Waiting*>& batch) {
-    TRY_VOID_PLAIN(connection_.run("BEGIN IMMEDIATE"));
+    TRY_VOID_PLAIN(connection_.again("BEGIN IMMEDIATE"));
     for (Waiting* waiting : batch) {
       waiting->result = batch.size() == 1 ? run_body(*waiting) : in_savepoint(*waiting);
       bool lost = !connection_.in_transaction();
@@ -261,10 +269,10 @@ class SqliteDatabase final : public Database {
                                        : waiting->result.error());
     }
     if (batch.size() == 1 && !batch[0]->result) {
-      TRY_VOID_PLAIN(connection_.run("ROLLBACK"));
+      TRY_VOID_PLAIN(connection_.again("ROLLBACK"));
       return {};
     }
-    if (auto committed = connection_.run("COMMIT"); !committed) return abandon(committed.error());
+    if (auto committed = connection_.again("COMMIT"); !committed) return abandon(committed.error());
     return {};
   }
 
@@ -277,15 +285,15 @@ class SqliteDatabase final : public Database {
   }
 
   Result<void> in_savepoint(Waiting& waiting) {
-    TRY_VOID_PLAIN(connection_.run("SAVEPOINT caller"));
+    TRY_VOID_PLAIN(connection_.again("SAVEPOINT caller"));
     auto result = run_body(waiting);
-    if (!result && connection_.in_transaction()) TRY_VOID_PLAIN(connection_.run("ROLLBACK TO caller"));
-    if (connection_.in_transaction()) TRY_VOID_PLAIN(connection_.run("RELEASE caller"));
+    if (!result && connection_.in_transaction()) TRY_VOID_PLAIN(connection_.again("ROLLBACK TO caller"));
+    if (connection_.in_transaction()) TRY_VOID_PLAIN(connection_.again("RELEASE caller"));
     return result;
   }
 
   Result<void> abandon(Error why) {
-    if (connection_.in_transaction()) (void)connection_.run("ROLLBACK");
+    if (connection_.in_transaction()) (void)connection_.again("ROLLBACK");
     return why;
   }
 

@@ -7,16 +7,17 @@
 
 namespace tornado::inline v1 {
 
-/// Takes what an ended session had in the kernel away, in two steps: `strip` stops its packets at once, `finish`
-/// reads the final counters and removes the peer. Sessions that end together share one reading of the interfaces.
+/// Takes what an ended session had in the kernel away, in two steps: `strip` stops its packets at once, `finish` reads
+/// the final counters, removes the peer and flushes its tracked connections (I-25). Sessions that end together share
+/// one reading of the interfaces.
 class Cutter {
  public:
   Cutter(Runtime& runtime, PeerProgrammer& peers, Host& host, SessionStore& sessions);
 
-  /// No packet of the session passes after this: allowed IPs gone, tracked connections flushed (I-25). Addresses that
-  /// a newer instance of the device holds are left alone.
+  /// No packet of the session passes after this: the allowed IPs are gone, and a packet to its addresses finds no peer.
   Task<void> strip(const Session& session);
-  /// The peer is gone from every lane and the session has its final counters.
+  /// The peer is gone from every lane, the session has its final counters, and no tracked connection of its addresses
+  /// is left. Addresses that a newer instance of the device holds are left alone.
   Task<void> finish(const Session& session);
 
  private:
@@ -24,7 +25,9 @@ class Cutter {
     explicit Item(const Session& session_) : session(session_) {}
     const Session& session;
     Result<void> result;
+    std::size_t lanes_read = 0;
   };
+  Task<void> flush(const Item& item);
   boost::asio::awaitable<void> finish_all(std::vector<Item*>& batch);
 
   PeerProgrammer& peers_;

@@ -8,6 +8,7 @@ namespace tornado::inline v1 {
 namespace {
 
 constexpr std::size_t most_closing_at_once = 64;
+constexpr std::chrono::milliseconds longest_closing_rest{500};
 constexpr int history_batch = 500;
 
 }  // namespace
@@ -109,11 +110,13 @@ Task<void> Gateway::Impl::finish_closing(Instance instance) {
   co_return Result<void>();
 }
 
-/// Finishes what was cut, and what an earlier failure or crash left behind, with backoff.
+/// Finishes what was cut, and what an earlier failure or crash left behind, with backoff. Each pass reads the
+/// interfaces once, so under load the next one waits until more has come together.
 Task<void> Gateway::Impl::run_closing() {
   Seconds backoff(1);
   for (;;) {
     std::uint64_t seen = closing.revision();
+    Instant began = runtime.now();
     TaskGroup finishing(runtime);
     for (const auto& session : sessions.closing()) {
       if (leaving.contains(session.instance)) continue;
@@ -125,6 +128,8 @@ Task<void> Gateway::Impl::run_closing() {
       co_await finishing.stop_all();
       co_return Error(errc::cancelled);
     }
+    Instant rest = runtime.now() + std::min((runtime.now() - began) * 3, longest_closing_rest);
+    if (!co_await runtime.sleep_until(rest)) co_return Error(errc::cancelled);
     bool left = !sessions.closing().empty();
     backoff = left ? std::min(backoff * 2, Seconds(30)) : Seconds(1);
     if (left && closing.revision() == seen) {

@@ -1,6 +1,7 @@
 #include "peer/lane_interface.hpp"
 
 #include <algorithm>
+#include <boost/asio/this_coro.hpp>
 
 #include "base/pace.hpp"
 #include "base/try.hpp"
@@ -19,7 +20,8 @@ LaneInterface::LaneInterface(Runtime& runtime, WireGuard& wireguard, Lane lane, 
       wireguard_(wireguard),
       lane_(std::move(lane)),
       interface_(std::move(interface)),
-      read_ended_(runtime) {}
+      read_ended_(runtime),
+      changes_(runtime, chunk) {}
 
 Task<SnapshotPtr> LaneInterface::fetch() {
   TRY(auto interface, co_await wireguard_.get(interface_));
@@ -72,9 +74,32 @@ Task<void> LaneInterface::put(std::vector<Peer> peers) {
   co_return done;
 }
 
-Task<void> LaneInterface::confirm(Peer peer) {
+Task<void> LaneInterface::put_one(const Peer& peer) {
   std::vector<Peer> one{peer};
-  auto done = co_await put(std::move(one));
+  co_return co_await put(std::move(one));
+}
+
+boost::asio::awaitable<void> LaneInterface::put_together(std::vector<Change*>& batch) {
+  std::vector<Peer> peers;
+  for (const Change* change : batch) peers.push_back(change->peer);
+  auto done = co_await put(std::move(peers));
+  bool apart = !done && done.error().code() == errc::backend_failed && batch.size() > 1;
+  for (Change* change : batch) {
+    change->result = done;
+    if (apart) change->result = co_await put_one(change->peer);
+  }
+}
+
+Task<void> LaneInterface::confirm(Peer peer) {
+  Change self(peer);
+  auto run = [this](std::vector<Change*>& batch) { return put_together(batch); };
+  co_await changes_.join(self, run);
+  // The one that led was cancelled, not this.
+  auto state = co_await boost::asio::this_coro::cancellation_state;
+  bool again = !self.result && self.result.error().code() == errc::cancelled &&
+               state.cancelled() == boost::asio::cancellation_type::none;
+  if (again) self.result = co_await put_one(peer);
+  auto done = self.result;
   bool unknown =
       !done && (done.error().code() == errc::deadline_exceeded || done.error().code() == errc::protocol_error);
   if (!unknown) co_return done;

@@ -4,6 +4,7 @@
 #include <memory>
 #include <unordered_set>
 
+#include "base/batcher.hpp"
 #include "base/key_index.hpp"
 #include "base/notifier.hpp"
 #include "tornado/wireguard.hpp"
@@ -39,7 +40,8 @@ class LaneInterface {
   Task<SnapshotPtr> read();
   /// One change of at most `chunk` peers. Any failure marks the lane dirty.
   Task<void> put(std::vector<Peer> peers);
-  /// `put` of one peer; a lost answer is replaced by reading back (I-27, I-28).
+  /// `put` of one peer, together with those that others want at the same time; each has its own result, and a lost
+  /// answer is replaced by reading back (I-27, I-28).
   Task<void> confirm(Peer peer);
 
   /// Grows with every failed change; a comparison that began later and went well clears it.
@@ -50,6 +52,13 @@ class LaneInterface {
   std::unordered_set<PublicKey> fixed;  // what the last comparison set with success
 
  private:
+  struct Change {
+    explicit Change(const Peer& peer_) : peer(peer_) {}
+    const Peer& peer;
+    Result<void> result;
+  };
+  boost::asio::awaitable<void> put_together(std::vector<Change*>& batch);
+  Task<void> put_one(const Peer& peer);
   Task<SnapshotPtr> lead_read();
   Task<SnapshotPtr> fetch();
 
@@ -64,6 +73,7 @@ class LaneInterface {
   Result<SnapshotPtr> last_;
   Notifier read_ended_;
   std::uint64_t doubt_ = 0, cleared_ = 0;
+  Batcher<Change> changes_;
 };
 
 /// Whether a peer has exactly these allowed IPs, in any order.

@@ -179,19 +179,32 @@ Result<std::optional<Instance>> replace_live(Tx& tx, const Session& session, Ins
   return std::optional(Instance(former));
 }
 
+/// One statement for all lanes of a session that took nothing over.
 Result<void> hold_addresses(Tx& tx, const Session& session) {
+  std::string sql = "INSERT INTO session_addresses (instance, device_id, user_id, lane, v4, v6) VALUES ";
+  std::vector<Value> values{session.instance.str(), session.device.str(), session.user.str()};
   for (const auto& address : session.addresses) {
-    Value v6 = address.v6 ? Value(address.v6->str()) : Value();
-    TRY_PLAIN(
-        auto held,
-        tx.exec("SELECT v4 FROM session_addresses WHERE instance = $1 AND lane = $2 AND v4 = $3 AND released_ms = 0",
-                {session.instance.str(), address.lane.str(), address.v4.str()}));
-    if (!held.empty()) continue;
-    TRY_VOID_PLAIN(tx.exec(
-        "INSERT INTO session_addresses (instance, device_id, lane, v4, v6, user_id) VALUES ($1, $2, $3, $4, $5, $6)",
-        {session.instance.str(), session.device.str(), address.lane.str(), address.v4.str(), v6, session.user.str()}));
+    auto at = [&](int offset) { return "$" + std::to_string(values.size() + static_cast<std::size_t>(offset)); };
+    sql += (values.size() > 3 ? ", " : "") + ("($1, $2, $3, " + at(1) + ", " + at(2) + ", " + at(3) + ")");
+    values.emplace_back(address.lane.str());
+    values.emplace_back(address.v4.str());
+    values.push_back(address.v6 ? Value(address.v6->str()) : Value());
   }
+  if (session.addresses.empty()) return {};
+  TRY_VOID_PLAIN(tx.exec(sql, values));
   return {};
+}
+
+/// Of a session that took its device's former one over: what that one did not have.
+Result<void> hold_missing(Tx& tx, Session session) {
+  TRY_PLAIN(auto rows, tx.exec("SELECT lane, v4 FROM session_addresses WHERE instance = $1 AND released_ms = 0",
+                               {session.instance.str()}));
+  std::erase_if(session.addresses, [&](const LaneAddress& address) {
+    return std::any_of(rows.rows.begin(), rows.rows.end(), [&](const auto& row) {
+      return text(row[0]) == address.lane.str() && text(row[1]) == address.v4.str();
+    });
+  });
+  return hold_addresses(tx, session);
 }
 
 Result<void> own_key(Tx& tx, const Session& session, Instant now) {
@@ -200,19 +213,20 @@ Result<void> own_key(Tx& tx, const Session& session, Instant now) {
                     "ON CONFLICT (public_key) DO UPDATE SET first_ms = session_keys.first_ms RETURNING device_id",
                     {session.key.str(), session.device.str(), ms(now)}));
   if (text(rows[0][0]) != session.device.str()) return Error(errc::key_in_use, "another device has used that key");
-  TRY_PLAIN(auto unclosed, tx.exec("SELECT device_id FROM session_journal WHERE public_key = $1 AND state <> 'closed'",
-                                   {session.key.str()}));
-  if (!unclosed.empty()) return Error(errc::key_in_use, "an unclosed session has that key");
   return {};
 }
 
 Result<void> insert_row(Tx& tx, const Session& s) {
-  TRY_VOID_PLAIN(
-      tx.exec("INSERT INTO session_journal (instance, user_id, device_id, public_key, state, client_ip, opened_ms, "
-              "hard_deadline_ms, addresses) VALUES ($1, $2, $3, $4, 'pending', $5, $6, $7, $8)",
-              {s.instance.str(), s.user.str(), s.device.str(), s.key.str(), s.source ? Value(s.source->str()) : Value(),
-               ms(s.opened), ms(s.hard_deadline), write_addresses(s.addresses)}));
-  return {};
+  auto inserted = tx.exec(
+      "INSERT INTO session_journal (instance, user_id, device_id, public_key, state, client_ip, opened_ms, "
+      "hard_deadline_ms, addresses) VALUES ($1, $2, $3, $4, 'pending', $5, $6, $7, $8)",
+      {s.instance.str(), s.user.str(), s.device.str(), s.key.str(), s.source ? Value(s.source->str()) : Value(),
+       ms(s.opened), ms(s.hard_deadline), write_addresses(s.addresses)});
+  if (inserted) return {};
+  // The index has the last word (I-01): one unclosed session for a key.
+  if (inserted.error().code() == errc::already_exists)
+    return Error(errc::key_in_use, "an unclosed session has that key");
+  return inserted.error();
 }
 
 }  // namespace
@@ -250,7 +264,7 @@ Task<std::optional<Instance>> Journal::open(const Session& session, const std::f
     TRY_VOID_PLAIN(own_key(tx, session, now));
     TRY_PLAIN(replaced, replace_live(tx, session, now));
     TRY_VOID_PLAIN(insert_row(tx, session));
-    return hold_addresses(tx, session);
+    return replaced ? hold_missing(tx, session) : hold_addresses(tx, session);
   };
   TRY_VOID(co_await database_.transact(Scope::system(), body));
   co_return replaced;

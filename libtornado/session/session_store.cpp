@@ -190,6 +190,7 @@ Task<RestoredSessions> SessionStore::restore(Seconds freed_within) {
   TRY(auto restored, co_await impl_->journal.load(impl_->runtime.now() - freed_within));
   impl_->graces_end = impl_->runtime.now() + impl_->options.grace;
   for (Session& session : restored.unclosed) {
+    session.bytes_missed = true;
     // Presence is not known; a session that was up counts as online until its grace has passed.
     if (session.state == SessionState::active) {
       session.presence = Presence::online;
@@ -308,6 +309,7 @@ void SessionStore::counters_restarted(const Instance& instance, const Lane& lane
   if (session == nullptr) return;
   LaneCounters& counters = counters_on(*session, lane);
   counters.received = counters.sent = 0;
+  session->bytes_missed = true;
 }
 
 Task<Session> SessionStore::end(Instance instance, CloseReason reason) {
