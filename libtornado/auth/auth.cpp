@@ -108,6 +108,10 @@ struct Auth::Impl {
       return {};
     };
     TRY_VOID(co_await runtime.offload(Blocking::signing, work));
+    // What we have just signed need not be verified when it comes back.
+    if (ring == verified_with && verified.size() < most_verified)
+      if (auto read = read_claims(access_claims, "access", options))
+        verified.emplace(sha256(tokens.access.reveal()), *read);
     tokens.access_jti = sign_in.access_jti;
     tokens.refresh_jti = sign_in.refresh_jti;
     tokens.access_expires = sign_in.issued + options.access_term;
@@ -131,6 +135,13 @@ struct Auth::Impl {
     return account;
   }
 
+  /// An access token of this generation is in use.
+  void saw(const Claims& claims) const {
+    if (used_generation.size() >= most_verified) used_generation.clear();
+    auto& used = used_generation[claims.sign_in];
+    used = std::max(used, claims.generation);
+  }
+
   Task<Refreshed> advance(Address source, Claims claims);
   Task<Refreshed> advance_from_memory(Claims claims);
   Result<SignIn> step(Tx& tx, const Claims& claims, std::uint64_t used, Account& account, bool& was_reused);
@@ -142,8 +153,8 @@ struct Auth::Impl {
   const KeyRotator& keys;
   AuthOptions options;
   HashQueue queue;
-  std::unordered_map<std::string, Instant> successes;  ///< name and address of good logins
-  mutable std::unordered_map<std::string, Claims> verified;
+  std::unordered_map<std::string, Instant> successes;        ///< name and address of good logins
+  mutable std::unordered_map<std::string, Claims> verified;  ///< by the SHA-256 of the token
   mutable std::shared_ptr<const KeyRing> verified_with;
   /// Newest generation of a family whose access token was used: its predecessor may not be retried any more (I-14).
   mutable std::unordered_map<SignInId, std::uint64_t> used_generation;
@@ -240,18 +251,17 @@ Result<Claims> Auth::check(std::string_view token) const {
     impl_->verified.clear();
     impl_->verified_with = ring;
   }
-  std::string key(token);
+  std::string key = sha256(token);
   if (auto it = impl_->verified.find(key); it != impl_->verified.end()) {
-    if (it->second.expires > impl_->runtime.now()) return it->second;
-    return Error(errc::token_expired, "exp has passed");
+    if (it->second.expires <= impl_->runtime.now()) return Error(errc::token_expired, "exp has passed");
+    impl_->saw(it->second);
+    return it->second;
   }
   TRY_PLAIN(auto json, ring->verify(KeyUse::access, token, impl_->runtime.now()));
   TRY_PLAIN(auto claims, read_claims(json, "access", impl_->options));
   if (impl_->verified.size() >= most_verified) impl_->verified.clear();
-  if (impl_->used_generation.size() >= most_verified) impl_->used_generation.clear();
   impl_->verified.emplace(std::move(key), claims);
-  auto& used = impl_->used_generation[claims.sign_in];
-  used = std::max(used, claims.generation);
+  impl_->saw(claims);
   return claims;
 }
 

@@ -41,6 +41,7 @@ void PeerBook::want(WantedPeer peer) {
   if (former != wanted_.end() && former->second.key != peer.key) set_state(former->second.key, KeyState::retired);
   Holding& holding = held_.try_emplace(peer.key, peer.owner, KeyState::wanted).first->second;
   holding.state = KeyState::wanted;
+  holding.stripped = false;
   holding.final.clear();
   Owner owner = peer.owner;
   wanted_.insert_or_assign(std::move(owner), std::move(peer));

@@ -166,16 +166,18 @@ Task<void> PeerProgrammer::add(WantedPeer peer) {
 
 Task<void> PeerProgrammer::strip(Owner owner, PublicKey key) {
   const Holding* holding = impl_->book.find(key);
-  if (holding == nullptr || holding->owner != owner) co_return Result<void>();
+  if (holding == nullptr || holding->owner != owner || holding->stripped) co_return Result<void>();
   impl_->book.retire(key);
   std::vector<PublicKey> keys{key};
   KeyGuard::Busy busy(impl_->guard, std::move(keys));
-  Result<void> outcome;
+  Result<void> done;
   for (const LanePtr& lane : impl_->all_lanes()) {
-    auto done = co_await lane->confirm(stripped(key));
-    if (!done && outcome) outcome = done;
+    auto step = co_await lane->confirm(stripped(key));
+    if (!step && done) done = step;
   }
-  co_return outcome;
+  Holding* after = impl_->book.find(key);
+  if (done && after != nullptr && after->state == KeyState::retired) after->stripped = true;
+  co_return done;
 }
 
 /// Keeps the final counters of the keys with their holdings: a removal that has to be repeated finds no peer any more.
