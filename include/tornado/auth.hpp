@@ -100,15 +100,17 @@ class TORNADO_API Auth {
   /// Opens an envelope. No I/O; any thread. Errors: invalid_envelope for every fault, missing_fields (empty name or
   /// password inside).
   Result<Credentials> unseal(const Sealed& sealed) const;
-  /// Checks replay, throttles and password, in this order. An unknown account costs the same time as a known one
-  /// (D-020). Errors: invalid_envelope (replayed), throttled (detail: seconds to wait), invalid_credentials,
-  /// user_inactive, overloaded.
+  /// Checks throttles, replay and password. An unknown account costs the same time as a known one, and throttles count
+  /// what was typed, so that nothing tells whether an account exists or a name and an e-mail address are one (D-020).
+  /// Errors: invalid_envelope (replayed), throttled (detail: seconds to wait), invalid_credentials, user_inactive,
+  /// overloaded.
   Task<User> verify(Address source, Credentials credentials);
   /// Counts a malformed envelope against its source (D-029).
   Task<void> malformed(Address source);
   /// Registers a device and its first refresh family, in one transaction with the slot (I-07). device_limit: every
-  /// slot is taken by an online device; user_inactive: suspended meanwhile.
-  Task<Login> issue(User user, std::string device_label);
+  /// slot is taken by an online device; user_inactive: suspended meanwhile. `source` is what the sign-in and the
+  /// account remember as the client's address; a renewal moves it.
+  Task<Login> issue(User user, std::string device_label, std::optional<Address> source = std::nullopt);
   /// Signature, time and type of an access token. No I/O; verified tokens are remembered. Errors: token_missing,
   /// token_invalid, token_expired, token_type.
   Result<Claims> check(std::string_view access_token) const;

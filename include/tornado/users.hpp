@@ -126,6 +126,9 @@ class TORNADO_API Users {
   /// The last state seen, however old; for answering while the store is away (I-11).
   std::optional<Account> last_known(const DeviceId& device) const;
 
+  /// What password hashing has cost since the start: KiB filled times passes. A gauge. Any thread.
+  std::uint64_t hashing_work() const noexcept;
+
  private:
   friend class Auth;
   struct Impl;

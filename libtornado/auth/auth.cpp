@@ -144,7 +144,8 @@ struct Auth::Impl {
 
   Task<Refreshed> advance(Address source, Claims claims);
   Task<Refreshed> advance_from_memory(Claims claims);
-  Result<SignIn> step(Tx& tx, const Claims& claims, std::uint64_t used, Account& account, bool& was_reused);
+  Result<SignIn> step(Tx& tx, const Claims& claims, const Address& source, std::uint64_t used, Account& account,
+                      bool& was_reused);
 
   Runtime& runtime;
   Users::Impl& users;
@@ -204,8 +205,9 @@ Task<User> Auth::verify(Address source, Credentials credentials) {
   co_return found->user;
 }
 
-Task<Login> Auth::issue(User user, std::string label) {
+Task<Login> Auth::issue(User user, std::string label, std::optional<Address> source) {
   Login login;
+  const std::string from = source ? source->str() : std::string();
   SignIn sign_in;
   std::vector<DeviceId> online = impl_->online(user.id);
   Database::Body body = [&](Tx& tx) -> Result<void> {
@@ -231,8 +233,8 @@ Task<Login> Auth::issue(User user, std::string label) {
     sign_in.user = user.id;
     sign_in.device = login.device.id;
     impl_->renew(sign_in);
-    TRY_VOID_PLAIN(sign_in_repo::insert(tx, sign_in, "", now));
-    return user_repo::touch_login(tx, user.id, login.device.id, "", now);
+    TRY_VOID_PLAIN(sign_in_repo::insert(tx, sign_in, from, now));
+    return user_repo::touch_login(tx, user.id, login.device.id, from, now);
   };
   TRY_VOID(co_await impl_->users.database.transact(Scope::system(), body));
   for (const auto& device : login.evicted) impl_->users.seen.erase(device);
@@ -279,7 +281,8 @@ std::optional<Result<Account>> Auth::authorized(const Claims& claims) const {
 }
 
 /// One step of a family inside the transaction: the next pair, or the same one again within the retry window.
-Result<SignIn> Auth::Impl::step(Tx& tx, const Claims& claims, std::uint64_t used, Account& account, bool& was_reused) {
+Result<SignIn> Auth::Impl::step(Tx& tx, const Claims& claims, const Address& source, std::uint64_t used,
+                                Account& account, bool& was_reused) {
   TRY_PLAIN(auto sign_in, sign_in_repo::get(tx, claims.sign_in));
   TRY_PLAIN(account.device, device_repo::get(tx, sign_in.device));
   TRY_PLAIN(account.user, user_repo::lock(tx, sign_in.user));
@@ -291,7 +294,7 @@ Result<SignIn> Auth::Impl::step(Tx& tx, const Claims& claims, std::uint64_t used
     std::uint64_t from = sign_in.generation;
     sign_in.generation = claims.generation + 1;
     renew(sign_in);
-    TRY_PLAIN(bool first, sign_in_repo::advance(tx, sign_in, from));
+    TRY_PLAIN(bool first, sign_in_repo::advance(tx, sign_in, from, source.str()));
     if (!first) return Error(errc::conflict, "somebody else advanced the family");
     TRY_VOID_PLAIN(device_repo::touch(tx, sign_in.device, runtime.now()));
     return sign_in;
@@ -305,7 +308,7 @@ Result<SignIn> Auth::Impl::step(Tx& tx, const Claims& claims, std::uint64_t used
   return sign_in;
 }
 
-Task<Refreshed> Auth::Impl::advance(Address, Claims claims) {
+Task<Refreshed> Auth::Impl::advance(Address source, Claims claims) {
   Account account;
   SignIn sign_in;
   bool was_reused = false;
@@ -313,7 +316,7 @@ Task<Refreshed> Auth::Impl::advance(Address, Claims claims) {
   const std::uint64_t used = newest == used_generation.end() ? 0 : newest->second;
   Database::Body body = [&](Tx& tx) -> Result<void> {
     was_reused = false;
-    TRY_PLAIN(sign_in, step(tx, claims, used, account, was_reused));
+    TRY_PLAIN(sign_in, step(tx, claims, source, used, account, was_reused));
     return {};
   };
   Instant give_up = runtime.now() + options.store_patience;

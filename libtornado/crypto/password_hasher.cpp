@@ -20,6 +20,7 @@ Result<std::string> PasswordHasher::compute(const Secret& password, const Argon2
   }
   if (!arena) arena = std::make_unique<Argon2Arena>();
   auto result = arena->compute(password.reveal(), like, size);
+  work_ += static_cast<std::uint64_t>(like.memory_kib) * static_cast<std::uint64_t>(like.passes);
   std::lock_guard lock(mutex_);
   idle_.push_back(std::move(arena));
   return result;

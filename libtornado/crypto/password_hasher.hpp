@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -23,6 +24,8 @@ class PasswordHasher {
   Task<bool> verify(Secret password, std::string encoded);
   /// Costs what a verification costs, and fails: for accounts that do not exist.
   Task<bool> verify_nothing(Secret password);
+  /// KiB filled times passes since the start. Any thread.
+  std::uint64_t work() const noexcept { return work_; }
   /// Frees the memory of idle computations. Any thread.
   void trim();
 
@@ -32,6 +35,7 @@ class PasswordHasher {
 
   Runtime& runtime_;
   const PasswordPolicy policy_;
+  std::atomic<std::uint64_t> work_ = 0;
   std::mutex mutex_;  // arenas are taken by the hashing threads
   std::vector<std::unique_ptr<Argon2Arena>> idle_;
 };

@@ -130,7 +130,7 @@ Task<Login> Gateway::login(Caller caller, Sealed sealed) {
   TRY(auto user, co_await impl_->auth.verify(source, *credentials));
   if (impl_->runtime.now() - arrived > login_deadline)
     co_return Error(errc::overloaded, "the client has given up by now");
-  TRY(auto login, co_await impl_->auth.issue(user, caller.label));
+  TRY(auto login, co_await impl_->auth.issue(user, caller.label, source));
   for (const auto& device : login.evicted)
     if (auto session = impl_->sessions.find(device))
       impl_->background.add("close_evicted", impl_->close_due(session->instance, CloseReason::revoked));

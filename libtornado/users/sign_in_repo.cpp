@@ -34,13 +34,13 @@ Result<SignIn> get(Tx& tx, const SignInId& id) {
   return s;
 }
 
-Result<bool> advance(Tx& tx, const SignIn& next, std::uint64_t from_generation) {
+Result<bool> advance(Tx& tx, const SignIn& next, std::uint64_t from_generation, std::string_view address) {
   TRY_PLAIN(auto rows,
             tx.exec("UPDATE auth_sessions SET generation = $2, access_jti = $3, refresh_jti = $4, issued_ms = $5, "
-                    "expires_ms = $6, expires_at = $7 "
+                    "expires_ms = $6, expires_at = $7, ip_address = $9 "
                     "WHERE id = $1 AND generation = $8 AND revoked_at IS NULL RETURNING generation",
                     {next.id.str(), std::to_string(next.generation), next.access_jti, next.refresh_jti, ms(next.issued),
-                     ms(next.expires), iso8601(next.expires), std::to_string(from_generation)}));
+                     ms(next.expires), iso8601(next.expires), std::to_string(from_generation), std::string(address)}));
   return !rows.empty();
 }
 

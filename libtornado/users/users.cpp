@@ -273,6 +273,10 @@ std::optional<Account> Users::known(const DeviceId& id) const {
   return current ? std::optional(it->second.account) : std::nullopt;
 }
 
+std::uint64_t Users::hashing_work() const noexcept {
+  return impl_->hasher.work();
+}
+
 std::optional<Account> Users::last_known(const DeviceId& id) const {
   auto it = impl_->seen.find(id);
   return it == impl_->seen.end() ? std::nullopt : std::optional(it->second.account);

@@ -124,6 +124,40 @@ TEST_F(AuthTest, UnknownAccountAndWrongPasswordAnswerAlike) {  // D-020
   }
 }
 
+TEST_F(AuthTest, UnknownAccountCostsWhatAKnownOneCosts) {  // D-020
+  alice();
+  NewUser without("nopass", "nopass@example.org");
+  ASSERT_TRUE(runtime_.wait(users_.create(std::move(without))));
+  auto work_of = [this](const std::string& name) {
+    std::uint64_t before = users_.hashing_work();
+    (void)verify(name, "wrong password");
+    return users_.hashing_work() - before;
+  };
+  EXPECT_EQ(work_of("alice"), 64u) << "one computation of 64 KiB and one pass";
+  EXPECT_EQ(work_of("nobody"), 64u);
+  EXPECT_EQ(work_of("nopass"), 64u);
+}
+
+TEST_F(AuthTest, TheSourceOfASignInIsRemembered) {
+  User user = alice();
+  auto stored = [&](const char* sql) {
+    std::string address;
+    Database::Body body = [&](Tx& tx) -> Result<void> {
+      auto rows = tx.exec(sql);
+      if (!rows) return rows.error();
+      address = rows->rows.at(0).at(0).value_or("nothing");
+      return {};
+    };
+    runtime_.wait(database_->transact(Scope::system(), body)).value();
+    return address;
+  };
+  auto login = runtime_.wait(auth_.issue(user, "laptop", from(7))).value();
+  EXPECT_EQ(stored("SELECT ip_address FROM auth_sessions"), from(7).str());
+  EXPECT_EQ(stored("SELECT last_client_ip FROM users"), from(7).str());
+  ASSERT_TRUE(refresh(login.tokens));
+  EXPECT_EQ(stored("SELECT ip_address FROM auth_sessions"), from(1).str()) << "a renewal from elsewhere";
+}
+
 // Contract 1.7: the fifth failure itself is still a wrong password; a ban then lasts 900 s.
 TEST_F(AuthTest, AddressIsThrottled) {
   alice();
