@@ -35,9 +35,10 @@ class TORNADO_API KeyRing {
   /// Errors: failed_precondition (no such key, or `login`).
   virtual Result<std::string> sign(KeyUse use, std::string_view claims_json) const = 0;
   /// Checks signature, `kid`, `exp`, and `iat` and `nbf` with a leeway of 60 s (I-14), and returns the claims.
-  /// Errors: token_invalid naming the check, token_expired. `ignore_expiry` is for logging out.
-  virtual Result<std::string> verify(KeyUse use, std::string_view token, Instant now,
-                                     bool ignore_expiry = false) const = 0;
+  /// Errors: token_invalid naming the check, token_expired. `ignore_expiry` is for logging out; `set_back` is how far
+  /// the clock has been set back since tokens that may still be good were signed, and adds to the leeway.
+  virtual Result<std::string> verify(KeyUse use, std::string_view token, Instant now, bool ignore_expiry = false,
+                                     Seconds set_back = Seconds(0)) const = 0;
   /// The X25519 key for sealed logins.
   virtual PublicKey login_key() const = 0;
   /// X25519 with the current login key and, within its time, the former one; in this order. 32 bytes each.

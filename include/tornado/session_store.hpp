@@ -179,7 +179,7 @@ class TORNADO_API SessionStore {
   Task<Session> revert(Instance failed, Instance former);
   /// closing -> closed, once, with its final counters; its addresses are free from now on. not_found afterwards.
   Task<Session> record(Instance instance);
-  /// Writes counters of live sessions down, so that a crash loses at most what came after.
+  /// Writes counters and times of live sessions down, so that a crash loses at most what came after.
   Task<void> checkpoint();
 
   /// Sessions that need closing now: hard deadline or idle, with the reason. In order of their deadline.
@@ -190,6 +190,9 @@ class TORNADO_API SessionStore {
   std::optional<Instant> next_deadline() const;
   /// The host was asleep or the clock stepped: every grace starts anew (I-44).
   void restart_graces();
+  /// The wall clock was set forward or (negative) back: every moment of every session keeps its distance from now, and
+  /// graces start anew. The next `checkpoint` makes that durable.
+  void clock_stepped(std::chrono::milliseconds by);
 
   /// The live session of a device.
   std::optional<Session> find(const DeviceId& device) const;

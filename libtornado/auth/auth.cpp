@@ -135,6 +135,9 @@ struct Auth::Impl {
     return account;
   }
 
+  /// Tokens signed before the clock was set back are not from the future (I-10).
+  Seconds set_back() const { return std::max(Seconds(0), std::chrono::ceil<Seconds>(newest - runtime.now())); }
+
   /// An access token of this generation is in use.
   void saw(const Claims& claims) const {
     if (used_generation.size() >= most_verified) used_generation.clear();
@@ -157,6 +160,7 @@ struct Auth::Impl {
   std::unordered_map<std::string, Instant> successes;        ///< name and address of good logins
   mutable std::unordered_map<std::string, Claims> verified;  ///< by the SHA-256 of the token
   mutable std::shared_ptr<const KeyRing> verified_with;
+  Instant newest;  ///< the latest moment seen
   /// Newest generation of a family whose access token was used: its predecessor may not be retried any more (I-14).
   mutable std::unordered_map<SignInId, std::uint64_t> used_generation;
   std::unordered_map<SignInId, SignIn> adrift;  ///< sign-ins renewed while the store was away
@@ -176,6 +180,7 @@ void Auth::on_reuse(std::function<void(const DeviceId&)> tell) {
 }
 void Auth::trim() {
   if (impl_->queue.idle()) impl_->users.hasher.trim();
+  impl_->newest = std::max(impl_->newest, impl_->runtime.now());
 }
 
 Result<Credentials> Auth::unseal(const Sealed& sealed) const {
@@ -259,7 +264,7 @@ Result<Claims> Auth::check(std::string_view token) const {
     impl_->saw(it->second);
     return it->second;
   }
-  TRY_PLAIN(auto json, ring->verify(KeyUse::access, token, impl_->runtime.now()));
+  TRY_PLAIN(auto json, ring->verify(KeyUse::access, token, impl_->runtime.now(), false, impl_->set_back()));
   TRY_PLAIN(auto claims, read_claims(json, "access", impl_->options));
   if (impl_->verified.size() >= most_verified) impl_->verified.clear();
   impl_->verified.emplace(std::move(key), claims);
@@ -373,13 +378,13 @@ Task<Refreshed> Auth::Impl::advance_from_memory(Claims claims) {
 }
 
 Task<Refreshed> Auth::refresh(Address source, std::string token) {
-  TRY(auto json, impl_->keys.ring()->verify(KeyUse::refresh, token, impl_->runtime.now()));
+  TRY(auto json, impl_->keys.ring()->verify(KeyUse::refresh, token, impl_->runtime.now(), false, impl_->set_back()));
   TRY(auto claims, read_claims(json, "refresh", impl_->options));
   co_return co_await impl_->advance(source, std::move(claims));
 }
 
 Task<Device> Auth::revoke(std::string token) {
-  TRY(auto json, impl_->keys.ring()->verify(KeyUse::refresh, token, impl_->runtime.now(), true));
+  TRY(auto json, impl_->keys.ring()->verify(KeyUse::refresh, token, impl_->runtime.now(), true, impl_->set_back()));
   TRY(auto claims, read_claims(json, "refresh", impl_->options));
   Device device;
   Database::Body body = [&](Tx& tx) -> Result<void> {

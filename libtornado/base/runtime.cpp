@@ -32,6 +32,8 @@ class SystemClock final : public Clock {
   }
 };
 
+constexpr std::chrono::seconds smallest_step{2};
+
 struct Sleeper {
   explicit Sleeper(asio::steady_timer* timer_) : timer(timer_) {}
   asio::steady_timer* timer;
@@ -60,6 +62,24 @@ struct Runtime::Impl {
     work.reset();
   }
 
+  /// The wall clock was set back: who sleeps for a while must not sleep for that while and the step.
+  void follow_steps() {
+    if (&clock != &system_clock()) return;
+    auto steady = std::chrono::steady_clock::now();
+    Instant now = clock.now();
+    auto step = (now - seen_at) - std::chrono::duration_cast<std::chrono::milliseconds>(steady - seen_steady);
+    seen_at = now;
+    seen_steady = steady;
+    if (step > -smallest_step) return;
+    std::multimap<Instant, Sleeper> moved;
+    while (!sleepers.empty()) {
+      auto sleeper = sleepers.extract(sleepers.begin());
+      sleeper.key() += step;
+      moved.insert(std::move(sleeper));
+    }
+    sleepers.swap(moved);
+  }
+
   /// Wakes sleepers whose instant has come.
   void wake_due() {
     Instant now = clock.now();
@@ -82,6 +102,7 @@ struct Runtime::Impl {
     alarm.async_wait([this](const boost::system::error_code& ec) {
       if (ec) return;
       armed = false;
+      follow_steps();
       wake_due();
       rearm_later();
     });
@@ -108,6 +129,8 @@ struct Runtime::Impl {
   asio::io_context& io;
   asio::executor_work_guard<asio::io_context::executor_type> work;
   asio::steady_timer alarm;
+  Instant seen_at = clock.now();
+  std::chrono::steady_clock::time_point seen_steady = std::chrono::steady_clock::now();
   bool armed = false;
   std::chrono::steady_clock::time_point armed_at;
   std::atomic<std::thread::id> loop_thread{};

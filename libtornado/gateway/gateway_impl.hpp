@@ -61,7 +61,7 @@ struct Gateway::Impl {
   Task<Difference> mend();
   Task<Difference> reconcile();
   void watch_pools();
-  void watch_clock();
+  bool watch_clock();
 
   // sessions.cpp: opening and ending.
   Task<TunnelConfig> initiate(Caller caller, PublicKey key);

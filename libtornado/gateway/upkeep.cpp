@@ -30,8 +30,9 @@ Task<void> Gateway::Impl::run_ticks() {
   Instant checkpoint_at = runtime.now() + Seconds(config.session.checkpoint_interval);
   for (;;) {
     if (!co_await runtime.sleep_until(runtime.now() + Seconds(1))) co_return Error(errc::cancelled);
+    bool stepped = watch_clock();
     auto ticked = co_await tick();
-    if (ticked && runtime.now() >= checkpoint_at) {
+    if (ticked && (stepped || runtime.now() >= checkpoint_at)) {
       ticked = co_await sessions.checkpoint();
       checkpoint_at = runtime.now() + Seconds(config.session.checkpoint_interval);
     }
@@ -40,7 +41,6 @@ Task<void> Gateway::Impl::run_ticks() {
 }
 
 Task<void> Gateway::Impl::tick() {
-  watch_clock();
   for (const auto& session : sessions.fade()) events.session("session_offline", session);
   // One at a time per device; the gate reads the state again.
   for (const auto& [session, reason] : sessions.due()) {
@@ -54,18 +54,25 @@ Task<void> Gateway::Impl::tick() {
   co_return co_await drain_history();
 }
 
-/// After a sleep of the host or a step of the clock every grace starts anew (I-44).
-void Gateway::Impl::watch_clock() {
-  if (&runtime.clock() != &system_clock()) return;
+/// After a sleep of the host or a step of the clock every grace starts anew (I-44), and nothing is due for the step.
+bool Gateway::Impl::watch_clock() {
+  if (&runtime.clock() != &system_clock()) return false;
   auto steady = std::chrono::steady_clock::now();
   auto drift = (runtime.now() - wall_at) - std::chrono::duration_cast<std::chrono::milliseconds>(steady - steady_at);
   bool slept = steady - steady_at > Seconds(60);
-  if (slept || std::chrono::abs(drift) > Seconds(60)) {
-    sessions.restart_graces();
+  bool stepped = std::chrono::abs(drift) > Seconds(60);
+  if (stepped) {
+    sessions.clock_stepped(drift);
+    ipam.clock_stepped(drift);
+    reconcile_wanted.notify();
+  }
+  if (slept) sessions.restart_graces();
+  if (slept || stepped) {
     runtime.log().write(LogLevel::warning, "clock_stepped", {{"milliseconds", std::to_string(drift.count())}});
   }
   steady_at = steady;
   wall_at = runtime.now();
+  return stepped;
 }
 
 void Gateway::Impl::watch_pools() {

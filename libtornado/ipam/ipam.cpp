@@ -56,6 +56,11 @@ class Range {
       slots_.erase(offset);
   }
 
+  void shift(std::chrono::milliseconds by) {
+    for (auto& [offset, slot] : slots_)
+      if (slot.state == SlotState::resting) slot.freed += by;
+  }
+
   void rest(std::uint64_t offset, const Owner& last, const Owner& group, Instant freed) {
     if (!usable(offset)) return;
     auto [it, fresh] = slots_.try_emplace(offset);
@@ -384,6 +389,15 @@ Result<void> Ipam::rest(const LaneAddress& address, const Owner& last, Instant f
   if (address.v6 && it->second.v6 && it->second.pool.v6->contains(*address.v6))
     it->second.v6->rest(it->second.pool.v6->offset_of(*address.v6), last, group, freed);
   return {};
+}
+
+void Ipam::clock_stepped(std::chrono::milliseconds by) {
+  for (auto& [lane, ranges] : impl_->lanes) {
+    ranges.v4.shift(by);
+    if (ranges.v6) ranges.v6->shift(by);
+  }
+  for (auto& [id, lease] : impl_->leases)
+    if (lease.expires != Instant()) impl_->set_expiry(lease, lease.expires + by);
 }
 
 void Ipam::avoid(const Lane& lane, const Address& address) {

@@ -45,7 +45,8 @@ class Ring final : public KeyRing {
     return input + "." + base64url(signature);
   }
 
-  Result<std::string> verify(KeyUse use, std::string_view token, Instant now, bool ignore_expiry) const override {
+  Result<std::string> verify(KeyUse use, std::string_view token, Instant now, bool ignore_expiry,
+                             Seconds set_back) const override {
     TRY_PLAIN(auto jws, parse_jws(token));
     if (jws.algorithm != "RS256") return Error(errc::token_invalid, "algorithm is not RS256");
     const SigningKey* key = find(use, jws.key_id);
@@ -55,7 +56,7 @@ class Ring final : public KeyRing {
       return Error(errc::token_invalid, "signature does not match");
     auto claims = from_base64url(jws.payload);
     if (!claims) return Error(errc::token_invalid, "claims are not base64url");
-    TRY_VOID_PLAIN(check_times(*claims, now, ignore_expiry));
+    TRY_VOID_PLAIN(check_times(*claims, now, ignore_expiry, clock_leeway + set_back));
     return std::move(*claims);
   }
 
@@ -85,15 +86,14 @@ class Ring final : public KeyRing {
     return nullptr;
   }
 
-  static Result<void> check_times(const std::string& claims, Instant now, bool ignore_expiry) {
+  static Result<void> check_times(const std::string& claims, Instant now, bool ignore_expiry, Seconds leeway) {
     auto parsed = parse_json(claims);
     if (!parsed || !parsed->is_object()) return Error(errc::token_invalid, "claims are not a JSON object");
     auto at = [&](const char* key) { return integer_at(parsed->get_object(), key); };
     auto seconds = std::chrono::duration_cast<Seconds>(now.time_since_epoch());
     if (!at("exp") || !at("iat")) return Error(errc::token_invalid, "exp or iat is missing");
-    if (*at("iat") > (seconds + clock_leeway).count()) return Error(errc::token_invalid, "iat is in the future");
-    if (at("nbf").value_or(0) > (seconds + clock_leeway).count())
-      return Error(errc::token_invalid, "nbf is in the future");
+    if (*at("iat") > (seconds + leeway).count()) return Error(errc::token_invalid, "iat is in the future");
+    if (at("nbf").value_or(0) > (seconds + leeway).count()) return Error(errc::token_invalid, "nbf is in the future");
     if (!ignore_expiry && *at("exp") <= seconds.count()) return Error(errc::token_expired, "exp has passed");
     return {};
   }

@@ -344,9 +344,10 @@ Task<void> Journal::save_counters(const std::vector<Session>& sessions) {
   Database::Body body = [&](Tx& tx) -> Result<void> {
     for (const auto& s : sessions)
       TRY_VOID_PLAIN(
-          tx.exec("UPDATE session_journal SET bytes_rx = $2, bytes_tx = $3, counters = $4 WHERE instance = $1 AND "
-                  "state <> 'closed'",
-                  {s.instance.str(), std::to_string(s.received), std::to_string(s.sent), write_counters(s.counters)}));
+          tx.exec("UPDATE session_journal SET bytes_rx = $2, bytes_tx = $3, counters = $4, opened_ms = $5, "
+                  "activated_ms = $6, hard_deadline_ms = $7 WHERE instance = $1 AND state <> 'closed'",
+                  {s.instance.str(), std::to_string(s.received), std::to_string(s.sent), write_counters(s.counters),
+                   ms(s.opened), ms(s.activated), ms(s.hard_deadline)}));
     return {};
   };
   co_return co_await database_.transact(Scope::system(), body);

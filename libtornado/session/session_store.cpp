@@ -358,7 +358,9 @@ Task<Session> SessionStore::record(Instance instance) {
 
 Task<void> SessionStore::checkpoint() {
   std::vector<Session> all;
-  for (const auto& [instance, session] : impl_->sessions) all.push_back(session);
+  // A pending one has nothing to write, and may be activated meanwhile.
+  for (const auto& [instance, session] : impl_->sessions)
+    if (session.state != SessionState::pending) all.push_back(session);
   if (all.empty()) co_return Result<void>();
   co_return co_await impl_->journal.save_counters(all);
 }
@@ -394,6 +396,16 @@ std::optional<Instant> SessionStore::next_deadline() const {
 void SessionStore::restart_graces() {
   impl_->graces_end = impl_->runtime.now() + impl_->options.grace;
   for (auto& [instance, session] : impl_->sessions) impl_->schedule(session);
+}
+
+void SessionStore::clock_stepped(std::chrono::milliseconds by) {
+  for (auto& [instance, session] : impl_->sessions) {
+    for (Instant* at : {&session.opened, &session.activated, &session.ended, &session.last_beat,
+                        &session.last_handshake, &session.hard_deadline})
+      if (*at != Instant()) *at += by;
+    impl_->touch(session);
+  }
+  restart_graces();
 }
 
 std::optional<Session> SessionStore::find(const DeviceId& device) const {

@@ -82,7 +82,7 @@ Task<Account> Users::Impl::read(DeviceId id) {
 }
 
 Task<void> Users::Impl::watch() {
-  if (watching || runtime.now() - watched < freshness) co_return Result<void>();
+  if (watching || std::chrono::abs(runtime.now() - watched) < freshness) co_return Result<void>();
   watching = true;
   auto changed = co_await database.changed_elsewhere();
   watching = false;
@@ -269,7 +269,7 @@ Task<Account> Users::account(DeviceId id) {
 std::optional<Account> Users::known(const DeviceId& id) const {
   auto it = impl_->seen.find(id);
   bool current = it != impl_->seen.end() && it->second.revision == impl_->revision &&
-                 impl_->runtime.now() - impl_->watched < freshness;
+                 std::chrono::abs(impl_->runtime.now() - impl_->watched) < freshness;
   return current ? std::optional(it->second.account) : std::nullopt;
 }
 

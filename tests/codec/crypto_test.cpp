@@ -36,7 +36,9 @@ class OneKeyRing final : public KeyRing {
  public:
   explicit OneKeyRing(X25519Key key) : key_(std::move(key)) {}
   Result<std::string> sign(KeyUse, std::string_view) const override { return errc::failed_precondition; }
-  Result<std::string> verify(KeyUse, std::string_view, Instant, bool) const override { return errc::token_invalid; }
+  Result<std::string> verify(KeyUse, std::string_view, Instant, bool, Seconds) const override {
+    return errc::token_invalid;
+  }
   PublicKey login_key() const override { return key_.public_key(); }
   std::vector<Secret> agree(const PublicKey& ephemeral, Instant) const override {
     std::vector<Secret> out;

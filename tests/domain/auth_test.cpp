@@ -461,3 +461,23 @@ TEST_F(AuthTest, RefreshOutlivesTheStoreForAWhile) {  // I-11
   EXPECT_EQ(code(refresh(third.tokens)), errc::unavailable);
   EXPECT_EQ(code(refresh(unseen.tokens)), errc::unavailable);
 }
+
+// A token signed before the clock was set back is good, not from the future (I-10).
+TEST_F(AuthTest, AClockSetBackRefusesNobody) {
+  Login laptop = login(alice());
+  auth_.trim();
+  clock_.advance(-Seconds(86400));
+  ASSERT_TRUE(authorize(laptop.tokens));
+  auto renewed = refresh(laptop.tokens);
+  ASSERT_TRUE(renewed) << renewed.error().detail();
+  EXPECT_TRUE(authorize(renewed->tokens));
+  EXPECT_TRUE(revoke(renewed->tokens));
+}
+
+TEST_F(AuthTest, WithoutAStepATokenFromTheFutureIsRefused) {
+  clock_.advance(Seconds(3600));
+  Login laptop = login(alice());
+  clock_.advance(-Seconds(3600));
+  Auth other(runtime_, users_, *live_, keys_, without_patience());
+  EXPECT_EQ(code(other.check(laptop.tokens.access.reveal())), errc::token_invalid);
+}

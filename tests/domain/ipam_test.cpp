@@ -394,6 +394,24 @@ TEST(Ipam, UnusableAddressesAreNeverPassedOn) {
   EXPECT_EQ(take(ipam, 0), "pool_exhausted");
 }
 
+TEST(Ipam, AClockThatStepsEndsNoQuarantineAndNoTerm) {
+  ManualClock clock;
+  Ipam ipam = with(clock, "10.8.0.0/30");
+  take(ipam, 0);
+  ASSERT_TRUE(ipam.release(ipam.find(owner(0))->id));
+  for (Seconds step : {Seconds(86400), -Seconds(172800)}) {
+    clock.advance(step);
+    ipam.clock_stepped(step);
+    EXPECT_EQ(take(ipam, 2), "pool_exhausted") << "the address still rests";
+    EXPECT_EQ(ipam.usage(vpn).resting, 1U);
+  }
+  clock.advance(quarantine);
+  EXPECT_EQ(take(ipam, 2), "10.8.0.2");
+  clock.advance(Seconds(86400));
+  ipam.clock_stepped(Seconds(86400));
+  EXPECT_TRUE(ipam.lapse().empty());
+}
+
 TEST(Ipam, AvoidedAddresses) {
   ManualClock clock;
   Ipam ipam = with(clock, "10.8.0.0/29");

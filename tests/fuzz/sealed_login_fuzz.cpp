@@ -15,7 +15,9 @@ namespace {
 class FixedRing final : public KeyRing {
  public:
   Result<std::string> sign(KeyUse, std::string_view) const override { return errc::failed_precondition; }
-  Result<std::string> verify(KeyUse, std::string_view, Instant, bool) const override { return errc::token_invalid; }
+  Result<std::string> verify(KeyUse, std::string_view, Instant, bool, Seconds) const override {
+    return errc::token_invalid;
+  }
   PublicKey login_key() const override { return key_.public_key(); }
   std::vector<Secret> agree(const PublicKey& ephemeral, Instant) const override {
     std::vector<Secret> out;

@@ -1,0 +1,87 @@
+#include "tornado/session_store.hpp"
+
+#include <gtest/gtest.h>
+
+#include "support/scratch.hpp"
+#include "tornado/manual_clock.hpp"
+
+using namespace tornado;
+
+namespace {
+
+class SessionStoreTest : public testing::Test {
+ protected:
+  SessionStoreTest() : runtime_(RuntimeOptions().clock(clock_).blocking_threads(1)) { begin(); }
+
+  void begin() {
+    SessionOptions options(scratch_ / "journal.db");
+    options.idle_ttl = Seconds(86400);
+    options.hard_ttl = Seconds(2 * 86400);
+    sessions_.reset();
+    sessions_ = std::make_unique<SessionStore>(runtime_, options);
+    runtime_.wait(sessions_->restore(Seconds(900))).value();
+  }
+
+  Session open(const std::string& device, int last_octet, std::uint8_t key) {
+    std::array<std::uint8_t, PublicKey::size> bytes{};
+    bytes.fill(key);
+    std::vector<LaneAddress> addresses = {
+        LaneAddress(Lane("vpn"), Address::from_v4(0x0a080000U + static_cast<unsigned>(last_octet)))};
+    NewSession wanted(UserId("user"), DeviceId(device), addresses, PublicKey(bytes));
+    Session session = runtime_.wait(sessions_->open(std::move(wanted))).value();
+    return runtime_.wait(sessions_->activate(session.instance)).value();
+  }
+
+  void step(Seconds by) {
+    clock_.advance(by);
+    sessions_->clock_stepped(by);
+  }
+
+  test::Scratch scratch_;
+  ManualClock clock_;
+  Runtime runtime_;
+  std::unique_ptr<SessionStore> sessions_;
+};
+
+}  // namespace
+
+TEST_F(SessionStoreTest, AStepOfTheClockMakesNothingDue) {  // I-44
+  Session session = open("laptop", 2, 9);
+  ASSERT_TRUE(sessions_->beat(session.device, std::nullopt));
+  step(Seconds(10 * 86400));
+  EXPECT_TRUE(sessions_->due().empty());
+  EXPECT_TRUE(sessions_->fade().empty());
+  clock_.advance(Seconds(86399));
+  EXPECT_TRUE(sessions_->due().empty()) << "idle time counts from the last beat, in real time";
+  clock_.advance(Seconds(1));
+  ASSERT_EQ(sessions_->due().size(), 1u);
+  EXPECT_EQ(sessions_->due()[0].second, CloseReason::idle);
+}
+
+TEST_F(SessionStoreTest, AClockSetBackKeepsPresenceTrue) {
+  Session session = open("laptop", 2, 9);
+  ASSERT_TRUE(sessions_->beat(session.device, std::nullopt));
+  step(-Seconds(86400));
+  EXPECT_TRUE(sessions_->fade().empty());
+  clock_.advance(Seconds(600));
+  EXPECT_EQ(sessions_->fade().size(), 1u) << "silent for ten minutes, whatever the clock said before";
+}
+
+TEST_F(SessionStoreTest, DeadlinesFollowAStepIntoTheJournal) {
+  Session session = open("laptop", 2, 9);
+  step(Seconds(10 * 86400));
+  ASSERT_TRUE(runtime_.wait(sessions_->checkpoint()));
+  begin();
+  clock_.advance(Seconds(3600));
+  EXPECT_TRUE(sessions_->due().empty());
+  EXPECT_EQ(sessions_->find(session.device)->hard_deadline, session.hard_deadline + Seconds(10 * 86400));
+}
+
+TEST_F(SessionStoreTest, AKeyOfAnUnclosedSessionIsRefused) {  // I-01
+  Session session = open("laptop", 2, 9);
+  ASSERT_TRUE(runtime_.wait(sessions_->end(session.instance, CloseReason::killed)));
+  std::vector<LaneAddress> addresses = {LaneAddress(Lane("vpn"), Address::from_v4(0x0a080003U))};
+  auto again = runtime_.wait(sessions_->open(NewSession(session.user, session.device, addresses, session.key)));
+  ASSERT_FALSE(again);
+  EXPECT_EQ(again.error().code(), errc::key_in_use);
+}
