@@ -105,8 +105,8 @@ class TORNADO_API Ipam {
   Result<Lease> restore(const Owner& owner, const std::vector<LaneAddress>& addresses, const Owner& group = Owner());
   /// At start: an address that rests since `freed`, or the last address of an owner. Leased addresses are left alone.
   Result<void> rest(const LaneAddress& address, const Owner& last, Instant freed, const Owner& group = Owner());
-  /// The wall clock was set forward or (negative) back: quarantines and terms keep what is left of them.
-  void clock_stepped(std::chrono::milliseconds by);
+  /// Quarantines keep what is left of them, and no term ends for the step.
+  void clock_stepped(const ClockStep& step);
   /// Takes an address out of circulation: a foreign peer uses it.
   void avoid(const Lane& lane, const Address& address);
 

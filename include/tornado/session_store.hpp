@@ -45,6 +45,7 @@ class LaneCounters {
   LaneCounters() {}
   Lane lane;
   std::uint64_t received = 0, sent = 0;
+  Instant handshake;  ///< as the interface tells it
 };
 
 /// An owner connected through this gateway.
@@ -192,7 +193,7 @@ class TORNADO_API SessionStore {
   void restart_graces();
   /// The wall clock was set forward or (negative) back: every moment of every session keeps its distance from now, and
   /// graces start anew. The next `checkpoint` makes that durable.
-  void clock_stepped(std::chrono::milliseconds by);
+  void clock_stepped(const ClockStep& step);
 
   /// The live session of a device.
   std::optional<Session> find(const DeviceId& device) const;
@@ -203,6 +204,7 @@ class TORNADO_API SessionStore {
   std::vector<Session> of(const UserId& user) const;
   /// Sessions that were ended and not recorded yet.
   std::vector<Session> closing() const;
+  std::vector<Instance> closing(const DeviceId& device) const;
   std::size_t size() const noexcept;
   std::size_t online() const noexcept;
 

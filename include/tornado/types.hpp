@@ -18,6 +18,17 @@ namespace tornado::inline v1 {
 
 /// A point in time: UTC, milliseconds since 1970. The default value means "never" or "not known".
 using Instant = std::chrono::sys_time<std::chrono::milliseconds>;
+
+/// The wall clock was set forward or (negative) back, and somebody has noticed.
+class ClockStep {
+ public:
+  /// `since`: what was read from `since` to `noticed` was read after the step.
+  ClockStep(std::chrono::milliseconds by_, Instant since_, Instant noticed_)
+      : by(by_), since(since_), noticed(noticed_) {}
+  bool is_after(Instant moment) const noexcept { return moment >= since && moment <= noticed; }
+  std::chrono::milliseconds by;
+  Instant since, noticed;
+};
 using Seconds = std::chrono::seconds;
 
 /// A text with a meaning of its own, so that a lane cannot be passed where a device is wanted.

@@ -43,7 +43,7 @@ struct Auth::Impl {
 
   bool trusted(std::string_view name, const Address& source) {
     auto it = successes.find(trust_key(name, source));
-    return it != successes.end() && runtime.now() - it->second < trusted_for;
+    return it != successes.end() && std::chrono::abs(runtime.now() - it->second) < trusted_for;
   }
 
   /// An account's throttle never locks out an address with a recent success for it (I-16).
@@ -135,8 +135,18 @@ struct Auth::Impl {
     return account;
   }
 
-  /// Tokens signed before the clock was set back are not from the future (I-10).
-  Seconds set_back() const { return std::max(Seconds(0), std::chrono::ceil<Seconds>(newest - runtime.now())); }
+  /// Tokens signed before the clock was set back are not from the future (I-10), until the last of them must be over.
+  Seconds set_back(Seconds term) const {
+    auto gap = std::chrono::ceil<Seconds>(newest - runtime.now());
+    bool over = std::chrono::steady_clock::now() - newest_seen > term;
+    return over ? Seconds(0) : std::max(Seconds(0), gap);
+  }
+
+  void saw_time(Instant moment) {
+    if (moment < newest) return;
+    newest = moment;
+    newest_seen = std::chrono::steady_clock::now();
+  }
 
   /// An access token of this generation is in use.
   void saw(const Claims& claims) const {
@@ -160,7 +170,8 @@ struct Auth::Impl {
   std::unordered_map<std::string, Instant> successes;        ///< name and address of good logins
   mutable std::unordered_map<std::string, Claims> verified;  ///< by the SHA-256 of the token
   mutable std::shared_ptr<const KeyRing> verified_with;
-  Instant newest;  ///< the latest moment seen
+  Instant newest;  ///< the latest moment seen, and when that was
+  std::chrono::steady_clock::time_point newest_seen;
   /// Newest generation of a family whose access token was used: its predecessor may not be retried any more (I-14).
   mutable std::unordered_map<SignInId, std::uint64_t> used_generation;
   std::unordered_map<SignInId, SignIn> adrift;  ///< sign-ins renewed while the store was away
@@ -178,9 +189,20 @@ void Auth::online_devices(std::function<std::vector<DeviceId>(const UserId&)> as
 void Auth::on_reuse(std::function<void(const DeviceId&)> tell) {
   impl_->reused = std::move(tell);
 }
+Task<void> Auth::restore() {
+  Instant last;
+  Database::Body body = [&](Tx& tx) -> Result<void> {
+    TRY_PLAIN(last, sign_in_repo::last_issued(tx));
+    return {};
+  };
+  TRY_VOID(co_await impl_->users.database.transact(Scope::system(), body));
+  impl_->saw_time(last);
+  co_return Result<void>();
+}
+
 void Auth::trim() {
   if (impl_->queue.idle()) impl_->users.hasher.trim();
-  impl_->newest = std::max(impl_->newest, impl_->runtime.now());
+  impl_->saw_time(impl_->runtime.now());
 }
 
 Result<Credentials> Auth::unseal(const Sealed& sealed) const {
@@ -264,7 +286,8 @@ Result<Claims> Auth::check(std::string_view token) const {
     impl_->saw(it->second);
     return it->second;
   }
-  TRY_PLAIN(auto json, ring->verify(KeyUse::access, token, impl_->runtime.now(), false, impl_->set_back()));
+  TRY_PLAIN(auto json, ring->verify(KeyUse::access, token, impl_->runtime.now(), false,
+                                    impl_->set_back(impl_->options.access_term)));
   TRY_PLAIN(auto claims, read_claims(json, "access", impl_->options));
   if (impl_->verified.size() >= most_verified) impl_->verified.clear();
   impl_->verified.emplace(std::move(key), claims);
@@ -305,7 +328,7 @@ Result<SignIn> Auth::Impl::step(Tx& tx, const Claims& claims, const Address& sou
     return sign_in;
   }
   bool retry = claims.generation + 1 == sign_in.generation && used < sign_in.generation &&
-               runtime.now() - sign_in.issued < options.retry_window;
+               std::chrono::abs(runtime.now() - sign_in.issued) < options.retry_window;
   if (retry) return sign_in;
   was_reused = true;
   // The device with its family: whoever holds the tokens holds an access token as well.
@@ -356,7 +379,7 @@ Task<Refreshed> Auth::Impl::advance_from_memory(Claims claims) {
   if (!account) co_return Error(errc::unavailable, "the account is not known without the store");
   TRY_VOID(judge(claims, *account));
   auto seen = users.seen.find(claims.device);
-  if (seen == users.seen.end() || runtime.now() - seen->second.at > options.offline_grace)
+  if (seen == users.seen.end() || std::chrono::abs(runtime.now() - seen->second.at) > options.offline_grace)
     co_return Error(errc::unavailable, "the store has been away for too long");
   SignIn& sign_in = adrift[claims.sign_in];
   bool retry = !sign_in.id.empty() && claims.generation + 1 == sign_in.generation;
@@ -378,13 +401,15 @@ Task<Refreshed> Auth::Impl::advance_from_memory(Claims claims) {
 }
 
 Task<Refreshed> Auth::refresh(Address source, std::string token) {
-  TRY(auto json, impl_->keys.ring()->verify(KeyUse::refresh, token, impl_->runtime.now(), false, impl_->set_back()));
+  TRY(auto json, impl_->keys.ring()->verify(KeyUse::refresh, token, impl_->runtime.now(), false,
+                                            impl_->set_back(impl_->options.refresh_term)));
   TRY(auto claims, read_claims(json, "refresh", impl_->options));
   co_return co_await impl_->advance(source, std::move(claims));
 }
 
 Task<Device> Auth::revoke(std::string token) {
-  TRY(auto json, impl_->keys.ring()->verify(KeyUse::refresh, token, impl_->runtime.now(), true, impl_->set_back()));
+  TRY(auto json, impl_->keys.ring()->verify(KeyUse::refresh, token, impl_->runtime.now(), true,
+                                            impl_->set_back(impl_->options.refresh_term)));
   TRY(auto claims, read_claims(json, "refresh", impl_->options));
   Device device;
   Database::Body body = [&](Tx& tx) -> Result<void> {

@@ -34,9 +34,11 @@ class SystemClock final : public Clock {
 
 constexpr std::chrono::seconds smallest_step{2};
 
+/// In its coroutine's frame; the map of sleepers points to it.
 struct Sleeper {
-  explicit Sleeper(asio::steady_timer* timer_) : timer(timer_) {}
-  asio::steady_timer* timer;
+  explicit Sleeper(asio::io_context& io) : timer(io, asio::steady_timer::time_point::max()) {}
+  asio::steady_timer timer;
+  std::multimap<Instant, Sleeper*>::iterator place;
   bool due = false;
 };
 
@@ -71,12 +73,8 @@ struct Runtime::Impl {
     seen_at = now;
     seen_steady = steady;
     if (step > -smallest_step) return;
-    std::multimap<Instant, Sleeper> moved;
-    while (!sleepers.empty()) {
-      auto sleeper = sleepers.extract(sleepers.begin());
-      sleeper.key() += step;
-      moved.insert(std::move(sleeper));
-    }
+    std::multimap<Instant, Sleeper*> moved;
+    for (const auto& [at, sleeper] : sleepers) sleeper->place = moved.emplace(at + step, sleeper);
     sleepers.swap(moved);
   }
 
@@ -84,8 +82,8 @@ struct Runtime::Impl {
   void wake_due() {
     Instant now = clock.now();
     for (auto it = sleepers.begin(); it != sleepers.end() && it->first <= now; ++it) {
-      it->second.due = true;
-      it->second.timer->cancel();
+      it->second->due = true;
+      it->second->timer.cancel();
     }
   }
 
@@ -124,7 +122,7 @@ struct Runtime::Impl {
 
   Clock& clock;
   LogSink& log;
-  std::multimap<Instant, Sleeper> sleepers;
+  std::multimap<Instant, Sleeper*> sleepers;
   std::unique_ptr<asio::io_context> own;
   asio::io_context& io;
   asio::executor_work_guard<asio::io_context::executor_type> work;
@@ -278,17 +276,18 @@ asio::awaitable<bool> Runtime::sleep_until(Instant instant) {
   // A cancellation that came while nothing could be cancelled is noticed here.
   auto cancellation = co_await asio::this_coro::cancellation_state;
   if (cancellation.cancelled() != asio::cancellation_type::none) co_return false;
-  asio::steady_timer timer(impl_->io, asio::steady_timer::time_point::max());
-  struct Entry {
-    Entry(std::multimap<Instant, Sleeper>& all_, std::multimap<Instant, Sleeper>::iterator it_) : all(all_), it(it_) {}
-    std::multimap<Instant, Sleeper>& all;
-    std::multimap<Instant, Sleeper>::iterator it;
-    ~Entry() { all.erase(it); }
+  impl_->follow_steps();
+  struct Entry : Sleeper {
+    Entry(Runtime::Impl& impl_, Instant at) : Sleeper(impl_.io), impl(impl_) {
+      place = impl.sleepers.emplace(at, this);
+    }
+    ~Entry() { impl.sleepers.erase(place); }
+    Runtime::Impl& impl;
   };
-  Entry entry(impl_->sleepers, impl_->sleepers.emplace(instant, Sleeper(&timer)));
+  Entry entry(*impl_, instant);
   impl_->arm();
-  co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
-  co_return entry.it->second.due;
+  co_await entry.timer.async_wait(asio::as_tuple(asio::use_awaitable));
+  co_return entry.due;
 }
 
 asio::awaitable<bool> Runtime::run_blocking(Blocking purpose, std::function<void()> job) {

@@ -113,7 +113,7 @@ struct Gateway::Impl {
   Notifier closing;
   std::unordered_set<Instance> leaving;  // ended by their own devices, not yet cut
   Notifier reconcile_wanted;
-  std::chrono::steady_clock::time_point steady_at;
+  std::chrono::milliseconds awake_at{0};
   Instant wall_at;
   TaskGroup background;
 };

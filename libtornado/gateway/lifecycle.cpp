@@ -53,6 +53,7 @@ Task<void> Gateway::Impl::start() {
   if (!migrated) co_return Error(migrated.error().code(), config.database_path() + ": " + migrated.error().detail());
   step_done("database_migrated");
   TRY_VOID(co_await keys.open());
+  TRY_VOID(co_await auth.restore());
   step_done("keys_ready");
   TRY_VOID(co_await apply_firewall());
   (void)co_await check_foreign_chains();

@@ -54,7 +54,12 @@ Task<TunnelConfig> Gateway::Impl::initiate_in_gate(const Caller& caller, const A
     TRY_VOID(co_await peers.add(again));
     co_return co_await tunnel_config(*former);
   }
-  if (auto doubt = in_doubt(account.device.id)) TRY_VOID(co_await finish(*doubt, CloseReason::failed));
+  // What is ending may still hold the device's addresses.
+  for (const auto& ending : sessions.closing(account.device.id)) {
+    auto session = sessions.find(ending);
+    bool holds = session && (session->in_doubt || !session->addresses.empty());
+    if (holds) TRY_VOID(co_await finish(ending, CloseReason::failed));
+  }
   TRY(auto opened, co_await open_session(caller, account, key));
   TRY(auto active, co_await bring_up(opened, former));
   events.session("session_created", active);
@@ -63,8 +68,8 @@ Task<TunnelConfig> Gateway::Impl::initiate_in_gate(const Caller& caller, const A
 }
 
 std::optional<Instance> Gateway::Impl::in_doubt(const DeviceId& device) const {
-  for (const auto& session : sessions.closing())
-    if (session.in_doubt && session.device == device) return session.instance;
+  for (const auto& instance : sessions.closing(device))
+    if (sessions.find(instance)->in_doubt) return instance;
   return std::nullopt;
 }
 

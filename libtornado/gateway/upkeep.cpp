@@ -1,4 +1,6 @@
 // What a gateway does by time: deadlines, counters, reconciling, history.
+#include <time.h>
+
 #include "base/json.hpp"
 #include "base/try.hpp"
 #include "gateway/gateway_impl.hpp"
@@ -11,10 +13,17 @@ constexpr std::size_t most_closing_at_once = 64;
 constexpr std::chrono::milliseconds longest_closing_rest{500};
 constexpr int history_batch = 500;
 
+/// Counts on while the host sleeps, and does not follow the wall clock.
+std::chrono::milliseconds time_with_sleep() {
+  timespec now{};
+  ::clock_gettime(CLOCK_BOOTTIME, &now);
+  return Seconds(now.tv_sec) + std::chrono::milliseconds(now.tv_nsec / 1'000'000);
+}
+
 }  // namespace
 
 void Gateway::Impl::start_upkeep() {
-  steady_at = std::chrono::steady_clock::now();
+  awake_at = time_with_sleep();
   wall_at = runtime.now();
   background.add("keys", keys.run());
   background.add("ticks", run_ticks());
@@ -30,11 +39,11 @@ Task<void> Gateway::Impl::run_ticks() {
   Instant checkpoint_at = runtime.now() + Seconds(config.session.checkpoint_interval);
   for (;;) {
     if (!co_await runtime.sleep_until(runtime.now() + Seconds(1))) co_return Error(errc::cancelled);
-    bool stepped = watch_clock();
+    if (watch_clock()) checkpoint_at = runtime.now();
     auto ticked = co_await tick();
-    if (ticked && (stepped || runtime.now() >= checkpoint_at)) {
+    if (ticked && runtime.now() >= checkpoint_at) {
       ticked = co_await sessions.checkpoint();
-      checkpoint_at = runtime.now() + Seconds(config.session.checkpoint_interval);
+      if (ticked) checkpoint_at = runtime.now() + Seconds(config.session.checkpoint_interval);
     }
     components["journal"] = Component("journal", ticked.has_value(), ticked ? "written" : ticked.error().detail());
   }
@@ -55,22 +64,22 @@ Task<void> Gateway::Impl::tick() {
 }
 
 /// After a sleep of the host or a step of the clock every grace starts anew (I-44), and nothing is due for the step.
+/// True: the clock was set.
 bool Gateway::Impl::watch_clock() {
   if (&runtime.clock() != &system_clock()) return false;
-  auto steady = std::chrono::steady_clock::now();
-  auto drift = (runtime.now() - wall_at) - std::chrono::duration_cast<std::chrono::milliseconds>(steady - steady_at);
-  bool slept = steady - steady_at > Seconds(60);
-  bool stepped = std::chrono::abs(drift) > Seconds(60);
+  auto passed = time_with_sleep() - awake_at;
+  auto drift = (runtime.now() - wall_at) - passed;
+  bool slept = passed > Seconds(60), stepped = std::chrono::abs(drift) > Seconds(60);
   if (stepped) {
-    sessions.clock_stepped(drift);
-    ipam.clock_stepped(drift);
+    ClockStep step(drift, runtime.now() - passed - Seconds(1), runtime.now());
+    sessions.clock_stepped(step);
+    ipam.clock_stepped(step);
     reconcile_wanted.notify();
   }
   if (slept) sessions.restart_graces();
-  if (slept || stepped) {
+  if (slept || stepped)
     runtime.log().write(LogLevel::warning, "clock_stepped", {{"milliseconds", std::to_string(drift.count())}});
-  }
-  steady_at = steady;
+  awake_at = time_with_sleep();
   wall_at = runtime.now();
   return stepped;
 }
@@ -184,9 +193,7 @@ Task<void> Gateway::Impl::sample() {
     seen.received = sample.received;
     seen.sent = sample.sent;
     seen.handshake = sample.handshake;
-    // The endpoint that counts is that of the lane in use.
-    if (sample.endpoint && sample.handshake >= session->last_handshake && sample.handshake != Instant())
-      seen.source = sample.endpoint->address;
+    if (sample.endpoint) seen.source = sample.endpoint->address;
     bool was_offline = session->presence == Presence::offline;
     auto observed = sessions.observe(session->instance, seen);
     if (observed && was_offline && observed->presence == Presence::online)

@@ -56,9 +56,9 @@ class Range {
       slots_.erase(offset);
   }
 
-  void shift(std::chrono::milliseconds by) {
+  void shift(const ClockStep& step) {
     for (auto& [offset, slot] : slots_)
-      if (slot.state == SlotState::resting) slot.freed += by;
+      if (slot.state == SlotState::resting && !step.is_after(slot.freed)) slot.freed += step.by;
   }
 
   void rest(std::uint64_t offset, const Owner& last, const Owner& group, Instant freed) {
@@ -391,13 +391,14 @@ Result<void> Ipam::rest(const LaneAddress& address, const Owner& last, Instant f
   return {};
 }
 
-void Ipam::clock_stepped(std::chrono::milliseconds by) {
+void Ipam::clock_stepped(const ClockStep& step) {
   for (auto& [lane, ranges] : impl_->lanes) {
-    ranges.v4.shift(by);
-    if (ranges.v6) ranges.v6->shift(by);
+    ranges.v4.shift(step);
+    if (ranges.v6) ranges.v6->shift(step);
   }
+  if (step.by < std::chrono::milliseconds(0)) return;
   for (auto& [id, lease] : impl_->leases)
-    if (lease.expires != Instant()) impl_->set_expiry(lease, lease.expires + by);
+    if (lease.expires != Instant()) impl_->set_expiry(lease, lease.expires + step.by);
 }
 
 void Ipam::avoid(const Lane& lane, const Address& address) {

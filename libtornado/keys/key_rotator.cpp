@@ -146,14 +146,16 @@ struct KeyRotator::Impl {
 
   Seconds term(KeyUse use) const { return use == KeyUse::access ? options.access_term : options.refresh_term; }
 
-  /// The key that signs now: the newest whose time has come.
+  /// The key that signs now: the newest whose time has come. After the clock was set back it may be nobody's time yet:
+  /// then the one whose time comes first.
   SigningKey* signer(std::vector<SigningKey>& keys, KeyUse use) const {
-    SigningKey* best = nullptr;
-    for (auto& key : keys)
-      if (key.use == use && key.key.can_sign() && key.signs_from <= runtime.now() &&
-          (best == nullptr || key.signs_from >= best->signs_from))
-        best = &key;
-    return best;
+    SigningKey *best = nullptr, *first = nullptr;
+    for (auto& key : keys) {
+      if (key.use != use || !key.key.can_sign()) continue;
+      if (first == nullptr || key.signs_from < first->signs_from) first = &key;
+      if (key.signs_from <= runtime.now() && (best == nullptr || key.signs_from >= best->signs_from)) best = &key;
+    }
+    return best != nullptr ? best : first;
   }
 
   /// Retires signers that were followed by another and drops what verifies nothing any more.
@@ -257,7 +259,9 @@ struct KeyRotator::Impl {
   /// Everything that is due by the schedule.
   Task<void> step() {
     Instant now = runtime.now();
-    if (login_keys.front().created + options.login_every <= now) renew_login_key(true);
+    // A key from the future is older than it says: the clock was set back.
+    Instant login_made = login_keys.front().created;
+    if (login_made + options.login_every <= now || login_made > now + clock_leeway) renew_login_key(true);
     std::vector<KeyUse> due;
     for (KeyUse use : {KeyUse::access, KeyUse::refresh})
       if (newest(use) + options.every <= now) due.push_back(use);

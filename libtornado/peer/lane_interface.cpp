@@ -83,10 +83,15 @@ boost::asio::awaitable<void> LaneInterface::put_together(std::vector<Change*>& b
   std::vector<Peer> peers;
   for (const Change* change : batch) peers.push_back(change->peer);
   auto done = co_await put(std::move(peers));
-  bool apart = !done && done.error().code() == errc::backend_failed && batch.size() > 1;
+  const bool alone = batch.size() == 1;
   for (Change* change : batch) {
+    bool apart = !alone && !done && done.error().code() == errc::backend_failed;
     change->result = done;
-    if (apart) change->result = co_await put_one(change->peer);
+    if (!apart) continue;
+    change->result = co_await put_one(change->peer);
+    // Whoever does not answer one does not answer the others either.
+    bool refused = !change->result && change->result.error().code() == errc::backend_failed;
+    if (!change->result && !refused) done = change->result;
   }
 }
 

@@ -23,9 +23,11 @@ constexpr const char* schema[] = {
     "NULL, "
     "v4 TEXT NOT NULL, v6 TEXT, released_ms BIGINT NOT NULL DEFAULT 0)",
     "CREATE UNIQUE INDEX IF NOT EXISTS session_addresses_v4 ON session_addresses (lane, v4) WHERE released_ms = 0",
-    "CREATE UNIQUE INDEX IF NOT EXISTS session_addresses_v6 ON session_addresses (lane, v6) WHERE released_ms = 0",
+    "CREATE UNIQUE INDEX IF NOT EXISTS session_addresses_v6 ON session_addresses (lane, v6) WHERE released_ms = 0 AND "
+    "v6 "
+    "IS NOT NULL",
     "CREATE INDEX IF NOT EXISTS session_addresses_instance ON session_addresses (instance)",
-    "CREATE INDEX IF NOT EXISTS session_addresses_released ON session_addresses (released_ms)",
+    "CREATE INDEX IF NOT EXISTS session_addresses_released ON session_addresses (released_ms) WHERE released_ms > 0",
     // Every key a device ever used: it never becomes another device's (I-28).
     "CREATE TABLE IF NOT EXISTS session_keys (public_key TEXT PRIMARY KEY, device_id TEXT NOT NULL, first_ms BIGINT "
     "NOT NULL)",
@@ -149,7 +151,7 @@ Result<std::vector<FreedAddress>> read_freed(Tx& tx, Instant since) {
   // The newest row of each address that nobody holds now.
   TRY_PLAIN(auto rows,
             tx.exec("SELECT a.lane, a.v4, a.v6, a.device_id, max(a.released_ms), a.user_id FROM session_addresses a "
-                    "WHERE a.released_ms > $1 "
+                    "WHERE a.released_ms > 0 AND a.released_ms > $1 "
                     "AND NOT EXISTS (SELECT 1 FROM session_addresses h WHERE h.lane = a.lane AND h.v4 = "
                     "a.v4 AND h.released_ms = 0) "
                     "GROUP BY a.lane, a.v4 ORDER BY 5",
@@ -216,17 +218,17 @@ Result<void> own_key(Tx& tx, const Session& session, Instant now) {
   return {};
 }
 
+/// The index has the last word (I-01): one unclosed session for a key.
 Result<void> insert_row(Tx& tx, const Session& s) {
-  auto inserted = tx.exec(
-      "INSERT INTO session_journal (instance, user_id, device_id, public_key, state, client_ip, opened_ms, "
-      "hard_deadline_ms, addresses) VALUES ($1, $2, $3, $4, 'pending', $5, $6, $7, $8)",
-      {s.instance.str(), s.user.str(), s.device.str(), s.key.str(), s.source ? Value(s.source->str()) : Value(),
-       ms(s.opened), ms(s.hard_deadline), write_addresses(s.addresses)});
-  if (inserted) return {};
-  // The index has the last word (I-01): one unclosed session for a key.
-  if (inserted.error().code() == errc::already_exists)
-    return Error(errc::key_in_use, "an unclosed session has that key");
-  return inserted.error();
+  TRY_PLAIN(
+      auto inserted,
+      tx.exec("INSERT INTO session_journal (instance, user_id, device_id, public_key, state, client_ip, opened_ms, "
+              "hard_deadline_ms, addresses) VALUES ($1, $2, $3, $4, 'pending', $5, $6, $7, $8) "
+              "ON CONFLICT (public_key) WHERE state <> 'closed' DO NOTHING RETURNING instance",
+              {s.instance.str(), s.user.str(), s.device.str(), s.key.str(), s.source ? Value(s.source->str()) : Value(),
+               ms(s.opened), ms(s.hard_deadline), write_addresses(s.addresses)}));
+  if (inserted.empty()) return Error(errc::key_in_use, "an unclosed session has that key");
+  return {};
 }
 
 }  // namespace
@@ -340,7 +342,7 @@ Task<void> Journal::finish_close(const Session& session, Instant now) {
   co_return co_await database_.transact(Scope::system().urgent(), body);
 }
 
-Task<void> Journal::save_counters(const std::vector<Session>& sessions) {
+Task<void> Journal::save(const std::vector<Session>& sessions, const std::vector<ClockStep>& steps, Instant now) {
   Database::Body body = [&](Tx& tx) -> Result<void> {
     for (const auto& s : sessions)
       TRY_VOID_PLAIN(
@@ -348,6 +350,12 @@ Task<void> Journal::save_counters(const std::vector<Session>& sessions) {
                   "activated_ms = $6, hard_deadline_ms = $7 WHERE instance = $1 AND state <> 'closed'",
                   {s.instance.str(), std::to_string(s.received), std::to_string(s.sent), write_counters(s.counters),
                    ms(s.opened), ms(s.activated), ms(s.hard_deadline)}));
+    // Quarantines too; what was released after the step already has the new time.
+    for (const auto& step : steps)
+      TRY_VOID_PLAIN(
+          tx.exec("UPDATE session_addresses SET released_ms = released_ms + CAST($1 AS BIGINT) WHERE released_ms > 0 "
+                  "AND NOT (released_ms >= $2 AND released_ms <= $3)",
+                  {std::to_string(step.by.count()), ms(step.since), ms(now)}));
     return {};
   };
   co_return co_await database_.transact(Scope::system(), body);

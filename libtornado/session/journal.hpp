@@ -26,7 +26,8 @@ class Journal {
   Task<void> revert(const Instance& failed, const Instance& former, Instant now);
   /// Repeating it changes nothing. A session in doubt gives back what it took from the one it would have replaced.
   Task<void> finish_close(const Session& session, Instant now);
-  Task<void> save_counters(const std::vector<Session>& sessions);
+  /// Counters and times of unclosed sessions, and what steps of the clock did to the times of freed addresses.
+  Task<void> save(const std::vector<Session>& sessions, const std::vector<ClockStep>& steps, Instant now);
   Task<std::vector<Session>> undrained(int limit);
   Task<void> drained(const std::vector<Instance>& instances);
 

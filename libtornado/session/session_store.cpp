@@ -168,6 +168,7 @@ struct SessionStore::Impl {
   std::set<std::pair<Instant, Instance>> closes, fades;
   std::set<Instance> ended;  ///< closing
   Instant graces_end;
+  std::vector<ClockStep> unwritten;  ///< steps that the journal has not followed yet
   std::uint64_t revision = 0;
   std::size_t online_count = 0;
 };
@@ -233,6 +234,8 @@ Task<Session> SessionStore::open(NewSession wanted) {
       impl_->mark_closing(*former, CloseReason::replaced);
       former->addresses.clear();
     }
+    // Connections of the former session are still tracked under these addresses.
+    session.bytes_missed = true;
   }
   co_return impl_->keep(std::move(session));
 }
@@ -291,9 +294,15 @@ Result<Session> SessionStore::observe(const Instance& instance, const Observatio
   LaneCounters& counters = counters_on(*session, seen.lane);
   session->received += advance(counters.received, seen.received);
   session->sent += advance(counters.sent, seen.sent);
-  if (seen.source) session->source = seen.source;
-  if (seen.handshake > session->last_handshake) {
-    session->last_handshake = seen.handshake;
+  // The kernel's moment does not follow a clock that is set: only another one is a new handshake.
+  Instant handshake = std::min(seen.handshake, impl_->runtime.now());
+  bool shaken = seen.handshake != counters.handshake && handshake > session->last_handshake;
+  if (seen.handshake != Instant()) counters.handshake = seen.handshake;
+  // The endpoint that counts is that of the lane in use.
+  if (seen.source && seen.handshake != Instant() && (shaken || session->lane == seen.lane))
+    session->source = seen.source;
+  if (shaken) {
+    session->last_handshake = handshake;
     session->lane = seen.lane;
     if (session->live() && impl_->machine.alive(*session, impl_->runtime.now())) {
       if (impl_->awaken(*session)) ++session->recoveries;
@@ -361,8 +370,12 @@ Task<void> SessionStore::checkpoint() {
   // A pending one has nothing to write, and may be activated meanwhile.
   for (const auto& [instance, session] : impl_->sessions)
     if (session.state != SessionState::pending) all.push_back(session);
-  if (all.empty()) co_return Result<void>();
-  co_return co_await impl_->journal.save_counters(all);
+  if (all.empty() && impl_->unwritten.empty()) co_return Result<void>();
+  std::vector<ClockStep> steps = impl_->unwritten;
+  TRY_VOID(co_await impl_->journal.save(all, steps, impl_->runtime.now()));
+  impl_->unwritten.erase(impl_->unwritten.begin(),
+                         impl_->unwritten.begin() + static_cast<std::ptrdiff_t>(steps.size()));
+  co_return Result<void>();
 }
 
 std::vector<std::pair<Session, CloseReason>> SessionStore::due() const {
@@ -398,11 +411,14 @@ void SessionStore::restart_graces() {
   for (auto& [instance, session] : impl_->sessions) impl_->schedule(session);
 }
 
-void SessionStore::clock_stepped(std::chrono::milliseconds by) {
+void SessionStore::clock_stepped(const ClockStep& step) {
+  impl_->unwritten.push_back(step);
   for (auto& [instance, session] : impl_->sessions) {
-    for (Instant* at : {&session.opened, &session.activated, &session.ended, &session.last_beat,
-                        &session.last_handshake, &session.hard_deadline})
-      if (*at != Instant()) *at += by;
+    const bool new_one = step.is_after(session.opened);
+    for (Instant* at :
+         {&session.opened, &session.activated, &session.ended, &session.last_beat, &session.last_handshake})
+      if (*at != Instant() && !step.is_after(*at)) *at += step.by;
+    if (!new_one) session.hard_deadline += step.by;
     impl_->touch(session);
   }
   restart_graces();
@@ -447,6 +463,13 @@ std::vector<Session> SessionStore::of(const UserId& user) const {
 std::vector<Session> SessionStore::closing() const {
   std::vector<Session> out;
   for (const auto& instance : impl_->ended) out.push_back(impl_->sessions.at(instance));
+  return out;
+}
+
+std::vector<Instance> SessionStore::closing(const DeviceId& device) const {
+  std::vector<Instance> out;
+  for (const auto& instance : impl_->ended)
+    if (impl_->sessions.at(instance).device == device) out.push_back(instance);
   return out;
 }
 

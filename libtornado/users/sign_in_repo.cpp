@@ -44,6 +44,11 @@ Result<bool> advance(Tx& tx, const SignIn& next, std::uint64_t from_generation, 
   return !rows.empty();
 }
 
+Result<Instant> last_issued(Tx& tx) {
+  TRY_PLAIN(auto rows, tx.exec("SELECT max(issued_ms) FROM auth_sessions WHERE revoked_at IS NULL"));
+  return rows.empty() ? Instant() : instant_ms(rows[0][0]);
+}
+
 Result<void> revoke(Tx& tx, const SignInId& id, Instant now) {
   TRY_VOID_PLAIN(tx.exec("UPDATE auth_sessions SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL",
                          {id.str(), iso8601(now)}));

@@ -26,6 +26,8 @@ Result<void> insert(Tx& tx, const SignIn& sign_in, std::string_view address, Ins
 Result<SignIn> get(Tx& tx, const SignInId& id);
 /// Writes a newer generation over the one the caller has read; false: somebody else was first.
 Result<bool> advance(Tx& tx, const SignIn& next, std::uint64_t from_generation, std::string_view address);
+/// When the newest tokens were signed; default: none are known.
+Result<Instant> last_issued(Tx& tx);
 Result<void> revoke(Tx& tx, const SignInId& id, Instant now);
 Result<void> revoke_device(Tx& tx, const DeviceId& device, Instant now);
 Result<void> revoke_user(Tx& tx, const UserId& user, Instant now);

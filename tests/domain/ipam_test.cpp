@@ -401,15 +401,27 @@ TEST(Ipam, AClockThatStepsEndsNoQuarantineAndNoTerm) {
   ASSERT_TRUE(ipam.release(ipam.find(owner(0))->id));
   for (Seconds step : {Seconds(86400), -Seconds(172800)}) {
     clock.advance(step);
-    ipam.clock_stepped(step);
+    ipam.clock_stepped(ClockStep(step, clock.now(), clock.now()));
     EXPECT_EQ(take(ipam, 2), "pool_exhausted") << "the address still rests";
     EXPECT_EQ(ipam.usage(vpn).resting, 1U);
   }
   clock.advance(quarantine);
   EXPECT_EQ(take(ipam, 2), "10.8.0.2");
   clock.advance(Seconds(86400));
-  ipam.clock_stepped(Seconds(86400));
+  ipam.clock_stepped(ClockStep(Seconds(86400), clock.now(), clock.now()));
   EXPECT_TRUE(ipam.lapse().empty());
+}
+
+TEST(Ipam, WhatWasFreedAfterAStepButBeforeItWasNoticedRestsItsTime) {
+  ManualClock clock;
+  Ipam ipam = with(clock, "10.8.0.0/30");
+  take(ipam, 0);
+  clock.advance(-Seconds(86400));
+  Instant since = clock.now();
+  ASSERT_TRUE(ipam.release(ipam.find(owner(0))->id));
+  clock.advance(Seconds(1));
+  ipam.clock_stepped(ClockStep(-Seconds(86400), since, clock.now()));
+  EXPECT_EQ(take(ipam, 2), "pool_exhausted");
 }
 
 TEST(Ipam, AvoidedAddresses) {

@@ -321,3 +321,15 @@ TEST_F(Rotator, ImpossibleOptionsAreRefused) {
   wrong.lead = Seconds(60);
   EXPECT_THROW(KeyRotator(runtime_, wrong), std::invalid_argument);
 }
+
+TEST_F(Rotator, AClockSetBackLeavesASigner) {
+  start_with_lent_keys();
+  std::string before = token(KeyUse::access, Seconds(86400));
+  stop();
+  // Keys that were made with the clock two hours ahead, and a start after it was put right.
+  clock_.advance(-Seconds(7200));
+  start().value();
+  EXPECT_TRUE(verifies(KeyUse::access, token(KeyUse::access, Seconds(900))));
+  EXPECT_TRUE(verifies(KeyUse::refresh, token(KeyUse::refresh, Seconds(900))));
+  EXPECT_TRUE(rotator_->ring()->verify(KeyUse::access, before, clock_.now(), false, Seconds(7200)));
+}

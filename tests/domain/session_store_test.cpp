@@ -19,7 +19,7 @@ class SessionStoreTest : public testing::Test {
     options.hard_ttl = Seconds(2 * 86400);
     sessions_.reset();
     sessions_ = std::make_unique<SessionStore>(runtime_, options);
-    runtime_.wait(sessions_->restore(Seconds(900))).value();
+    restored_ = runtime_.wait(sessions_->restore(Seconds(900))).value();
   }
 
   Session open(const std::string& device, int last_octet, std::uint8_t key) {
@@ -34,13 +34,14 @@ class SessionStoreTest : public testing::Test {
 
   void step(Seconds by) {
     clock_.advance(by);
-    sessions_->clock_stepped(by);
+    sessions_->clock_stepped(ClockStep(by, clock_.now(), clock_.now()));
   }
 
   test::Scratch scratch_;
   ManualClock clock_;
   Runtime runtime_;
   std::unique_ptr<SessionStore> sessions_;
+  RestoredSessions restored_;
 };
 
 }  // namespace
@@ -84,4 +85,48 @@ TEST_F(SessionStoreTest, AKeyOfAnUnclosedSessionIsRefused) {  // I-01
   auto again = runtime_.wait(sessions_->open(NewSession(session.user, session.device, addresses, session.key)));
   ASSERT_FALSE(again);
   EXPECT_EQ(again.error().code(), errc::key_in_use);
+}
+
+TEST_F(SessionStoreTest, WhatBeganAfterAStepIsNotMovedByIt) {
+  clock_.advance(-Seconds(10 * 86400));
+  Instant since = clock_.now();
+  Session session = open("laptop", 2, 9);
+  clock_.advance(Seconds(1));
+  sessions_->clock_stepped(ClockStep(-Seconds(10 * 86400), since, clock_.now()));
+  EXPECT_EQ(sessions_->find(session.device)->hard_deadline, session.hard_deadline);
+  clock_.advance(Seconds(3600));
+  EXPECT_TRUE(sessions_->due().empty());
+}
+
+TEST_F(SessionStoreTest, AnOldHandshakeIsNoSignOfLifeAfterTheClockWasSetBack) {
+  Session session = open("laptop", 2, 9);
+  Observation seen(Lane("vpn"));
+  seen.handshake = clock_.now();
+  ASSERT_TRUE(sessions_->observe(session.instance, seen));
+  step(-Seconds(86400));
+  clock_.advance(Seconds(600));
+  ASSERT_EQ(sessions_->fade().size(), 1u);
+  EXPECT_EQ(sessions_->observe(session.instance, seen)->presence, Presence::offline) << "the same handshake as before";
+  seen.handshake = clock_.now();
+  EXPECT_EQ(sessions_->observe(session.instance, seen)->presence, Presence::online);
+}
+
+TEST_F(SessionStoreTest, AnAddressFreedBeforeAStepRestsAcrossARestart) {  // I-02, I-08
+  Session session = open("laptop", 2, 9);
+  ASSERT_TRUE(runtime_.wait(sessions_->end(session.instance, CloseReason::killed)));
+  ASSERT_TRUE(runtime_.wait(sessions_->record(session.instance)));
+  Instant freed = clock_.now();
+  clock_.advance(Seconds(60));
+  step(Seconds(86400));
+  ASSERT_TRUE(runtime_.wait(sessions_->checkpoint()));
+  sessions_.reset();
+  begin();
+  ASSERT_EQ(restored_.freed.size(), 1u);
+  EXPECT_EQ(restored_.freed[0].freed, freed + Seconds(86400));
+}
+
+TEST_F(SessionStoreTest, WhoTakesAddressesOverMayHaveConnectionsOfBefore) {  // I-25
+  Session session = open("laptop", 2, 9);
+  EXPECT_FALSE(session.bytes_missed);
+  EXPECT_TRUE(open("laptop", 2, 10).bytes_missed);
 }
