@@ -1,6 +1,6 @@
 #include "tornado/key_rotator.hpp"
 
-#include <atomic>
+#include <mutex>
 #include <stdexcept>
 
 #include "base/encoding.hpp"
@@ -230,7 +230,9 @@ struct KeyRotator::Impl {
     next->access_signer = access != nullptr ? &access->key : nullptr;
     next->refresh_signer = refresh != nullptr ? &refresh->key : nullptr;
     next->login_keys = login_keys;
-    ring.store(std::move(next));
+    std::shared_ptr<const Ring> former = std::move(next);
+    std::lock_guard lock(mutex);
+    ring.swap(former);
   }
 
   void renew_login_key(bool keep_former) {
@@ -306,7 +308,9 @@ struct KeyRotator::Impl {
   std::uint64_t version = 0;
   bool rotating = false;
   Instant last_settled;
-  std::atomic<std::shared_ptr<const Ring>> ring;
+  // g++ 12's atomic shared_ptr releases its lock relaxed after a load: a store may overtake the reading.
+  mutable std::mutex mutex;
+  std::shared_ptr<const Ring> ring;
 };
 
 KeyRotator::KeyRotator(Runtime& runtime, KeyOptions options) {
@@ -364,7 +368,8 @@ Task<void> KeyRotator::forget_login_keys() {
 }
 
 std::shared_ptr<const KeyRing> KeyRotator::ring() const noexcept {
-  return impl_->ring.load();
+  std::lock_guard lock(impl_->mutex);
+  return impl_->ring;
 }
 
 std::vector<KeyInfo> KeyRotator::list() const {
