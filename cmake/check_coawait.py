@@ -3,7 +3,9 @@
 
 1. In a full expression with co_await: a braced temporary as an argument, a lambda with by-value captures in place, or
    a conditional operator (seen: the arm that was not chosen was evaluated, g++ 12.2).
-2. A statement that is nothing but `co_await something;` where the Result is dropped: `(void)` or TRY says it is meant.
+2. co_await as the condition of `if` or `while`: where it is a function's only co_await, its frame can end up eight
+   bytes off and a resume reads garbage (seen with sleep_until in `for (;;)`). The result goes into a named variable.
+3. A statement that is nothing but `co_await something;` where the Result is dropped: `(void)` or TRY says it is meant.
 """
 import re
 import sys
@@ -14,6 +16,7 @@ BRACED = re.compile(r"co_await\b[^;]*?[(,]\s*(?:[A-Za-z_:]+\s*)?\{[^}]")
 TYPED_BRACE = re.compile(r"co_await\b[^;]*?\b[A-Z]\w*\{[^}]")
 CONDITIONAL = re.compile(r"co_await\b[^;{]*\([^;{]*\?[^;{]*:|\?\s*co_await\b|\?[^:;]*:\s*co_await\b")
 BY_VALUE = re.compile(r"co_await\b[^;{]*\[\s*(?:=|[a-z_]\w*\s*(?:[,=\]]))")
+CONDITION = re.compile(r"\b(?:if|while)\s*\(\s*!?\s*co_await\b")
 DROPPED = re.compile(r"^\s*co_await\s+(?!boost::|asio::)[^;=]*;", re.M)
 # Awaitables that carry nothing: drains, joins and bare Asio operations.
 PLAIN = re.compile(r"async_|use_awaitable|this_coro|sleep_until|\bsettled\(|\.wait\(|yield\(|stop_all\(|std::move\(task\)|\bdrain\(|\bjoin\(|\brun\(batch\)")
@@ -50,6 +53,8 @@ def check(path: Path) -> list[str]:
             found.append(f"{path.relative_to(ROOT)}:{line}: braced temporary in a full expression with co_await")
         if CONDITIONAL.search(flat.replace("::", "  ")):
             found.append(f"{path.relative_to(ROOT)}:{line}: conditional operator in a full expression with co_await")
+        if CONDITION.search(flat):
+            found.append(f"{path.relative_to(ROOT)}:{line}: co_await as a condition")
         if BY_VALUE.search(tail):
             found.append(f"{path.relative_to(ROOT)}:{line}: by-value lambda in a full expression with co_await")
         if flat.startswith("co_await") and not PLAIN.search(flat):

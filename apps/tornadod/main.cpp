@@ -103,7 +103,8 @@ Task<void> beat_watchdog(Runtime& runtime) {
   int every = watchdog_interval();
   while (every > 0) {
     notify_service_manager("WATCHDOG=1");
-    if (!co_await runtime.sleep_until(runtime.now() + Seconds(every))) co_return Error(errc::cancelled);
+    bool slept = co_await runtime.sleep_until(runtime.now() + Seconds(every));
+    if (!slept) co_return Error(errc::cancelled);
   }
   co_return Result<void>();
 }

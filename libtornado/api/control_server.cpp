@@ -115,8 +115,8 @@ struct ControlServer::Impl {
       auto [ec] = co_await acceptor.async_accept(socket, asio::as_tuple(asio::use_awaitable));
       if (ec == asio::error::operation_aborted || !acceptor.is_open()) co_return Error(errc::cancelled);
       if (ec) {
-        if (!co_await runtime.sleep_until(runtime.now() + std::chrono::milliseconds(50)))
-          co_return Error(errc::cancelled);
+        bool slept = co_await runtime.sleep_until(runtime.now() + std::chrono::milliseconds(50));
+        if (!slept) co_return Error(errc::cancelled);
         continue;
       }
       if (connections < most_connections) tasks.add("control_connection", serve(std::move(socket), full));
@@ -206,7 +206,8 @@ struct ControlServer::Impl {
         0, integer_at(request.params, "after").value_or(static_cast<std::int64_t>(gateway.last_event()))));
     json::object started;
     started["after"] = after;
-    if (!co_await send(socket, rpc_result(request.id, started))) co_return false;
+    bool sent = co_await send(socket, rpc_result(request.id, started));
+    if (!sent) co_return false;
     for (;;) {
       auto batch = co_await gateway.events(after);
       if (!batch) co_return false;
@@ -218,7 +219,8 @@ struct ControlServer::Impl {
       }
       for (const auto& event : batch->events) text += rpc_notification("event", to_value(event));
       after = batch->events.back().sequence;
-      if (!co_await send(socket, std::move(text))) co_return false;
+      bool sent = co_await send(socket, std::move(text));
+      if (!sent) co_return false;
     }
   }
 

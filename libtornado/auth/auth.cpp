@@ -351,7 +351,8 @@ Task<Refreshed> Auth::Impl::advance(Address source, Claims claims) {
   auto pause = std::chrono::milliseconds(100);
   auto done = co_await users.database.transact(Scope::system().urgent(), body);
   while (!done && class_of(done.error().code()) == error_class::unavailable && runtime.now() < give_up) {
-    if (!co_await runtime.sleep_until(std::min(give_up, runtime.now() + pause))) break;
+    bool slept = co_await runtime.sleep_until(std::min(give_up, runtime.now() + pause));
+    if (!slept) break;
     pause = std::min(pause * 2, std::chrono::milliseconds(2000));
     done = co_await users.database.transact(Scope::system().urgent(), body);
   }

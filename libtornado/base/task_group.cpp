@@ -64,7 +64,8 @@ asio::awaitable<void> TaskGroup::settled(std::size_t count) {
   auto state = state_;
   while (state->running.size() >= count && count > 0) {
     std::uint64_t seen = state->ended.revision();
-    if (!co_await state->ended.wait(seen)) co_return;
+    bool told = co_await state->ended.wait(seen);
+    if (!told) co_return;
   }
 }
 

@@ -35,7 +35,8 @@ Task<EventBatch> EventLog::after(std::uint64_t sequence) {
   last_read_ = runtime_.now();
   std::uint64_t seen = notifier_.revision();
   while (sequence_ <= sequence) {
-    if (!co_await notifier_.wait(seen)) co_return Error(errc::cancelled);
+    bool told = co_await notifier_.wait(seen);
+    if (!told) co_return Error(errc::cancelled);
     seen = notifier_.revision();
   }
   last_read_ = runtime_.now();

@@ -22,7 +22,8 @@ Task<void> Gateway::Impl::await_wireguard(const LaneConfig& lane, std::string na
     if (runtime.now() >= limit)
       co_return Error(errc::interface_missing,
                       "no process answers; wireguard.launch is external: is the service of the interface running?");
-    if (!co_await runtime.sleep_until(runtime.now() + pause)) co_return Error(errc::cancelled);
+    bool slept = co_await runtime.sleep_until(runtime.now() + pause);
+    if (!slept) co_return Error(errc::cancelled);
   }
 }
 
@@ -31,7 +32,8 @@ Task<void> Gateway::Impl::await_wireguard(const LaneConfig& lane, std::string na
 /// with megabytes.
 Task<void> Gateway::Impl::run_external_watch() {
   for (;;) {
-    if (!co_await runtime.sleep_until(runtime.now() + check_every)) co_return Error(errc::cancelled);
+    bool slept = co_await runtime.sleep_until(runtime.now() + check_every);
+    if (!slept) co_return Error(errc::cancelled);
     for (const auto& [lane, settings] : lanes) {
       auto interface = co_await parts.wireguard->get(settings->interface);
       bool good = interface && interface->public_key == lane_keys[lane];

@@ -38,7 +38,8 @@ void Gateway::Impl::start_upkeep() {
 Task<void> Gateway::Impl::run_ticks() {
   Instant checkpoint_at = runtime.now() + Seconds(config.session.checkpoint_interval);
   for (;;) {
-    if (!co_await runtime.sleep_until(runtime.now() + Seconds(1))) co_return Error(errc::cancelled);
+    bool slept = co_await runtime.sleep_until(runtime.now() + Seconds(1));
+    if (!slept) co_return Error(errc::cancelled);
     if (watch_clock()) checkpoint_at = runtime.now();
     auto ticked = co_await tick();
     if (ticked && runtime.now() >= checkpoint_at) {
@@ -145,13 +146,16 @@ Task<void> Gateway::Impl::run_closing() {
       co_return Error(errc::cancelled);
     }
     Instant rest = runtime.now() + std::min((runtime.now() - began) * 3, longest_closing_rest);
-    if (!co_await runtime.sleep_until(rest)) co_return Error(errc::cancelled);
+    bool slept = co_await runtime.sleep_until(rest);
+    if (!slept) co_return Error(errc::cancelled);
     bool left = !sessions.closing().empty();
     backoff = left ? std::min(backoff * 2, Seconds(30)) : Seconds(1);
     if (left && closing.revision() == seen) {
-      if (!co_await runtime.sleep_until(runtime.now() + backoff)) co_return Error(errc::cancelled);
-    } else if (!co_await closing.wait(seen)) {
-      co_return Error(errc::cancelled);
+      bool woke = co_await runtime.sleep_until(runtime.now() + backoff);
+      if (!woke) co_return Error(errc::cancelled);
+    } else {
+      bool told = co_await closing.wait(seen);
+      if (!told) co_return Error(errc::cancelled);
     }
   }
 }
@@ -174,8 +178,8 @@ Task<void> Gateway::Impl::drain_history() {
 
 Task<void> Gateway::Impl::run_sampling() {
   for (;;) {
-    if (!co_await runtime.sleep_until(runtime.now() + Seconds(config.session.sample_interval)))
-      co_return Error(errc::cancelled);
+    bool slept = co_await runtime.sleep_until(runtime.now() + Seconds(config.session.sample_interval));
+    if (!slept) co_return Error(errc::cancelled);
     auto sampled = co_await sample();
     components["wireguard"] =
         Component("wireguard", sampled.has_value(), sampled ? "answers" : sampled.error().detail());
@@ -228,14 +232,16 @@ Task<void> Gateway::Impl::run_reconciling() {
     std::uint64_t seen = reconcile_wanted.revision();
     Instant next = runtime.now() + Seconds(config.session.reconcile_interval);
     // Whoever asks for a pass shortens the wait; a pass follows another after at least the backoff.
-    while (runtime.now() < next && reconcile_wanted.revision() == seen)
-      if (!co_await runtime.sleep_until(std::min(next, runtime.now() + Seconds(1)))) co_return Error(errc::cancelled);
-    (void)co_await check_foreign_chains();
+    while (runtime.now() < next && reconcile_wanted.revision() == seen) {
+      bool slept = co_await runtime.sleep_until(std::min(next, runtime.now() + Seconds(1)));
+      if (!slept) co_return Error(errc::cancelled);
+    }
     auto done = co_await mend();
     components["peers"] = Component("peers", done.has_value(), done ? "as wanted" : done.error().detail());
     if (!done) {
       runtime.log().write(LogLevel::error, "reconcile_failed", {{"detail", done.error().detail()}});
-      if (!co_await runtime.sleep_until(runtime.now() + backoff)) co_return Error(errc::cancelled);
+      bool slept = co_await runtime.sleep_until(runtime.now() + backoff);
+      if (!slept) co_return Error(errc::cancelled);
       backoff = std::min(backoff * 2, Seconds(30));
       reconcile_wanted.notify();
     } else {
@@ -269,7 +275,8 @@ Task<void> Gateway::Impl::run_host_watch() {
       if (updated) api = *endpoints;
     }
     if (!first) reconcile_wanted.notify();
-    if (!co_await runtime.sleep_until(runtime.now() + Seconds(1))) co_return Error(errc::cancelled);
+    bool slept = co_await runtime.sleep_until(runtime.now() + Seconds(1));
+    if (!slept) co_return Error(errc::cancelled);
   }
 }
 
@@ -288,7 +295,8 @@ Task<void> Gateway::Impl::run_firewall_watch() {
       components["firewall"] =
           Component("firewall", restored.has_value(), restored ? "restored" : restored.error().detail());
     }
-    if (!co_await runtime.sleep_until(runtime.now() + Seconds(1))) co_return Error(errc::cancelled);
+    bool slept = co_await runtime.sleep_until(runtime.now() + Seconds(1));
+    if (!slept) co_return Error(errc::cancelled);
   }
 }
 

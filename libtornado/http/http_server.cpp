@@ -146,7 +146,8 @@ struct HttpServer::Impl {
       }
       pending.erase(0, *fed);
       if (c.parser.done()) {
-        if (!co_await answer_one(c)) co_return;
+        bool done = co_await answer_one(c);
+        if (!done) co_return;
         continue;
       }
       if (c.parser.wants_continue() && !co_await write(c, "HTTP/1.1 100 Continue\r\n\r\n")) co_return;

@@ -358,7 +358,8 @@ Task<void> KeyRotator::run() {
     }
     // A rotation on demand brings the next event nearer while this sleeps.
     next = std::min(next, impl_->runtime.now() + Seconds(15));
-    if (!co_await impl_->runtime.sleep_until(next)) co_return Error(errc::cancelled);
+    bool slept = co_await impl_->runtime.sleep_until(next);
+    if (!slept) co_return Error(errc::cancelled);
   }
 }
 

@@ -269,7 +269,8 @@ Task<std::vector<std::string>> UapiWireGuard::list() {
     if (!path) continue;
     auto probe = std::make_shared<Line>(runtime_.loop(), name, *path);
     Deadline limit(probe);
-    if (co_await connect(*probe)) out.push_back(name);
+    auto done = co_await connect(*probe);
+    if (done) out.push_back(name);
     probe->drop();
   }
   co_return out;
