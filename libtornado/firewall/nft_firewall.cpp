@@ -177,7 +177,9 @@ class NftFirewall final : public Firewall {
     TRY(NetlinkReply reply, co_await requests_.exchange(nft::get_chains()));
     TRY_VOID(reply.check("nftables: list chains"));
     std::vector<ForeignChain> out;
+    Pace pace(runtime_);
     for (const NetlinkMessage& message : reply.messages) {
+      if (pace.due()) co_await pace.yield();
       TRY(auto chain, nft::decode_base_chain(message));
       if (!chain || (chain->name.family == "inet" && chain->name.table == table_)) continue;
       if (!chain->drops) {
@@ -215,14 +217,11 @@ class NftFirewall final : public Firewall {
 
   /// A chain that has gone meanwhile drops nothing.
   Task<bool> ends_in_drop(const ForeignChain& chain) {
-    TRY(NetlinkReply reply, co_await requests_.exchange(nft::get_rules(chain)));
+    TRY(NetlinkReply reply, co_await requests_.exchange(nft::get_rules(chain), Keep::last));
     TRY_VOID(reply.check("nftables: list rules", {ENOENT}));
-    bool last = false;
-    for (const NetlinkMessage& message : reply.messages) {
-      TRY(auto drops, nft::decode_drops_all(message));
-      if (drops) last = *drops;
-    }
-    co_return last;
+    if (reply.messages.empty()) co_return false;
+    TRY(auto drops, nft::decode_drops_all(reply.messages.back()));
+    co_return drops.value_or(false);
   }
 
   /// Nothing: there is no such table.

@@ -1,5 +1,6 @@
 #include "http/http_server.hpp"
 
+#include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -99,7 +100,7 @@ struct HttpServer::Impl {
     ++from_there;
     socket.set_option(tcp::no_delay(true), ec);
     auto it = connections.emplace(connections.end(), std::move(socket), source, limits);
-    it->deadline = std::chrono::steady_clock::now() + limits.idle;
+    allow(*it, limits.idle, ask_until);
     arm_sweep();
     asio::co_spawn(runtime.loop(), serve(*it), [this, it](std::exception_ptr) { forget(it); });
   }
@@ -111,11 +112,19 @@ struct HttpServer::Impl {
     ended.notify();
   }
 
+  static void allow(Connection& c, Seconds time, SteadyTime no_later_than) {
+    c.deadline = std::min(std::chrono::steady_clock::now() + time, no_later_than);
+  }
+
   /// Closes connections whose deadline has passed; a timer per connection would cost more than this.
   void arm_sweep() {
     if (sweeping || connections.empty()) return;
     sweeping = true;
-    sweep.expires_after(std::chrono::milliseconds(500));
+    const auto now = std::chrono::steady_clock::now();
+    SteadyTime next = now + std::chrono::milliseconds(500);
+    for (SteadyTime end : {ask_until, answer_until})
+      if (end > now) next = std::min(next, end);
+    sweep.expires_at(next);
     // The handler may run when the server is gone.
     sweep.async_wait([this, alive = std::weak_ptr<bool>(here)](const boost::system::error_code& ec) {
       if (alive.expired()) return;
@@ -123,7 +132,7 @@ struct HttpServer::Impl {
       if (ec) return;
       auto now = std::chrono::steady_clock::now();
       for (auto& connection : connections)
-        if (connection.deadline < now) close(connection);
+        if (connection.deadline <= now) close(connection);
       arm_sweep();
     });
   }
@@ -154,7 +163,7 @@ struct HttpServer::Impl {
       bool begins = !c.parser.begun() && pending.empty();
       auto [ec, got] = co_await c.socket.async_read_some(asio::buffer(block), asio::as_tuple(asio::use_awaitable));
       if (ec) co_return;
-      if (begins) c.deadline = std::chrono::steady_clock::now() + limits.request;
+      if (begins) allow(c, limits.request, ask_until);
       pending.append(block.data(), got);
     }
   }
@@ -166,7 +175,7 @@ struct HttpServer::Impl {
     bool keep_alive = request.keep_alive && !draining;
     bool head = request.method == "HEAD";
     c.answering = true;
-    c.deadline = std::chrono::steady_clock::now() + limits.answer;
+    allow(c, limits.answer, answer_until);
     HttpResponse response;
     if (auto now = handler.answer_now(request)) {
       response = std::move(*now);
@@ -178,7 +187,7 @@ struct HttpServer::Impl {
     c.answering = false;
     c.answered = true;
     if (written && !keep_alive) linger(c);
-    c.deadline = std::chrono::steady_clock::now() + limits.idle;
+    allow(c, limits.idle, ask_until);
     co_return written&& keep_alive;
   }
 
@@ -203,6 +212,9 @@ struct HttpServer::Impl {
   bool sweeping = false;
   std::shared_ptr<bool> here = std::make_shared<bool>(true);
   bool draining = false;
+  /// While draining no deadline lies beyond these: nobody accepts meanwhile, and whoever asks must not prolong that.
+  SteadyTime ask_until = SteadyTime::max();
+  SteadyTime answer_until = SteadyTime::max();
   Notifier ended;
   TaskGroup tasks;
 };
@@ -266,14 +278,14 @@ asio::awaitable<void> HttpServer::drain(Seconds within) {
   co_await impl_->tasks.stop_all();
   impl_->acceptors.clear();
   const auto now = std::chrono::steady_clock::now();
+  impl_->ask_until = std::min(impl_->ask_until, now + std::min(within, first_request));
+  impl_->answer_until = std::min(impl_->answer_until, now + within);
   for (auto& c : impl_->connections) {
-    if (c.awaited())
-      c.deadline = std::min(c.deadline, now + (c.answering ? within : std::min(within, first_request)));
+    if (c.awaited() && within > Seconds(0))
+      c.deadline = std::min(c.deadline, c.answering ? impl_->answer_until : impl_->ask_until);
     else
       Impl::close(c);
   }
-  if (within == Seconds(0))
-    for (auto& c : impl_->connections) Impl::close(c);
   while (!impl_->connections.empty()) {
     std::uint64_t seen = impl_->ended.revision();
     if (impl_->connections.empty() || !co_await impl_->ended.wait(seen)) break;

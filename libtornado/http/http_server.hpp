@@ -44,7 +44,8 @@ class HttpServer {
   Result<void> adopt(int listening_socket);
   std::vector<Endpoint> endpoints() const;
   /// Accepts nothing more and closes connections between requests. What is being answered has until the deadline;
-  /// whoever has connected or begun to send and was not answered yet has a second to finish asking (I-12).
+  /// whoever has connected or begun to send and was not answered yet has a second to finish asking (I-12). Nothing a
+  /// client does prolongs that; a handler that is still at work is waited for.
   boost::asio::awaitable<void> drain(Seconds within);
   std::size_t connections() const noexcept;
 

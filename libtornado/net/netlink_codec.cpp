@@ -189,6 +189,7 @@ Result<void> NetlinkExchange::take(NetlinkMessage message) {
   if (message.type == NLMSG_NOOP) return {};
   if (message.type == NLMSG_OVERRUN) return malformed("overrun");
   if (message.type != NLMSG_ERROR && message.type != NLMSG_DONE) {
+    if (keep_ == Keep::last) reply_.messages.clear();
     reply_.messages.push_back(std::move(message));
     return {};
   }

@@ -89,11 +89,15 @@ class NetlinkReply {
   std::vector<NetlinkMessage> messages;
 };
 
+/// What of a dump stays in the reply.
+enum class Keep : std::uint8_t { all, last };
+
 /// Collects the answers to the requests with sequence numbers `first` to `last`, of which only the last one is
 /// acknowledged.
 class NetlinkExchange {
  public:
-  NetlinkExchange(std::uint32_t first, std::uint32_t last) : first_(first), last_(last) {}
+  NetlinkExchange(std::uint32_t first, std::uint32_t last, Keep keep = Keep::all)
+      : first_(first), last_(last), keep_(keep) {}
   /// Answers to others, which may have timed out, are ignored. Errors: protocol_error.
   Result<void> take(NetlinkMessage message);
   bool complete() const noexcept { return complete_; }
@@ -103,6 +107,7 @@ class NetlinkExchange {
  private:
   std::uint32_t first_;
   std::uint32_t last_;
+  Keep keep_;
   bool interrupted_ = false;
   bool complete_ = false;
   NetlinkReply reply_;

@@ -15,6 +15,7 @@
 #include <cstring>
 
 #include "base/notifier.hpp"
+#include "base/pace.hpp"
 #include "base/try.hpp"
 
 #ifndef SOL_NETLINK
@@ -76,15 +77,17 @@ struct NetlinkSocket::State {
   Result<void> open(int protocol, const std::vector<int>& groups);
   void arm(const std::shared_ptr<State>& self);
   void disarm();
-  void drain();
   Result<bool> send(const std::string& bytes) { return send_to_kernel(descriptor.native_handle(), bytes); }
   Result<std::optional<std::vector<NetlinkMessage>>> read();
 
-  static Task<NetlinkReply> converse(std::shared_ptr<State> state, std::string bytes, std::uint32_t first,
-                                     std::uint32_t last, bool off_loop);
+  static Task<void> drain(std::shared_ptr<State> state);
+  static Task<void> send_all(std::shared_ptr<State> state, const std::string& bytes, bool off_loop);
+  static Task<void> collect(std::shared_ptr<State> state, NetlinkExchange& exchange);
   static Task<bool> send_off_loop(std::shared_ptr<State> state, const std::string& bytes);
-  static Task<NetlinkReply> run(std::shared_ptr<State> state, std::vector<std::string> messages, bool off_loop);
+  static Task<NetlinkReply> run(std::shared_ptr<State> state, std::vector<std::string> messages, bool off_loop,
+                                Keep keep = Keep::all);
   static Task<std::vector<NetlinkMessage>> next(std::shared_ptr<State> state);
+  static Task<void> under_way(std::shared_ptr<State> state);
   static Task<void> ready(std::shared_ptr<State> state, asio::posix::stream_descriptor::wait_type what);
 
   Runtime& runtime;
@@ -138,14 +141,6 @@ void NetlinkSocket::State::disarm() {
   timer.cancel();
 }
 
-/// What an exchange that failed has left; a dump that was not read to its end would refuse the next one.
-void NetlinkSocket::State::drain() {
-  for (;;) {
-    ssize_t n = ::recv(descriptor.native_handle(), buffer.data(), buffer.size(), MSG_DONTWAIT);
-    if (n < 0 && errno != EINTR && errno != ENOBUFS) return;
-  }
-}
-
 /// Nothing: no datagram is waiting.
 Result<std::optional<std::vector<NetlinkMessage>>> NetlinkSocket::State::read() {
   for (;;) {
@@ -168,10 +163,15 @@ Result<std::optional<std::vector<NetlinkMessage>>> NetlinkSocket::State::read() 
   }
 }
 
-Task<void> NetlinkSocket::State::ready(std::shared_ptr<State> state, asio::posix::stream_descriptor::wait_type what) {
+Task<void> NetlinkSocket::State::under_way(std::shared_ptr<State> state) {
   auto cancellation = co_await asio::this_coro::cancellation_state;
   if (state->closed || cancellation.cancelled() != asio::cancellation_type::none) co_return Error(errc::cancelled);
   if (state->expired) co_return Error(errc::deadline_exceeded, "netlink: no answer");
+  co_return Result<void>();
+}
+
+Task<void> NetlinkSocket::State::ready(std::shared_ptr<State> state, asio::posix::stream_descriptor::wait_type what) {
+  TRY_VOID(co_await under_way(state));
   auto [ec] = co_await state->descriptor.async_wait(what, asio::as_tuple(asio::use_awaitable));
   if (state->expired) co_return Error(errc::deadline_exceeded, "netlink: no answer");
   if (ec) co_return Error(errc::cancelled);
@@ -190,8 +190,7 @@ Task<bool> NetlinkSocket::State::send_off_loop(std::shared_ptr<State> state, con
   co_return state->send(bytes);
 }
 
-Task<NetlinkReply> NetlinkSocket::State::converse(std::shared_ptr<State> state, std::string bytes, std::uint32_t first,
-                                                  std::uint32_t last, bool off_loop) {
+Task<void> NetlinkSocket::State::send_all(std::shared_ptr<State> state, const std::string& bytes, bool off_loop) {
   bool sent = false;
   if (off_loop) {
     TRY(sent, co_await send_off_loop(state, bytes));
@@ -200,8 +199,30 @@ Task<NetlinkReply> NetlinkSocket::State::converse(std::shared_ptr<State> state, 
     TRY(sent, state->send(bytes));
     if (!sent) TRY_VOID(co_await ready(state, asio::posix::stream_descriptor::wait_write));
   }
-  NetlinkExchange exchange(first, last);
+  co_return Result<void>();
+}
+
+/// What an exchange that failed has left; a dump that was not read to its end would refuse the next one.
+Task<void> NetlinkSocket::State::drain(std::shared_ptr<State> state) {
+  Pace pace(state->runtime);
+  for (;;) {
+    ssize_t n = ::recv(state->descriptor.native_handle(), state->buffer.data(), state->buffer.size(), MSG_DONTWAIT);
+    if (n < 0 && errno != EINTR && errno != ENOBUFS) co_return Result<void>();
+    if (pace.due()) {
+      co_await pace.yield();
+      TRY_VOID(co_await under_way(state));
+    }
+  }
+}
+
+/// The kernel makes the next part of a dump while the last one is read: there may always be something to read.
+Task<void> NetlinkSocket::State::collect(std::shared_ptr<State> state, NetlinkExchange& exchange) {
+  Pace pace(state->runtime);
   while (!exchange.complete()) {
+    if (pace.due()) {
+      co_await pace.yield();
+      TRY_VOID(co_await under_way(state));
+    }
     TRY(auto messages, state->read());
     if (!messages) {
       TRY_VOID(co_await ready(state, asio::posix::stream_descriptor::wait_read));
@@ -209,11 +230,11 @@ Task<NetlinkReply> NetlinkSocket::State::converse(std::shared_ptr<State> state, 
     }
     for (NetlinkMessage& message : *messages) TRY_VOID(exchange.take(std::move(message)));
   }
-  co_return exchange.take_reply();
+  co_return Result<void>();
 }
 
 Task<NetlinkReply> NetlinkSocket::State::run(std::shared_ptr<State> state, std::vector<std::string> messages,
-                                             bool off_loop) {
+                                             bool off_loop, Keep keep) {
   if (state->broken) co_return *state->broken;
   while (state->busy) {
     std::uint64_t seen = state->freed.revision();
@@ -231,7 +252,7 @@ Task<NetlinkReply> NetlinkSocket::State::run(std::shared_ptr<State> state, std::
   };
   Turn turn(*state);
   state->arm(state);
-  state->drain();
+  TRY_VOID(co_await drain(state));
   bool dump = messages.size() == 1 && is_dump(messages.front());
   for (int attempt = 0; attempt < dump_attempts; ++attempt) {
     std::uint32_t first = state->sequence + 1;
@@ -243,7 +264,10 @@ Task<NetlinkReply> NetlinkSocket::State::run(std::shared_ptr<State> state, std::
       stamp(message, state->sequence, state->sequence == last && !dump);
       bytes += message;
     }
-    TRY(NetlinkReply reply, co_await converse(state, std::move(bytes), first, last, off_loop));
+    TRY_VOID(co_await send_all(state, bytes, off_loop));
+    NetlinkExchange exchange(first, last, keep);
+    TRY_VOID(co_await collect(state, exchange));
+    NetlinkReply reply = exchange.take_reply();
     if (!dump || reply.ack.error != EINTR) co_return reply;
   }
   co_return Error(errc::unavailable, "netlink: a dump changed underneath again and again");
@@ -272,10 +296,10 @@ NetlinkSocket::~NetlinkSocket() {
   state_->descriptor.close(ignored);
 }
 
-Task<NetlinkReply> NetlinkSocket::exchange(std::string request) {
+Task<NetlinkReply> NetlinkSocket::exchange(std::string request, Keep keep) {
   std::vector<std::string> one;
   one.push_back(std::move(request));
-  return State::run(state_, std::move(one), false);
+  return State::run(state_, std::move(one), false, keep);
 }
 
 Task<NetlinkReply> NetlinkSocket::transact(std::vector<std::string> batch) {

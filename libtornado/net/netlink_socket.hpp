@@ -25,10 +25,11 @@ class NetlinkSocket {
   NetlinkSocket(const NetlinkSocket&) = delete;
   NetlinkSocket& operator=(const NetlinkSocket&) = delete;
 
-  /// Sends one request and collects its answers. A dump that changed underneath is repeated. Exchanges queue up.
+  /// Sends one request and collects its answers; others run while a long dump is read. A dump that changed underneath
+  /// is repeated. Exchanges queue up.
   /// Errors: deadline_exceeded, cancelled, protocol_error (truncated or malformed), backend_failed, unavailable (a
   /// dump changed underneath ten times). What the kernel answers is in the reply.
-  Task<NetlinkReply> exchange(std::string request);
+  Task<NetlinkReply> exchange(std::string request, Keep keep = Keep::all);
 
   /// Sends nfnetlink messages, BATCH_BEGIN to BATCH_END, as one datagram. The reply carries the first error.
   Task<NetlinkReply> transact(std::vector<std::string> batch);

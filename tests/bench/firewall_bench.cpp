@@ -3,11 +3,13 @@
 
 #include <algorithm>
 #include <ctime>
+#include <fstream>
 
 #include "base/pace.hpp"
 #include "firewall/nft_codec.hpp"
 #include "net/netlink_socket.hpp"
 #include "support/network_lab.hpp"
+#include "support/scratch.hpp"
 #include "tornado/firewall.hpp"
 
 /// Small changes execute on the loop, large ones beside it: what both cost there. Needs network namespaces.
@@ -41,6 +43,7 @@ class Kernel {
   Kernel() : inside_(namespace_), firewall_(nft_firewall(runtime_)) {}
   Firewall& firewall() { return *firewall_; }
   Runtime& runtime() { return runtime_; }
+  void run(const std::string& command) { lab::sh(namespace_, command); }
 
  private:
   lab::Namespace namespace_;
@@ -142,6 +145,31 @@ void BM_loop_held_without_the_pool(benchmark::State& state) {
   state.counters["longest_cpu_ms"] = longest_cpu;
 }
 BENCHMARK(BM_loop_held_without_the_pool)->Arg(40000)->Unit(benchmark::kMillisecond)->Iterations(20);
+
+/// How long the loop is held by looking at somebody else's chain with that many rules (I-26).
+void BM_loop_held_by_foreign_drops(benchmark::State& state) {
+  Kernel kernel;
+  std::string rules;
+  for (std::int64_t i = 0; i < state.range(0); ++i)
+    rules += "ip saddr " + Address::from_v4(0x0b000001U + static_cast<std::uint32_t>(i)).str() + " counter drop; ";
+  test::Scratch scratch;
+  std::ofstream(scratch / "list")
+      << "table ip blocklist { chain input { type filter hook input priority 0; policy accept; " << rules << "}; }";
+  kernel.run("nft -f " + (scratch / "list"));
+  double longest = 0, longest_cpu = 0;
+  for (auto _ : state) {
+    state.PauseTiming();
+    kernel.run("nft add table ip other; nft delete table ip other");  // another generation
+    state.ResumeTiming();
+    LoopWatch watch(kernel.runtime());
+    if (!kernel.runtime().wait(kernel.firewall().foreign_drops()).value().empty()) state.SkipWithError("drops");
+    longest = std::max(longest, watch.longest_ms());
+    longest_cpu = std::max(longest_cpu, watch.longest_cpu_ms());
+  }
+  state.counters["longest_ms"] = longest;
+  state.counters["longest_cpu_ms"] = longest_cpu;
+}
+BENCHMARK(BM_loop_held_by_foreign_drops)->Arg(4)->Arg(20000)->Unit(benchmark::kMillisecond)->Iterations(10);
 
 }  // namespace
 }  // namespace tornado

@@ -168,6 +168,17 @@ TEST(NetlinkExchange, NoticesADumpThatChangedUnderneath) {
   EXPECT_EQ(exchange.take_reply().ack.error, EINTR);
 }
 
+TEST(NetlinkExchange, KeepsOnlyTheLastMessageIfAskedTo) {
+  NetlinkExchange exchange(5, 5, Keep::last);
+  for (int type : {RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR})
+    EXPECT_TRUE(exchange.take(numbered(static_cast<std::uint16_t>(type), 5, 0, NLM_F_MULTI)));
+  EXPECT_TRUE(exchange.take(numbered(RTM_NEWROUTE, 4, 0, NLM_F_MULTI)));
+  EXPECT_TRUE(exchange.take(numbered(NLMSG_DONE, 5)));
+  NetlinkReply reply = exchange.take_reply();
+  ASSERT_EQ(reply.messages.size(), 1U);
+  EXPECT_EQ(reply.messages[0].type, RTM_NEWADDR);
+}
+
 TEST(RtnlCodec, ReadsLinksAndAddresses) {
   auto link = rtnl::decode_link(only(link_message()));
   ASSERT_TRUE(link && *link);

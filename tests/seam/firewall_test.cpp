@@ -263,6 +263,20 @@ TEST_F(NftTable, I24AChainThatDropsIsNamedAsLongAsItIsThere) {
   EXPECT_TRUE(names().empty());
 }
 
+TEST_F(NftTable, I26OnlyTheLastRuleOfALongChainCounts) {
+  // More than one datagram of a dump holds.
+  std::string add =
+      "for i in $(seq 2000); do echo \"add rule ip long input tcp dport $i counter drop\"; done | nft -f -";
+  lab::sh(fixture_->where(),
+          "nft 'table ip long { chain input { type filter hook input priority 0; policy accept; drop; }; }'; " + add);
+  Firewall& firewall = fixture_->firewall();
+  EXPECT_TRUE(runtime_.wait(firewall.foreign_drops()).value().empty());
+  lab::sh(fixture_->where(), "nft add rule ip long input counter drop");
+  auto chains = runtime_.wait(firewall.foreign_drops()).value();
+  ASSERT_EQ(chains.size(), 1U);
+  EXPECT_TRUE(chains[0].by_rule);
+}
+
 TEST_F(NftTable, I26OperationsKeepTheirOrderAroundALargeOne) {
   Firewall& firewall = fixture_->firewall();
   GatewayPolicy policy = two_lanes(LaneMode::open, LaneMode::open);

@@ -13,7 +13,9 @@ namespace {
 
 class Hello final : public HttpHandler {
  public:
-  std::optional<HttpResponse> answer_now(HttpRequest&) override { return HttpResponse(200, "hello"); }
+  std::optional<HttpResponse> answer_now(HttpRequest& request) override {
+    return HttpResponse(200, request.path == "/large" ? std::string(64 << 20, 'x') : "hello");
+  }
   boost::asio::awaitable<HttpResponse> answer(HttpRequest) override { co_return HttpResponse(500, ""); }
 };
 
@@ -56,18 +58,18 @@ class Draining : public ::testing::Test {
     server.reset();
   }
   /// Begins once the server has as many connections.
-  void drain(std::size_t connections) {
+  void drain(std::size_t connections, Seconds within = Seconds(5)) {
     while (runtime.call([this] { return server->connections(); }) < connections)
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     begun = std::chrono::steady_clock::now();
-    stopping = std::thread([this] {
-      runtime.wait(drained()).value();
+    stopping = std::thread([this, within] {
+      runtime.wait(drained(within)).value();
       took = std::chrono::steady_clock::now() - begun;
     });
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }
-  Task<void> drained() {
-    co_await server->drain(Seconds(5));
+  Task<void> drained(Seconds within) {
+    co_await server->drain(within);
     co_return Result<void>();
   }
 
@@ -114,6 +116,28 @@ TEST_F(Draining, ASilentOneHoldsItUpForSecondsOnly) {
   EXPECT_EQ(silent.hear(), "");
   stopping.join();
   EXPECT_LT(took, std::chrono::seconds(3));
+}
+
+TEST_F(Draining, OneThatTricklesHasNoMoreTimeThanASilentOne) {
+  Caller trickling(port);
+  drain(1);
+  for (std::size_t i = 0; i < 15; ++i) {
+    trickling.say(request.substr(i, 1));
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  EXPECT_EQ(trickling.hear(), "");
+  stopping.join();
+  EXPECT_LT(took, std::chrono::seconds(3));
+}
+
+TEST_F(Draining, AnAnswerThatNobodyTakesEndsWithTheDrain) {
+  Caller late(port), before(port);
+  before.say("GET /large HTTP/1.1\r\nHost: x\r\n\r\n");
+  drain(2, Seconds(2));
+  late.say("GET /large HTTP/1.1\r\nHost: x\r\n\r\n");
+  stopping.join();
+  EXPECT_GT(took, std::chrono::milliseconds(1500));
+  EXPECT_LT(took, std::chrono::seconds(4));
 }
 
 }  // namespace
