@@ -118,7 +118,7 @@ Task<void> run(Runtime& runtime, Gateway& gateway, ApiServer& api, ControlServer
   auto [ec, number] = co_await signals.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
   notify_service_manager("STOPPING=1");
   runtime.log().write(LogLevel::info, "stopping", {{"signal", ec ? "none" : std::to_string(number)}});
-  co_return co_await api.drain(Seconds(5));
+  co_return co_await api.drain(Seconds(3));
 }
 
 int serve(const Options& options, std::vector<int> sockets) {
