@@ -247,6 +247,10 @@ Task<void> Gateway::Impl::restore() {
   for (const auto& freed : restored.freed)
     (void)ipam.rest(freed.address, freed.last, freed.freed, Owner(freed.user.str()));
   peers.want(std::move(wanted), std::move(retired));
+  std::vector<DeviceId> devices;
+  for (const auto& session : restored.unclosed)
+    if (session.state == SessionState::active) devices.push_back(session.device);
+  TRY_VOID(co_await users.recall(std::move(devices)));
   // A session that never became active was never answered for; accounts may have ended while we were away.
   for (const auto& session : restored.unclosed) TRY_VOID(co_await restore_session(session));
   co_return Result<void>();

@@ -236,6 +236,7 @@ Task<void> Gateway::Impl::run_reconciling() {
       bool slept = co_await runtime.sleep_until(std::min(next, runtime.now() + Seconds(1)));
       if (!slept) co_return Error(errc::cancelled);
     }
+    (void)co_await check_foreign_chains();
     auto done = co_await mend();
     components["peers"] = Component("peers", done.has_value(), done ? "as wanted" : done.error().detail());
     if (!done) {

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "base/pace.hpp"
+#include "base/task_group.hpp"
 #include "base/try.hpp"
 #include "peer/peer_programmer_impl.hpp"
 
@@ -24,6 +25,7 @@ class LanePlan {
   std::size_t right = 0;  // wanted peers that are as they should be
   std::vector<PublicKey> set, strip, remove;
   bool good = true;
+  Result<void> outcome;
 };
 
 /// One comparison of the interfaces with what is wanted, and its execution. The interfaces are read once each; what is
@@ -36,6 +38,7 @@ class Pass {
 
   Task<void> compare();
   Task<void> apply();
+  Task<void> apply(LanePlan& plan);
   Difference take() { return std::move(difference_); }
 
  private:
@@ -264,31 +267,41 @@ Task<void> Pass::drive_singly(LanePlan& plan, Act act, std::vector<PublicKey>& k
   co_return outcome;
 }
 
-/// Carries out the plan, what is wanted first: addresses move before their former holders go.
+/// Carries out the plan of a lane, what is wanted first: addresses move before their former holders go.
+Task<void> Pass::apply(LanePlan& plan) {
+  // Set with success by the last comparison, and swallowed, while others are there (I-28).
+  for (const PublicKey& key : plan.set)
+    if (plan.right > 0 && plan.lane->fixed.contains(key) && plan.snapshot->find(key) == nullptr)
+      note_refused(plan, key, "accepted, but not there afterwards");
+  plan.lane->fixed.clear();
+  auto parked = [this](const PublicKey& key) {
+    auto it = my_.refusals.find(key);
+    return it != my_.refusals.end() && it->second >= refusals_allowed;
+  };
+  std::erase_if(plan.set, parked);
+  std::erase_if(plan.strip, parked);
+  std::erase_if(plan.remove, parked);
+  plan.outcome = co_await drive(plan, Act::set, plan.set);
+  if (plan.outcome) plan.outcome = co_await drive(plan, Act::strip, plan.strip);
+  if (plan.outcome) plan.outcome = co_await drive(plan, Act::remove, plan.remove);
+  if (plan.outcome && plan.good) plan.lane->clear_doubt(plan.doubt);
+  if (!plan.outcome) my_.log_lane(LogLevel::warning, "reconcile_failed", *plan.lane, plan.outcome.error());
+  co_return Result<void>();
+}
+
+/// The lanes at the same time: their interfaces have nothing to do with each other.
 Task<void> Pass::apply() {
-  Result<void> outcome;
-  for (LanePlan& plan : plans_) {
-    if (!plan.snapshot) continue;
-    // Set with success by the last comparison, and swallowed, while others are there (I-28).
-    for (const PublicKey& key : plan.set)
-      if (plan.right > 0 && plan.lane->fixed.contains(key) && plan.snapshot->find(key) == nullptr)
-        note_refused(plan, key, "accepted, but not there afterwards");
-    plan.lane->fixed.clear();
-    auto parked = [this](const PublicKey& key) {
-      auto it = my_.refusals.find(key);
-      return it != my_.refusals.end() && it->second >= refusals_allowed;
-    };
-    std::erase_if(plan.set, parked);
-    std::erase_if(plan.strip, parked);
-    std::erase_if(plan.remove, parked);
-    auto done = co_await drive(plan, Act::set, plan.set);
-    if (done) done = co_await drive(plan, Act::strip, plan.strip);
-    if (done) done = co_await drive(plan, Act::remove, plan.remove);
-    if (done && plan.good) plan.lane->clear_doubt(plan.doubt);
-    if (!done) my_.log_lane(LogLevel::warning, "reconcile_failed", *plan.lane, done.error());
-    if (!done && outcome) outcome = done;
+  TaskGroup lanes(my_.runtime);
+  for (LanePlan& plan : plans_)
+    if (plan.snapshot) lanes.add("reconcile_lane", apply(plan));
+  co_await lanes.settled(1);
+  if (lanes.size() > 0) {
+    co_await lanes.stop_all();
+    co_return Error(errc::cancelled);
   }
-  co_return outcome;
+  for (const LanePlan& plan : plans_)
+    if (!plan.outcome) co_return plan.outcome.error();
+  co_return Result<void>();
 }
 
 }  // namespace

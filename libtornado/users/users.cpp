@@ -69,11 +69,21 @@ void Users::Impl::remember(const Account& account) {
   if (fresh) seen_of[account.user.id].push_back(account.device.id);
 }
 
+namespace {
+
+Result<Account> read_account(Tx& tx, const DeviceId& id) {
+  Account account;
+  TRY_PLAIN(account.device, device_repo::get(tx, id));
+  TRY_PLAIN(account.user, user_repo::get(tx, account.device.user));
+  return account;
+}
+
+}  // namespace
+
 Task<Account> Users::Impl::read(DeviceId id) {
   Account account;
   Database::Body body = [&](Tx& tx) -> Result<void> {
-    TRY_PLAIN(account.device, device_repo::get(tx, id));
-    TRY_PLAIN(account.user, user_repo::get(tx, account.device.user));
+    TRY_PLAIN(account, read_account(tx, id));
     return {};
   };
   TRY_VOID(co_await database.transact(Scope::system(), body));
@@ -264,6 +274,26 @@ Task<Account> Users::account(DeviceId id) {
   TRY_VOID(co_await impl_->watch());
   if (auto account = known(id)) co_return *account;
   co_return co_await impl_->read(std::move(id));
+}
+
+Task<void> Users::recall(std::vector<DeviceId> devices) {
+  constexpr std::size_t at_once = 500;
+  TRY_VOID(co_await impl_->watch());
+  for (std::size_t at = 0; at < devices.size(); at += at_once) {
+    std::vector<Account> read;
+    Database::Body body = [&](Tx& tx) -> Result<void> {
+      read.clear();
+      for (std::size_t i = at; i < std::min(at + at_once, devices.size()); ++i) {
+        auto account = read_account(tx, devices[i]);
+        if (!account && account.error().code() != errc::not_found) return account.error();
+        if (account) read.push_back(std::move(*account));
+      }
+      return {};
+    };
+    TRY_VOID(co_await impl_->database.transact(Scope::system(), body));
+    for (const Account& account : read) impl_->remember(account);
+  }
+  co_return Result<void>();
 }
 
 std::optional<Account> Users::known(const DeviceId& id) const {
