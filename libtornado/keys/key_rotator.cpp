@@ -6,6 +6,7 @@
 #include "base/encoding.hpp"
 #include "base/file.hpp"
 #include "base/json.hpp"
+#include "base/task_group.hpp"
 #include "base/try.hpp"
 #include "base/uuid.hpp"
 #include "crypto/jwt_codec.hpp"
@@ -203,13 +204,25 @@ struct KeyRotator::Impl {
   /// Makes a key, retires what it follows, stores the set; memory changes only when the disk has.
   Task<void> add(std::vector<KeyUse> uses, Seconds lead) {
     std::vector<SigningKey> wanted = keys;
-    for (KeyUse use : uses) {
-      auto make = [] { return RsaKey::generate(); };
-      TRY(auto key, co_await runtime.offload(Blocking::signing, make));
-      Instant now = runtime.now();
-      wanted.push_back(SigningKey{std::move(key), use, now, now + lead, Instant()});
+    // Making one takes most of a first start: both at the same time.
+    std::vector<std::optional<Result<RsaKey>>> made(uses.size());
+    TaskGroup making(runtime);
+    for (auto& key : made) making.add("make_key", make_key(key));
+    co_await making.settled(1);
+    if (making.size() > 0) co_await making.stop_all();
+    Instant now = runtime.now();
+    for (std::size_t i = 0; i < uses.size(); ++i) {
+      if (!made[i]) co_return Error(errc::cancelled);
+      TRY(auto key, std::move(*made[i]));
+      wanted.push_back(SigningKey{std::move(key), uses[i], now, now + lead, Instant()});
     }
     co_return co_await commit(std::move(wanted));
+  }
+
+  Task<void> make_key(std::optional<Result<RsaKey>>& out) {
+    auto make = [] { return RsaKey::generate(); };
+    out.emplace(co_await runtime.offload(Blocking::signing, make));
+    co_return Result<void>();
   }
 
   Task<void> commit(std::vector<SigningKey> wanted) {
