@@ -11,10 +11,17 @@
 
 namespace tornado::inline v1 {
 
-/// What a lane may do.
+/// What a lane may do. In every mode the client API comes first, the gateway address answers echo, and whatever the
+/// mode does not name is dropped, in both families, by rules that need no redirect to be there.
 enum class LaneMode : std::uint8_t {
   open,    ///< straight out: forwarded and masqueraded, DNS to the upstream
-  closed,  ///< nothing but the client API and echo to the gateway address
+  closed,  ///< nothing else
+  /// TCP to any address goes to `trans_port`, UDP 53 to any address to `dns_port`, TCP 53 is reset. Nothing is
+  /// forwarded. A device cannot speak to these ports directly: only what was redirected is let in, so that Tor never
+  /// sees its own address as a destination.
+  tor,
+  /// TCP 80 to any address goes to `page_port`, UDP 53 to any address to `responder_port`, every other TCP is reset.
+  maintenance,
 };
 
 /// The policy of one lane.
@@ -28,6 +35,13 @@ class LanePolicy {
   Address gateway;
   std::optional<Address> gateway6;
   LaneMode mode = LaneMode::closed;
+
+  // Local ports the modes `tor` and `maintenance` redirect to, at `gateway`, and at `gateway6` if there is one. Without
+  // it IPv6 is dropped.
+  std::uint16_t trans_port = 9040;      ///< TCP: Tor's TransPort
+  std::uint16_t dns_port = 9053;        ///< UDP: Tor's DNSPort
+  std::uint16_t page_port = 9041;       ///< TCP: the maintenance page
+  std::uint16_t responder_port = 9054;  ///< UDP: the DNS responder of the gateway
 };
 
 /// Everything the firewall is computed from.
@@ -42,8 +56,9 @@ class GatewayPolicy {
   /// Resolver that answers port 53 of every open lane, per family; never loopback (I-23).
   std::optional<Endpoint> dns;
   std::optional<Endpoint> dns6;
-  /// Tracked connections one source address of a lane may have at once through the gateway, and as many again to the
-  /// gateway itself, so that the API stays in reach of a device that has used up the first; 0: no limit (I-25).
+  /// Tracked connections one source address of a lane may have at once through the gateway, or redirected by its mode,
+  /// and as many again to the gateway itself, so that the API stays in reach of a device that has used up the first;
+  /// 0: no limit (I-25).
   std::uint32_t connections_per_device = 0;
 };
 

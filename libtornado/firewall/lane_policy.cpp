@@ -9,13 +9,16 @@ namespace {
 using namespace rule;
 
 // Hook priorities, see nft(8). `early` is before connection tracking (-200), `nat` before the destination NAT of
-// others (I-24), `forward` and `input` before their filters; an accept of ours ends our chain only.
+// others (I-24), `refuse` before it: there an established flow still shows the destination its device chose (D-098),
+// and behind the blackhole routes a forward hook is not reached (I-20). `forward` and `input` are before the filters of
+// others; an accept of ours ends our chain only.
 constexpr int early_priority = -310;
 constexpr int mark_priority = -150;
+constexpr int refuse_priority = -120;
 constexpr int nat_priority = -110;
 constexpr int filter_priority = -10;
 constexpr int masquerade_priority = 100;
-constexpr std::uint16_t dns_port = 53;
+constexpr std::uint16_t dns_port = 53, http_port = 80;
 // Sources that are counted; further ones are not limited. The kernel makes its table of this size at once.
 constexpr std::uint32_t most_sources = 1U << 18;
 
@@ -93,6 +96,16 @@ std::vector<Prefix> pools_of(const LanePolicy& lane) {
   return out;
 }
 
+bool redirects(const LanePolicy& lane) {
+  return lane.mode == LaneMode::tor || lane.mode == LaneMode::maintenance;
+}
+
+std::vector<Address> gateways_of(const LanePolicy& lane) {
+  std::vector<Address> out{lane.gateway};
+  if (lane.gateway6) out.push_back(*lane.gateway6);
+  return out;
+}
+
 Chain base(std::string name, ChainType type, Hook hook, int priority) {
   Chain out;
   out.name = std::move(name);
@@ -115,13 +128,16 @@ class Compiler {
     sets();
     for (const LanePolicy& lane : policy_.lanes) {
       lane_early(lane);
+      lane_refuse(lane);
       lane_nat(lane);
       lane_forward(lane);
       lane_toward(lane);
+      lane_redirected(lane);
       lane_input(lane);
     }
     early();
     mark();
+    refuse();
     nat();
     mss();
     forward();
@@ -179,6 +195,27 @@ class Compiler {
     out_.chains.push_back(std::move(chain));
   }
 
+  /// TCP that is refused at once: the device's programs learn of it instead of waiting (D-101). Never the API.
+  void lane_refuse(const LanePolicy& lane) {
+    Chain chain = lane_chain(lane, "refuse");
+    if (redirects(lane)) {
+      chain.rules.push_back({Destination{false, std::string(api4_set)}, accept()});
+      chain.rules.push_back({Destination{true, std::string(api6_set)}, accept()});
+      own_api(lane, chain);
+    }
+    if (lane.mode == LaneMode::tor) chain.rules.push_back({Port{Protocol::tcp, dns_port}, Counter{}, Reset{}});
+    if (lane.mode == LaneMode::maintenance) {
+      chain.rules.push_back({Port{Protocol::tcp, http_port}, accept()});
+      chain.rules.push_back({Transport{Protocol::tcp}, Counter{}, Reset{}});
+    }
+    out_.chains.push_back(std::move(chain));
+  }
+
+  void own_api(const LanePolicy& lane, Chain& chain) {
+    for (const Address& gateway : gateways_of(lane))
+      chain.rules.push_back({to(gateway), Port{Protocol::tcp, policy_.api_port}, accept()});
+  }
+
   /// The API first, in every mode (I-22); then DNS to any address (K-05), in the families that have a resolver.
   void lane_nat(const LanePolicy& lane) {
     Chain chain = lane_chain(lane, "nat");
@@ -193,7 +230,25 @@ class Compiler {
         for (Protocol protocol : {Protocol::udp, Protocol::tcp})
           chain.rules.push_back({Family{!dns->address.is_v4()}, Port{protocol, dns_port}, Translate{*dns}});
       }
+    if (redirects(lane)) {
+      own_api(lane, chain);
+      redirections(lane, chain);
+    }
     out_.chains.push_back(std::move(chain));
+  }
+
+  void redirections(const LanePolicy& lane, Chain& chain) {
+    bool up = lane.mode == LaneMode::tor;
+    for (const Address& gateway : gateways_of(lane)) {
+      Family family{!gateway.is_v4()};
+      Endpoint dns(gateway, up ? lane.dns_port : lane.responder_port);
+      chain.rules.push_back({family, Port{Protocol::udp, dns_port}, Translate{dns}});
+      Endpoint tcp(gateway, up ? lane.trans_port : lane.page_port);
+      if (up)
+        chain.rules.push_back({family, Transport{Protocol::tcp}, Translate{tcp}});
+      else
+        chain.rules.push_back({family, Port{Protocol::tcp, http_port}, Translate{tcp}});
+    }
   }
 
   /// What comes from a lane, or from an address of its pool, and goes through us.
@@ -225,10 +280,35 @@ class Compiler {
     out_.chains.push_back(std::move(chain));
   }
 
+  /// What `redirections` sent to us. It counts as going through, or it would use up what is left for the API (I-25).
+  void lane_redirected(const LanePolicy& lane) {
+    Chain chain = lane_chain(lane, "redirected");
+    if (redirects(lane)) {
+      limit_connections(lane, through, chain);
+      chain.rules.push_back({incoming(lane.interface), accept()});
+    }
+    chain.rules.push_back(counted_drop());
+    out_.chains.push_back(std::move(chain));
+  }
+
+  /// The redirected go to a chain of their own. What a device addressed to these ports itself was not translated, and
+  /// is left to the drop at the end: with the nat chains gone nothing but the API is in reach (D-099).
+  void send_redirected(const LanePolicy& lane, Chain& chain) {
+    bool up = lane.mode == LaneMode::tor;
+    Verdict redirected = go(object_name(lane.lane, "redirected"));
+    for (const Address& gateway : gateways_of(lane)) {
+      Port tcp{Protocol::tcp, up ? lane.trans_port : lane.page_port};
+      Port udp{Protocol::udp, up ? lane.dns_port : lane.responder_port};
+      for (const Port& port : {tcp, udp})
+        chain.rules.push_back({incoming(lane.interface), to(gateway), port, Translated{}, redirected});
+    }
+  }
+
   /// What comes from a lane and is for us.
   void lane_input(const LanePolicy& lane) {
     Chain chain = lane_chain(lane, "input");
     Interface in = incoming(lane.interface);
+    if (redirects(lane)) send_redirected(lane, chain);
     limit_connections(lane, to_us, chain);
     chain.rules.push_back({in, to(lane.gateway), Port{Protocol::tcp, policy_.api_port}, accept()});
     chain.rules.push_back({in, to(lane.gateway), Echo{false}, accept()});
@@ -274,6 +354,13 @@ class Compiler {
     for (const LanePolicy& lane : policy_.lanes)
       for (const Prefix& pool : pools_of(lane))
         chain.rules.push_back({incoming(lane.interface), from(pool), MarkSource{!pool.base().is_v4()}});
+    out_.chains.push_back(std::move(chain));
+  }
+
+  void refuse() {
+    Chain chain = base("refuse", ChainType::filter, Hook::prerouting, refuse_priority);
+    for (const LanePolicy& lane : policy_.lanes)
+      chain.rules.push_back({incoming(lane.interface), go(object_name(lane.lane, "refuse"))});
     out_.chains.push_back(std::move(chain));
   }
 

@@ -145,6 +145,12 @@ class Emitter {
     compare(host_word(0));
   }
 
+  void operator()(const Translated&) {
+    connection(NFT_CT_STATUS);
+    mask(host_word(IPS_DST_NAT));
+    compare(host_word(0), NFT_CMP_NEQ);
+  }
+
   void operator()(const ConnectionsOver& e) {
     family(e.v6);
     payload(NFT_PAYLOAD_NETWORK_HEADER, e.v6 ? 8 : 12, e.v6 ? 16 : 4);
@@ -166,6 +172,12 @@ class Emitter {
     nftnl_expr_set_u32(nat, NFTNL_EXPR_NAT_FAMILY, e.to.address.is_v4() ? NFPROTO_IPV4 : NFPROTO_IPV6);
     nftnl_expr_set_u32(nat, NFTNL_EXPR_NAT_REG_ADDR_MIN, NFT_REG_1);
     nftnl_expr_set_u32(nat, NFTNL_EXPR_NAT_REG_PROTO_MIN, NFT_REG_2);
+  }
+
+  void operator()(const Reset&) {
+    nftnl_expr* reject = add("reject");
+    nftnl_expr_set_u32(reject, NFTNL_EXPR_REJECT_TYPE, NFT_REJECT_TCP_RST);
+    nftnl_expr_set_u8(reject, NFTNL_EXPR_REJECT_CODE, 0);
   }
 
   void operator()(const Masquerade&) { add("masq"); }

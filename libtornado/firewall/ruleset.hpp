@@ -111,6 +111,11 @@ struct Opening {
   bool operator==(const Opening&) const = default;
 };
 
+/// ct status dnat: its destination was changed.
+struct Translated {
+  bool operator==(const Translated&) const = default;
+};
+
 /// add @lane_vpn_through4 { ip saddr ct count over 4096 }: the source address has more connections than that. Needs
 /// `Opening` before it: packets of connections that stand would be dropped, too.
 struct ConnectionsOver {
@@ -124,6 +129,11 @@ struct ConnectionsOver {
 struct Translate {
   Endpoint to;
   bool operator==(const Translate&) const = default;
+};
+
+/// reject with tcp reset. Needs a Port, or a Transport of TCP, before it, and the hook prerouting, input or forward.
+struct Reset {
+  bool operator==(const Reset&) const = default;
 };
 
 struct Masquerade {
@@ -145,7 +155,8 @@ struct Verdict {
 using Expression =
     std::variant<rule::Interface, rule::InterfaceSet, rule::Network, rule::Family, rule::Transport, rule::Port,
                  rule::Destination, rule::Echo, rule::Tracked, rule::Reply, rule::Syn, rule::ClampMss, rule::MarkSource,
-                 rule::Opening, rule::ConnectionsOver, rule::Translate, rule::Masquerade, rule::Counter, rule::Verdict>;
+                 rule::Opening, rule::Translated, rule::ConnectionsOver, rule::Translate, rule::Reset, rule::Masquerade,
+                 rule::Counter, rule::Verdict>;
 using Rule = std::vector<Expression>;
 
 enum class ChainType : std::uint8_t { filter, nat };

@@ -73,12 +73,14 @@ struct Text {
     return e.v6 ? "ct mark set @nh,160,32" : "ct mark set @nh,96,32";
   }
   std::string operator()(const Opening&) const { return "ct status ! confirmed"; }
+  std::string operator()(const Translated&) const { return "ct status dnat"; }
   std::string operator()(const ConnectionsOver& e) const {
     return "add @" + e.set + (e.v6 ? " { ip6" : " { ip") + " saddr ct count over " + number(e.limit) + " }";
   }
   std::string operator()(const Translate& e) const {
     return std::string(e.to.address.is_v4() ? "dnat ip to " : "dnat ip6 to ") + e.to.str();
   }
+  std::string operator()(const Reset&) const { return "reject with tcp reset"; }
   std::string operator()(const Masquerade&) const { return "masquerade"; }
   std::string operator()(const Counter&) const { return "counter"; }
   std::string operator()(const Verdict& e) const {

@@ -158,6 +158,9 @@ TEST(NftCodec, TellsRulesThatDropEverything) {
   Verdict drop{VerdictKind::drop, {}}, accept{VerdictKind::accept, {}}, go{VerdictKind::go, "c"};
   EXPECT_TRUE(drops_all({drop}));
   EXPECT_TRUE(drops_all({Counter{}, drop}));
+  EXPECT_TRUE(drops_all({Reset{}}));
+  EXPECT_FALSE(drops_all({Transport{Protocol::tcp}, Reset{}}));
+  EXPECT_FALSE(drops_all({Translated{}, drop}));
   EXPECT_FALSE(drops_all({accept}));
   EXPECT_FALSE(drops_all({go}));
   EXPECT_FALSE(drops_all({Counter{}}));

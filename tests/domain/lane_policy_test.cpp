@@ -79,7 +79,7 @@ class LanePolicyModes : public testing::TestWithParam<std::tuple<LaneMode, LaneM
 
 TEST_P(LanePolicyModes, EveryLaneFilterChainEndsInDrop) {
   for (const std::string name : {"vpn", "tor"})
-    for (const std::string kind : {"early", "forward", "toward", "input"})
+    for (const std::string kind : {"early", "forward", "toward", "redirected", "input"})
       EXPECT_TRUE(ends_in_drop(chain(*ruleset_, "lane_" + name + "_" + kind))) << name << " " << kind;
 }
 
@@ -134,9 +134,113 @@ TEST_P(LanePolicyModes, NftAcceptsTheText) {
   EXPECT_EQ(::pclose(nft), 0) << text;
 }
 
+TEST_P(LanePolicyModes, D084OnlyAnOpenLaneForwards) {
+  for (const LanePolicy& lane : policy_.lanes)
+    for (const std::string kind : {"_forward", "_toward"}) {
+      const Chain& found = chain(*ruleset_, "lane_" + lane.lane.str() + kind);
+      EXPECT_EQ(accepts(found), lane.mode == LaneMode::open) << found.name;
+    }
+}
+
+TEST_P(LanePolicyModes, I26ModesDifferInChainsOfTheirLaneOnly) {
+  for (LaneMode mode : {LaneMode::open, LaneMode::closed, LaneMode::tor, LaneMode::maintenance}) {
+    GatewayPolicy other = policy_;
+    other.lanes[1].mode = mode;
+    auto wanted = compile(other);
+    Ruleset changed = *ruleset_;
+    ASSERT_TRUE(replace_lane(changed, *wanted, other.lanes[1].lane));
+    EXPECT_EQ(changed, *wanted);
+  }
+}
+
+constexpr LaneMode modes[] = {LaneMode::open, LaneMode::closed, LaneMode::tor, LaneMode::maintenance};
 INSTANTIATE_TEST_SUITE_P(All, LanePolicyModes,
-                         testing::Combine(testing::Values(LaneMode::open, LaneMode::closed),
-                                          testing::Values(LaneMode::open, LaneMode::closed), testing::Bool()));
+                         testing::Combine(testing::ValuesIn(modes), testing::ValuesIn(modes), testing::Bool()));
+
+const rule::Verdict accept{rule::VerdictKind::accept, {}};
+
+TEST(LanePolicy, D099OnlyWhatWasRedirectedReachesThePortsOfTheMode) {
+  for (auto [mode, tcp, udp] : {std::tuple(LaneMode::tor, 9140, 9153), std::tuple(LaneMode::maintenance, 9141, 9154)}) {
+    GatewayPolicy in = policy(LaneMode::open, mode, true);
+    in.lanes[1].trans_port = 9140;
+    in.lanes[1].dns_port = 9153;
+    in.lanes[1].page_port = 9141;
+    in.lanes[1].responder_port = 9154;
+    auto ruleset = compile(in);
+    std::set<int> accepted, sent;
+    for (const Rule& rule : chain(*ruleset, "lane_tor_input").rules) {
+      const auto* verdict = std::get_if<rule::Verdict>(&rule.back());
+      int port = 0;
+      bool translated = false;
+      for (const Expression& expression : rule) {
+        if (const auto* match = std::get_if<rule::Port>(&expression)) port = match->port;
+        translated = translated || std::holds_alternative<rule::Translated>(expression);
+      }
+      if (port != 0 && *verdict == accept) accepted.insert(port);
+      if (verdict->kind != rule::VerdictKind::go) continue;
+      EXPECT_EQ(verdict->chain, "lane_tor_redirected");
+      EXPECT_TRUE(translated);
+      sent.insert(port);
+    }
+    EXPECT_EQ(accepted, std::set<int>{4605});
+    EXPECT_EQ(sent, (std::set<int>{tcp, udp}));
+  }
+}
+
+TEST(LanePolicy, D035TheApiIsNeitherRedirectedNorReset) {
+  for (LaneMode mode : {LaneMode::tor, LaneMode::maintenance}) {
+    GatewayPolicy in = policy(LaneMode::open, mode, true);
+    auto ruleset = compile(in);
+    const Rule own{rule::Network{rule::Side::destination, Prefix("10.9.0.1/32")}, rule::Port{rule::Protocol::tcp, 4605},
+                   accept};
+    for (const std::string name : {"lane_tor_nat", "lane_tor_refuse"}) {
+      const auto& rules = chain(*ruleset, name).rules;
+      auto at = std::find(rules.begin(), rules.end(), own);
+      ASSERT_NE(at, rules.end()) << name;
+      for (auto before = rules.begin(); before != at; ++before) {
+        EXPECT_TRUE(std::holds_alternative<rule::Destination>(before->front())) << name;
+      }
+    }
+  }
+}
+
+TEST(LanePolicy, D101OnlyTcpIsResetAndOnlyByModesThatRedirect) {
+  for (auto [mode, resets] : {std::pair(LaneMode::open, 0), std::pair(LaneMode::closed, 0), std::pair(LaneMode::tor, 1),
+                              std::pair(LaneMode::maintenance, 1)}) {
+    auto ruleset = compile(policy(LaneMode::open, mode, true));
+    EXPECT_EQ(count<rule::Reset>(chain(*ruleset, "lane_tor_refuse")), resets);
+  }
+  const Chain& base = chain(*compile(policy(LaneMode::open, LaneMode::tor, false)), "refuse");
+  // After the connection is known, before its destination is changed.
+  EXPECT_GT(base.hook->priority, -200);
+  EXPECT_LT(base.hook->priority, -110);
+}
+
+TEST(LanePolicy, ALaneWithoutAnIPv6GatewayRedirectsNone) {
+  GatewayPolicy in = policy(LaneMode::open, LaneMode::tor, true);
+  in.lanes[1].gateway6.reset();
+  for (LaneMode mode : {LaneMode::tor, LaneMode::maintenance}) {
+    in.lanes[1].mode = mode;
+    auto ruleset = compile(in);
+    for (const Rule& rule : chain(*ruleset, "lane_tor_nat").rules)
+      EXPECT_NE(rule.front(), Expression(rule::Family{true}));
+  }
+}
+
+TEST(LanePolicy, I25WhatIsRedirectedIsCountedAsGoingThrough) {
+  for (LaneMode mode : {LaneMode::tor, LaneMode::maintenance}) {
+    auto ruleset = compile(policy(LaneMode::open, mode, true));
+    std::set<std::string> redirected, local;
+    for (const Rule& rule : chain(*ruleset, "lane_tor_redirected").rules)
+      for (const Expression& expression : rule)
+        if (const auto* over = std::get_if<rule::ConnectionsOver>(&expression)) redirected.insert(over->set);
+    for (const Rule& rule : chain(*ruleset, "lane_tor_input").rules)
+      for (const Expression& expression : rule)
+        if (const auto* over = std::get_if<rule::ConnectionsOver>(&expression)) local.insert(over->set);
+    EXPECT_EQ(redirected, (std::set<std::string>{"lane_tor_through4", "lane_tor_through6"}));
+    EXPECT_EQ(local, (std::set<std::string>{"lane_tor_local4", "lane_tor_local6"}));
+  }
+}
 
 TEST(LanePolicy, WithoutIPv6EverySixthVersionPacketOfTheLaneIsDropped) {
   auto ruleset = compile(policy(LaneMode::open, LaneMode::open, false));
@@ -255,6 +359,8 @@ void expect_golden(const std::string& name, const std::string& text) {
 TEST(LanePolicy, GoldenText) {
   expect_golden("open_closed.nft", to_text(*compile(policy(LaneMode::open, LaneMode::closed, false))));
   expect_golden("open_open_v6.nft", to_text(*compile(policy(LaneMode::open, LaneMode::open, true))));
+  expect_golden("open_tor.nft", to_text(*compile(policy(LaneMode::open, LaneMode::tor, false))));
+  expect_golden("closed_maintenance_v6.nft", to_text(*compile(policy(LaneMode::closed, LaneMode::maintenance, true))));
 }
 
 }  // namespace

@@ -30,6 +30,8 @@ GatewayPolicy two_lanes(LaneMode first, LaneMode second) {
   return out;
 }
 
+constexpr LaneMode modes[] = {LaneMode::open, LaneMode::closed, LaneMode::tor, LaneMode::maintenance};
+
 /// One suite for every Firewall: a fixture brings one up, and can play somebody else who flushes the rules.
 class FirewallFixture {
  public:
@@ -217,7 +219,7 @@ class NftTable : public testing::Test {
 };
 
 TEST_F(NftTable, IsWhatNftMakesOfTheText) {
-  for (LaneMode first : {LaneMode::open, LaneMode::closed}) {
+  for (LaneMode first : modes) {
     auto ruleset = compile(two_lanes(first, LaneMode::open));
     runtime_.wait(fixture_->firewall().apply(ruleset)).value();
     std::string now = listed(fixture_->where());
@@ -241,6 +243,19 @@ TEST_F(NftTable, ModeAndApiMakeWhatApplyWouldHaveMade) {
   runtime_.wait(firewall.apply(wanted)).value();
   EXPECT_EQ(now, listed(fixture_->where()));
   EXPECT_NE(now.find("203.0.116.231 . 4605"), now.npos);
+}
+
+TEST_F(NftTable, I26AModeIsTheChainsOfItsLaneInOneTransaction) {
+  Firewall& firewall = fixture_->firewall();
+  for (LaneMode from : modes)
+    for (LaneMode to : modes) {
+      auto wanted = compile(two_lanes(LaneMode::open, to));
+      runtime_.wait(firewall.apply(compile(two_lanes(LaneMode::open, from)))).value();
+      runtime_.wait(firewall.mode(wanted, Lane("tor"))).value();
+      std::string now = listed(fixture_->where());
+      runtime_.wait(firewall.apply(wanted)).value();
+      EXPECT_EQ(now, listed(fixture_->where()));
+    }
 }
 
 TEST_F(NftTable, I24AChainThatDropsIsNamedAsLongAsItIsThere) {
