@@ -39,6 +39,8 @@ enum class RouteKind : std::uint8_t { unicast, blackhole, throw_ };
 class Route {
  public:
   Route() {}
+  bool operator==(const Route&) const = default;
+
   Prefix destination;
   RouteKind kind = RouteKind::unicast;
   std::string link;
@@ -49,6 +51,8 @@ class Route {
 class RoutingRule {
  public:
   RoutingRule() {}
+  bool operator==(const RoutingRule&) const = default;
+
   bool v6 = false;
   std::string incoming;          ///< interface name, or empty
   std::optional<Prefix> source;  ///< or none
@@ -86,9 +90,15 @@ class TORNADO_API Host {
   /// Deletes every tracked connection with that mark; both families. Errors: invalid_argument for mark 0, which is
   /// every connection that is not ours.
   virtual Task<void> flush_connections(std::uint32_t mark) = 0;
-  /// Waits until a link or an address changed since the revision the caller has seen; returns the new revision. Starts
-  /// at 1, so that `changed(0)` returns at once. Several changes may be one, and one of our own counts. Errors:
-  /// cancelled.
+  /// Deletes the tracked connections whose first packet came from an address of a lane's pool, and no others: nothing
+  /// that stood before a change of policy goes on by it (I-25). IPv4 pools of /16 and longer: those the firewall has
+  /// marked (`connection_mark`), in one request, which the kernel executes off the loop. Others are looked for among
+  /// all connections of their family and deleted one by one; meanwhile the loop goes on. Errors: invalid_argument for
+  /// a pool without a network part. Default: unimplemented.
+  virtual Task<void> flush_network(Prefix pool);
+  /// Waits until a link, an address or a routing rule changed since the revision the caller has seen; returns the new
+  /// revision. Starts at 1, so that `changed(0)` returns at once. Several changes may be one, and one of our own
+  /// counts. Errors: cancelled.
   virtual Task<std::uint64_t> changed(std::uint64_t since) = 0;
 };
 
@@ -109,10 +119,13 @@ class TORNADO_API MemoryHost final : public Host {
   Task<void> remove_rule(RoutingRule rule) override;
   Task<void> ensure_sysctl(std::string name, std::string value) override;
   Task<void> flush_connections(std::uint32_t mark) override;
+  Task<void> flush_network(Prefix pool) override;
   Task<std::uint64_t> changed(std::uint64_t since) override;
 
   /// Every mark that was flushed, in order.
   const std::vector<std::uint32_t>& flushed() const noexcept;
+  /// Every pool that was flushed, in order.
+  const std::vector<Prefix>& flushed_networks() const noexcept;
   const std::vector<Route>& routes() const noexcept;
   const std::vector<RoutingRule>& rules() const noexcept;
   /// Empty if it was never written.

@@ -45,6 +45,11 @@ Result<void> check(const RoutingRule& rule) {
   return {};
 }
 
+Result<void> check_network(const Prefix& pool) {
+  if (pool.length() == 0 || pool.base().is_unspecified()) return invalid("not a pool of a lane: " + pool.str());
+  return {};
+}
+
 Result<void> check_sysctl(const std::string& name) {
   if (name.empty() || name.front() == '/' || name.back() == '/' || name.find("//") != name.npos ||
       name.find("..") != name.npos || name.find('\0') != name.npos)
@@ -54,11 +59,6 @@ Result<void> check_sysctl(const std::string& name) {
 
 bool same_place(const Route& a, const Route& b) noexcept {
   return a.table == b.table && a.destination == b.destination;
-}
-
-bool same_rule(const RoutingRule& a, const RoutingRule& b) noexcept {
-  return a.v6 == b.v6 && a.incoming == b.incoming && a.source == b.source && a.priority == b.priority &&
-         a.table == b.table;
 }
 
 }  // namespace tornado::inline v1

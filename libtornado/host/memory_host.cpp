@@ -8,6 +8,10 @@
 
 namespace tornado::inline v1 {
 
+Task<void> Host::flush_network(Prefix) {
+  co_return Error(errc::unimplemented, "this host does not flush by pool");
+}
+
 struct MemoryHost::Impl {
   explicit Impl(Runtime& runtime) : changes(runtime) {}
 
@@ -29,6 +33,7 @@ struct MemoryHost::Impl {
   std::vector<RoutingRule> rules;
   std::map<std::string, std::string> sysctls;
   std::vector<std::uint32_t> flushed;
+  std::vector<Prefix> flushed_networks;
   int next_index = 2;
   int failures = 0;
   errc failure = errc::backend_failed;
@@ -105,14 +110,15 @@ Task<void> MemoryHost::ensure_rule(RoutingRule rule) {
   TRY_VOID(impl_->begin());
   TRY_VOID(check(rule));
   auto& all = impl_->rules;
-  bool known = std::any_of(all.begin(), all.end(), [&](const RoutingRule& other) { return same_rule(other, rule); });
-  if (!known) all.push_back(std::move(rule));
+  if (std::find(all.begin(), all.end(), rule) != all.end()) co_return Result<void>();
+  all.push_back(std::move(rule));
+  impl_->changes.notify();
   co_return Result<void>();
 }
 
 Task<void> MemoryHost::remove_rule(RoutingRule rule) {
   TRY_VOID(impl_->begin());
-  std::erase_if(impl_->rules, [&](const RoutingRule& other) { return same_rule(other, rule); });
+  if (std::erase(impl_->rules, rule) != 0) impl_->changes.notify();
   co_return Result<void>();
 }
 
@@ -130,6 +136,13 @@ Task<void> MemoryHost::flush_connections(std::uint32_t mark) {
   co_return Result<void>();
 }
 
+Task<void> MemoryHost::flush_network(Prefix pool) {
+  TRY_VOID(impl_->begin());
+  TRY_VOID(check_network(pool));
+  impl_->flushed_networks.push_back(pool);
+  co_return Result<void>();
+}
+
 Task<std::uint64_t> MemoryHost::changed(std::uint64_t since) {
   bool woken = co_await impl_->changes.wait(since);
   if (!woken) co_return Error(errc::cancelled);
@@ -138,6 +151,10 @@ Task<std::uint64_t> MemoryHost::changed(std::uint64_t since) {
 
 const std::vector<std::uint32_t>& MemoryHost::flushed() const noexcept {
   return impl_->flushed;
+}
+
+const std::vector<Prefix>& MemoryHost::flushed_networks() const noexcept {
+  return impl_->flushed_networks;
 }
 
 const std::vector<Route>& MemoryHost::routes() const noexcept {

@@ -6,8 +6,10 @@
 #include <cerrno>
 #include <cstring>
 #include <unordered_map>
+#include <utility>
 
 #include "base/notifier.hpp"
+#include "base/pace.hpp"
 #include "base/try.hpp"
 #include "host/conntrack_codec.hpp"
 #include "host/host_state.hpp"
@@ -59,9 +61,11 @@ Result<void> write_sysctl(const std::string& path, const std::string& value) {
 class NetlinkHost final : public Host {
  public:
   explicit NetlinkHost(Runtime& runtime)
-      : route_(runtime, NETLINK_ROUTE),
+      : runtime_(runtime),
+        route_(runtime, NETLINK_ROUTE),
         netfilter_(runtime, NETLINK_NETFILTER),
-        events_(runtime, NETLINK_ROUTE, {RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR}),
+        events_(runtime, NETLINK_ROUTE,
+                {RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE}),
         changes_(runtime),
         listening_(runtime.spawn(listen(events_, changes_))) {}
 
@@ -167,6 +171,14 @@ class NetlinkHost final : public Host {
     co_return reply.check("flush connections", {ENOENT});
   }
 
+  Task<void> flush_network(Prefix pool) override {
+    TRY_VOID(check_network(pool));
+    if (!pool.base().is_v4() || pool.length() < shortest_marked) co_return co_await flush_listed(pool);
+    std::vector<std::string> request(1, delete_connections(pool));
+    TRY(NetlinkReply reply, co_await netfilter_.transact_off_loop(std::move(request)));
+    co_return reply.check("flush connections of " + pool.str(), {ENOENT});
+  }
+
   Task<std::uint64_t> changed(std::uint64_t since) override {
     bool woken = co_await changes_.wait(since);
     if (!woken) co_return Error(errc::cancelled);
@@ -174,6 +186,37 @@ class NetlinkHost final : public Host {
   }
 
  private:
+  /// What is deleted in one turn of the loop; the kernel takes some microseconds for each.
+  static constexpr std::size_t deleted_at_once = 128;
+  /// Marks of others would be too likely to begin like the addresses of a shorter pool.
+  static constexpr int shortest_marked = 16;
+
+  /// Looks at every connection of the family.
+  Task<void> flush_listed(Prefix pool) {
+    TRY(NetlinkReply reply, co_await netfilter_.exchange(list_connections(!pool.base().is_v4())));
+    TRY_VOID(reply.check("list connections"));
+    Pace pace(runtime_);
+    std::vector<std::string> batch;
+    // From the back, and gone when looked at: to free a large list at once takes milliseconds.
+    for (auto& listed = reply.messages; !listed.empty(); listed.pop_back()) {
+      if (pace.due()) co_await pace.yield();
+      TRY(auto connection, decode_connection(listed.back()));
+      if (!connection || !pool.contains(connection->source)) continue;
+      batch.push_back(delete_connection(*connection));
+      if (batch.size() < deleted_at_once) continue;
+      TRY_VOID(co_await delete_all(std::exchange(batch, {})));
+    }
+    if (!batch.empty()) TRY_VOID(co_await delete_all(std::move(batch)));
+    co_return Result<void>();
+  }
+
+  /// Connections that have ended meanwhile are gone. The socket has the last message but one acknowledged.
+  Task<void> delete_all(std::vector<std::string> batch) {
+    batch.push_back(batch.back());
+    TRY(NetlinkReply reply, co_await netfilter_.transact(std::move(batch)));
+    co_return reply.check("delete connections", {ENOENT});
+  }
+
   Task<int> index_of(std::string name) {
     if (name.empty() || name.size() > 15) co_return Error(errc::interface_missing, "no link '" + name + "'");
     TRY(NetlinkReply reply, co_await route_.exchange(rtnl::get_link(name)));
@@ -195,6 +238,7 @@ class NetlinkHost final : public Host {
     }
   }
 
+  Runtime& runtime_;
   NetlinkSocket route_;
   NetlinkSocket netfilter_;
   NetlinkSocket events_;

@@ -1,6 +1,10 @@
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
@@ -223,6 +227,74 @@ TEST(RtnlCodec, SurvivesTruncation) {
     }
 }
 
+constexpr std::uint16_t connection_type = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW;
+
+std::string connection_message(std::uint16_t type, const std::string& source) {
+  NetlinkWriter out(type, NLM_F_MULTI);
+  Address address = *Address::parse(source);
+  nfgenmsg header{};
+  header.nfgen_family = address.is_v4() ? AF_INET : AF_INET6;
+  out.fixed(header);
+  std::size_t tuple = out.open(CTA_TUPLE_ORIG), ip = out.open(CTA_TUPLE_IP);
+  out.put(address.is_v4() ? CTA_IP_V4_SRC : CTA_IP_V6_SRC, address.bytes());
+  out.close(ip);
+  out.close(tuple);
+  return out.put_be32(CTA_ID, 77).take();
+}
+
+TEST(ConntrackCodec, ReadsTheSourceOfAConnectionAndDeletesThatOne) {
+  for (const std::string source : {"10.9.0.2", "fd00:9::2"}) {
+    NetlinkMessage listed = only(connection_message(connection_type, source));
+    auto connection = decode_connection(listed);
+    ASSERT_TRUE(connection && *connection);
+    EXPECT_EQ((*connection)->source.str(), source);
+    NetlinkMessage request = only(delete_connection(**connection));
+    EXPECT_EQ(request.type, NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE);
+    EXPECT_EQ(request.payload.front(), listed.payload.front());
+    auto attributes = NetlinkAttributes::after(request, sizeof(nfgenmsg));
+    ASSERT_TRUE(attributes);
+    EXPECT_EQ(attributes->find(CTA_TUPLE_ORIG), (*connection)->tuple);
+    EXPECT_EQ(attributes->be32(CTA_ID), 77U);
+    EXPECT_FALSE(attributes->find(CTA_ZONE));
+  }
+  EXPECT_FALSE(*decode_connection(only(link_message())));
+}
+
+/// A request without one would delete everything.
+TEST(ConntrackCodec, EveryDeletionNamesATuple) {
+  auto attributes = NetlinkAttributes::after(only(delete_connection(TrackedConnection())), sizeof(nfgenmsg));
+  ASSERT_TRUE(attributes);
+  EXPECT_TRUE(attributes->find(CTA_TUPLE_ORIG));
+}
+
+TEST(ConntrackCodec, APoolIsTheMarksOfItsAddresses) {
+  for (const char* text : {"10.9.0.0/24", "10.9.0.0/16", "172.16.0.0/12", "192.0.2.7/32"}) {
+    Prefix pool(text);
+    NetlinkMessage request = only(delete_connections(pool));
+    auto attributes = NetlinkAttributes::after(request, sizeof(nfgenmsg));
+    ASSERT_TRUE(attributes);
+    std::uint32_t mark = *attributes->be32(CTA_MARK), mask = *attributes->be32(CTA_MARK_MASK);
+    EXPECT_EQ(request.payload[0], AF_INET);
+    EXPECT_EQ(request.payload[1], 1);
+    for (const char* address :
+         {"10.9.0.2", "10.9.0.255", "10.9.1.0", "10.8.0.2", "172.31.255.255", "172.32.0.0", "192.0.2.7", "192.0.2.6"})
+      EXPECT_EQ((connection_mark(*Address::parse(address)) & mask) == mark, pool.contains(*Address::parse(address)))
+          << text << " " << address;
+    EXPECT_NE(mark & mask, 0U);
+  }
+}
+
+TEST(ConntrackCodec, SurvivesTruncationAndRefusesConnectionsWithoutASource) {
+  std::string whole = connection_message(connection_type, "fd00:9::2");
+  for (std::size_t size = NLMSG_HDRLEN; size < whole.size() - 8; ++size) {
+    std::string bytes = whole.substr(0, size);
+    auto length = static_cast<std::uint32_t>(size);
+    std::memcpy(bytes.data(), &length, sizeof length);
+    bytes.shrink_to_fit();
+    EXPECT_FALSE(decode_connection(only(bytes)));
+  }
+}
+
 TEST(RtnlCodec, RequestsAreWellFormed) {
   LinkAddress address("wg0", *Address::parse("fd00:8::1"), 64);
   Route route;
@@ -237,7 +309,7 @@ TEST(RtnlCodec, RequestsAreWellFormed) {
        {rtnl::list_links(), rtnl::get_link("wg0"), rtnl::set_link(3, true, 1420), rtnl::remove_link(3),
         rtnl::list_addresses(), rtnl::add_address(3, address), rtnl::remove_address(3, address),
         rtnl::put_route(0, route), rtnl::remove_route(0, route), rtnl::add_rule(rule), rtnl::remove_rule(rule),
-        delete_connections(5)}) {
+        delete_connections(5), delete_connections(Prefix("10.9.0.0/24")), list_connections(true)}) {
     auto messages = split_netlink(bytes);
     ASSERT_TRUE(messages);
     EXPECT_EQ(messages->size(), 1U);

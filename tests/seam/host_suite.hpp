@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 
+#include "firewall/barrier.hpp"
 #include "support/privileged.hpp"
 #include "tornado/host.hpp"
 
@@ -165,6 +166,25 @@ TEST_P(HostSuite, FlushingAMarkNobodyHasSucceeds) {
   run(host().flush_connections(connection_mark(*Address::parse("10.8.0.2"))));
 }
 
+TEST_P(HostSuite, I25FlushingAPoolNobodyUsesSucceedsAndEverybodyIsNoPool) {
+  for (const char* pool : {"10.9.0.0/24", "10.0.0.0/8", "fd00:9::/64"}) run(host().flush_network(Prefix(pool)));
+  for (const char* all : {"0.0.0.0/0", "::/0", "0.0.0.0/24"})
+    EXPECT_EQ(fail(host().flush_network(Prefix(all))), errc::invalid_argument) << all;
+}
+
+TEST_P(HostSuite, ABarrierIsRaisedAgainAndAgainAndLowered) {
+  LanePolicy lane;
+  lane.interface = "tor0";  // need not exist
+  lane.pool = Prefix("10.9.0.0/24");
+  lane.pool6 = Prefix("fd00:9::/64");
+  Barrier wanted = barrier(lane, barrier_table(1));
+  run(lower(host(), wanted));
+  run(raise(host(), wanted));
+  run(raise(host(), wanted));
+  run(lower(host(), wanted));
+  run(lower(host(), wanted));
+}
+
 TEST_P(HostSuite, ChangesWakeWhoeverWaits) {
   std::uint64_t seen = run(host().changed(0));
   fixture_->create_link("lane0");
@@ -174,6 +194,9 @@ TEST_P(HostSuite, ChangesWakeWhoeverWaits) {
   runtime_.settle();
   seen = run(host().changed(0));
   run(host().ensure_address(address("lane0", "10.8.0.1", 24)));
+  EXPECT_GT(run(host().changed(seen)), seen);
+  seen = run(host().changed(0));
+  run(host().ensure_rule(rule(true, "lane0", std::nullopt, 100)));
   EXPECT_GT(run(host().changed(seen)), seen);
 }
 

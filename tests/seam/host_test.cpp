@@ -69,35 +69,76 @@ class NetlinkHost : public testing::Test {
 TEST_F(NetlinkHost, WritesTheSecondBarrierAsIpShowsIt) {
   fixture_->create_link("tor0");
   run(host().set_link("tor0", true, std::nullopt));
-  Route route;
-  route.table = 4609;
-  for (auto [destination, kind] :
-       {std::pair("10.9.0.0/24", RouteKind::throw_), std::pair("0.0.0.0/0", RouteKind::blackhole),
-        std::pair("fd00:9::/64", RouteKind::throw_), std::pair("::/0", RouteKind::blackhole)}) {
-    route.destination = Prefix(destination);
-    route.kind = kind;
-    run(host().ensure_route(route));
-  }
-  RoutingRule rule;
-  rule.table = 4609;
-  rule.priority = 1001;
-  rule.incoming = "tor0";
-  run(host().ensure_rule(rule));
-  rule.v6 = true;
-  run(host().ensure_rule(rule));
-  rule = RoutingRule();
-  rule.table = 4609;
-  rule.priority = 1002;
-  rule.source = Prefix("10.9.0.0/24");
-  run(host().ensure_rule(rule));
+  LanePolicy lane;
+  lane.interface = "tor0";
+  lane.pool = Prefix("10.9.0.0/24");
+  lane.pool6 = Prefix("fd00:9::/64");
+  auto wanted = barrier(lane, 4609);
+  run(raise(host(), wanted));
 
   std::string routes = sh("ip route show table 4609; ip -6 route show table 4609");
   for (const char* line : {"blackhole default", "throw 10.9.0.0/24", "throw fd00:9::/64", "blackhole default dev lo"})
     EXPECT_NE(routes.find(line), routes.npos) << line << "\n" << routes;
   std::string rules = sh("ip rule; ip -6 rule");
-  EXPECT_NE(rules.find("1001:\tfrom all iif tor0"), rules.npos) << rules;
-  EXPECT_NE(rules.find("1002:\tfrom 10.9.0.0/24 lookup 4609"), rules.npos) << rules;
-  EXPECT_NE(rules.rfind("1001:\tfrom all iif tor0"), rules.find("1001:\tfrom all iif tor0")) << rules;
+  EXPECT_NE(rules.find("100:\tfrom all iif tor0"), rules.npos) << rules;
+  EXPECT_NE(rules.find("101:\tfrom 10.9.0.0/24 lookup 4609"), rules.npos) << rules;
+  EXPECT_NE(rules.rfind("100:\tfrom all iif tor0"), rules.find("100:\tfrom all iif tor0")) << rules;
+}
+
+/// Connections from every address given, seen by connection tracking on their way out; their mark is what the firewall
+/// sets in prerouting.
+class Flows {
+ public:
+  Flows(const lab::Namespace& where, int ports) : where_(where), ports_(ports) {
+    lab::sh(where,
+            "ip link set lo up; sysctl -qw net.ipv6.ip_nonlocal_bind=1; for n in 10.0.0.0/8 192.0.2.0/24; do ip route "
+            "add local $n dev lo; done; "
+            "for n in fd00:8::/64 fd00:9::/64; do ip -6 route add local $n dev lo; done; "
+            "nft 'table inet marks { chain output { type filter hook output priority 0; policy accept; "
+            "ip saddr 10.0.0.0/8 ct mark set @nh,96,32; ip6 saddr fd00:8::/31 ct mark set @nh,160,32; }; }'");
+  }
+  void from(const std::string& source) {
+    bool v4 = Address::parse(source)->is_v4();
+    std::string local = v4 ? source + ":" : "[" + source + "]:";
+    for (int i = 0; i < ports_; ++i)
+      lab::Udp(where_, local + std::to_string(5000 + i)).send(v4 ? "192.0.2.1:7000" : "[fd00:8::7]:7000", "x");
+  }
+  int count(const std::string& source) {
+    std::string family = Address::parse(source)->is_v4() ? "ipv4" : "ipv6";
+    std::string found = lab::sh(where_, "conntrack -L -f " + family + " --orig-src " + source + " 2>/dev/null | wc -l");
+    return std::stoi(found);
+  }
+
+ private:
+  const lab::Namespace& where_;
+  int ports_;
+};
+
+TEST_F(NetlinkHost, I25FlushesThePoolAndNothingElse) {
+  constexpr int ports = 3;
+  Flows flows(fixture_->where(), ports);
+  // The addresses of IPv6 end in those of IPv4 and of each other: their marks are the same.
+  std::vector<std::string> all = {"10.9.0.2",  "10.9.0.255",    "10.9.1.2",     "10.8.0.2",
+                                  "192.0.2.9", "fd00:9::a09:2", "fd00:8::a09:2"};
+  for (const std::string pool : {"10.9.0.0/24", "10.9.0.0/16", "10.8.0.0/15", "fd00:9::/64", "fd00:8::a09:0/112"}) {
+    SCOPED_TRACE(pool);
+    for (const std::string& source : all) flows.from(source);
+    for (const std::string& source : all) ASSERT_EQ(flows.count(source), ports) << source;
+    run(host().flush_network(Prefix(pool)));
+    for (const std::string& source : all)
+      EXPECT_EQ(flows.count(source), Prefix(pool).contains(*Address::parse(source)) ? 0 : ports) << source;
+  }
+}
+
+TEST_F(NetlinkHost, I25FlushesMoreThanOneBatchHolds) {
+  constexpr int ports = 700;
+  Flows flows(fixture_->where(), ports);
+  for (const char* source : {"10.9.0.2", "fd00:9::2", "fd00:8::2"}) flows.from(source);
+  run(host().flush_network(Prefix("10.0.0.0/8")));
+  run(host().flush_network(Prefix("fd00:9::/64")));
+  EXPECT_EQ(flows.count("10.9.0.2"), 0);
+  EXPECT_EQ(flows.count("fd00:9::2"), 0);
+  EXPECT_EQ(flows.count("fd00:8::2"), ports);
 }
 
 TEST_F(NetlinkHost, WritesSysctlsOfItsNamespaceOnlyWhenTheyDiffer) {

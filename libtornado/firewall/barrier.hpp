@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "tornado/firewall.hpp"
+#include "tornado/host.hpp"
+
+namespace tornado::inline v1 {
+
+/// Priorities of the rules of every barrier: right behind the table of local addresses (0), through which redirected
+/// packets and those for the API are delivered, and before anything a VPN or an operator usually adds.
+inline constexpr std::uint32_t barrier_link_priority = 100;    ///< packets that came in by the lane's link
+inline constexpr std::uint32_t barrier_source_priority = 101;  ///< packets from an address of the lane's pools
+
+/// Routing table of the barrier of the lane with that place in the configuration. Each lane has one of its own, for the
+/// rest of a table of two lanes would let one reach the other.
+constexpr std::uint32_t barrier_table(std::uint32_t index) noexcept {
+  return 51900 + index;
+}
+
+/// The second barrier of a lane whose packets may never be forwarded (I-20). Policy routing sends whatever comes in by
+/// the lane's link, or carries an address of its pools, to a table that ends in a blackhole; only answers within the
+/// pools find their way. It needs neither nftables nor this process: it holds with the ruleset flushed, with the link
+/// renamed (the rule by pool), and with forwarding toggled. Not for mode `open`.
+class Barrier {
+ public:
+  Barrier() {}
+  bool operator==(const Barrier&) const = default;
+
+  std::vector<Route> routes;       ///< in the order in which they are added
+  std::vector<RoutingRule> rules;  ///< likewise, after the routes
+};
+
+/// Both families always: without an IPv6 pool all IPv6 that comes in by the link ends in the blackhole. Pure.
+Barrier barrier(const LanePolicy& lane, std::uint32_t table);
+
+/// Ensures a barrier; may be repeated at any time and then changes nothing. Routes come before the rules that look them
+/// up and each table's blackhole before its exception, so that no step lets out what was kept in before. The link need
+/// not exist. Ends at the first failure; what was added until then stays. Both arguments outlive the task. Loop thread.
+/// Errors: those of Host.
+Task<void> raise(Host& host, const Barrier& barrier);
+
+/// Takes a barrier away, rules first; absent: success. After the link, and before the table of nftables, at teardown
+/// (I-21). Ends at the first failure. Both arguments outlive the task. Loop thread. Errors: those of Host.
+Task<void> lower(Host& host, const Barrier& barrier);
+
+}  // namespace tornado::inline v1
