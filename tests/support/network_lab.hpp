@@ -203,6 +203,14 @@ class Stream {
     SocketAddress address;
     return error == 0 && ::getpeername(socket_.get(), address.get(), &address.size) == 0;
   }
+  /// The other side answered with a reset, now or to the connection that stood.
+  bool refused(int ms = patience_ms) {
+    if (!wait_for(socket_.get(), POLLERR | POLLHUP, ms)) return false;
+    int error = 0;
+    socklen_t size = sizeof error;
+    ::getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &size);
+    return error == ECONNREFUSED || error == ECONNRESET;
+  }
   void send(const std::string& text) { (void)!::send(socket_.get(), text.data(), text.size(), MSG_NOSIGNAL); }
   std::string receive(int ms = patience_ms) {
     if (ms > 0) wait_for(socket_.get(), POLLIN, ms);
@@ -281,6 +289,42 @@ class Ping {
   std::set<int> seen_;
 };
 
+/// Whole IP packets, header and all, as no socket of a protocol would send them.
+class RawIp {
+ public:
+  RawIp(const Namespace& where, const std::string& local) : from_(*Address::parse(local)) {
+    Inside inside(where);
+    socket_ = Descriptor(::socket(from_.is_v4() ? AF_INET : AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW));
+  }
+  /// `fragment`: offset in units of eight bytes, of IPv4.
+  void send(const std::string& to, unsigned char protocol, std::uint16_t fragment = 0) {
+    Address target = *Address::parse(to);
+    std::string packet(from_.is_v4() ? 20 : 40, '\0'), payload(64, '\1');
+    if (from_.is_v4()) {
+      // The kernel fills in length and checksum.
+      packet[0] = 0x45;
+      packet[6] = static_cast<char>(fragment >> 8);
+      packet[7] = static_cast<char>(fragment & 255);
+      packet[8] = 64;
+      packet[9] = static_cast<char>(protocol);
+      packet.replace(12, 4, from_.bytes()).replace(16, 4, target.bytes());
+    } else {
+      packet[0] = 0x60;
+      packet[5] = static_cast<char>(payload.size());
+      packet[6] = static_cast<char>(protocol);
+      packet[7] = 64;
+      packet.replace(8, 16, from_.bytes()).replace(24, 16, target.bytes());
+    }
+    packet += payload;
+    SocketAddress address(Endpoint(target, 0));
+    (void)!::sendto(socket_.get(), packet.data(), packet.size(), 0, address.get(), address.size);
+  }
+
+ private:
+  Address from_;
+  Descriptor socket_;
+};
+
 /// Everything that arrives at an interface.
 class Capture {
  public:
@@ -298,7 +342,17 @@ class Capture {
   struct Packet {
     Address source, destination;
     unsigned char protocol = 0;
+    unsigned char type = 0;  ///< first byte after the header of IPv6: of ICMPv6 its type
     bool outgoing = false;
+
+    std::string str() const {
+      return source.str() + " -> " + destination.str() + " protocol " + std::to_string(protocol);
+    }
+    /// What every IPv6 interface says by itself: neighbour discovery and group membership.
+    bool housekeeping() const {
+      return !source.is_v4() &&
+             ((protocol == IPPROTO_ICMPV6 && type >= 130 && type <= 137) || destination == *Address::parse("ff02::16"));
+    }
   };
 
   /// The IP packets so far.
@@ -319,6 +373,7 @@ class Capture {
         packet.source = v6(bytes + 8);
         packet.destination = v6(bytes + 24);
         packet.protocol = bytes[6];
+        if (n > 40) packet.type = bytes[40];
       } else {
         continue;
       }
