@@ -2,6 +2,7 @@
 #include <linux/netlink.h>
 
 #include <algorithm>
+#include <chrono>
 #include <ctime>
 #include <fstream>
 
@@ -11,6 +12,7 @@
 #include "support/network_lab.hpp"
 #include "support/scratch.hpp"
 #include "tornado/firewall.hpp"
+#include "tornado/host.hpp"
 
 /// Small changes execute on the loop, large ones beside it: what both cost there. Needs network namespaces.
 namespace tornado {
@@ -145,6 +147,79 @@ void BM_loop_held_without_the_pool(benchmark::State& state) {
   state.counters["longest_cpu_ms"] = longest_cpu;
 }
 BENCHMARK(BM_loop_held_without_the_pool)->Arg(40000)->Unit(benchmark::kMillisecond)->Iterations(20);
+
+/// A lane between Tor and maintenance, with as many devices known to its limits as the argument says, on both sides of
+/// them (I-26: at most 5 ms with 10,000).
+void BM_mode_tor_maintenance(benchmark::State& state) {
+  Kernel kernel;
+  GatewayPolicy in = policy(2, 4);
+  in.connections_per_device = 4096;
+  LanePolicy& lane = in.lanes[1];
+  lane.pool6 = Prefix("fd00:1::/64");
+  lane.gateway6 = lane.pool6->at(1);
+  std::shared_ptr<const Ruleset> rulesets[2];
+  for (LaneMode mode : {LaneMode::tor, LaneMode::maintenance}) {
+    lane.mode = mode;
+    rulesets[mode == LaneMode::maintenance] = compile(in);
+  }
+  kernel.runtime().wait(kernel.firewall().apply(rulesets[0])).value();
+  test::Scratch scratch;
+  {
+    std::ofstream script(scratch / "devices");
+    for (const char* kind : {"through", "local"}) {
+      script << "add element inet tornado lane_lane1_" << kind << "4 { ";
+      for (std::int64_t i = 0; i < state.range(0); ++i)
+        script << (i == 0 ? "" : ", ") << lane.pool.at(2 + static_cast<std::uint64_t>(i)).str();
+      script << " }\nadd element inet tornado lane_lane1_" << kind << "6 { ";
+      for (std::int64_t i = 0; i < state.range(0); ++i)
+        script << (i == 0 ? "" : ", ") << lane.pool6->at(2 + static_cast<std::uint64_t>(i)).str();
+      script << " }\n";
+    }
+  }
+  kernel.run("nft -f " + (scratch / "devices"));
+  double longest = 0;
+  std::size_t turn = 0;
+  for (auto _ : state) {
+    auto before = std::chrono::steady_clock::now();
+    kernel.runtime().wait(kernel.firewall().mode(rulesets[++turn % 2], Lane("lane1"))).value();
+    std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - before;
+    longest = std::max(longest, took.count());
+  }
+  state.counters["longest_ms"] = longest;
+}
+BENCHMARK(BM_mode_tor_maintenance)->Arg(0)->Arg(10000)->Unit(benchmark::kMillisecond)->MinTime(2);
+
+/// What follows a change of mode: the connections of 10,000 devices of a pool go, of 20,000 tracked. First argument: 1
+/// is IPv6, whose connections are looked for one by one. The longest turn of the loop is the point.
+void BM_flush_network(benchmark::State& state) {
+  constexpr std::uint64_t devices = 10'000;
+  bool v6 = state.range(0) == 1;
+  lab::Namespace where;
+  lab::Inside inside(where);
+  lab::sh(where,
+          "ip link set lo up; sysctl -qw net.ipv6.ip_nonlocal_bind=1; ip route add local 10.0.0.0/8 dev lo; "
+          "ip -6 route add local fd00::/16 dev lo; "
+          "nft 'table inet marks { chain output { type filter hook output priority 0; policy accept; "
+          "ip saddr 10.0.0.0/8 ct mark set @nh,96,32; ip6 saddr fd00::/16 ct mark set @nh,160,32; }; }'");
+  Runtime runtime;
+  auto host = netlink_host(runtime);
+  Prefix ours(v6 ? "fd00:9::/64" : "10.9.0.0/16"), theirs(v6 ? "fd00:8::/64" : "10.8.0.0/16");
+  double longest = 0, longest_cpu = 0;
+  for (auto _ : state) {
+    state.PauseTiming();
+    for (const Prefix& pool : {ours, theirs})
+      for (std::uint64_t i = 2; i < 2 + devices; ++i)
+        lab::Udp(where, Endpoint(pool.at(i), 0).str()).send(v6 ? "[fd00:7::1]:7000" : "10.7.0.1:7000", "x");
+    state.ResumeTiming();
+    LoopWatch watch(runtime);
+    runtime.wait(host->flush_network(ours)).value();
+    longest = std::max(longest, watch.longest_ms());
+    longest_cpu = std::max(longest_cpu, watch.longest_cpu_ms());
+  }
+  state.counters["longest_ms"] = longest;
+  state.counters["longest_cpu_ms"] = longest_cpu;
+}
+BENCHMARK(BM_flush_network)->Arg(0)->Arg(1)->Unit(benchmark::kMillisecond)->Iterations(5);
 
 /// How long the loop is held by looking at somebody else's chain with that many rules (I-26).
 void BM_loop_held_by_foreign_drops(benchmark::State& state) {
