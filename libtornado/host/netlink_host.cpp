@@ -204,7 +204,8 @@ class NetlinkHost final : public Host {
       if (!connection || !pool.contains(connection->source)) continue;
       batch.push_back(delete_connection(*connection));
       if (batch.size() < deleted_at_once) continue;
-      TRY_VOID(co_await delete_all(std::exchange(batch, {})));
+      std::vector<std::string> full = std::exchange(batch, std::vector<std::string>());
+      TRY_VOID(co_await delete_all(std::move(full)));
     }
     if (!batch.empty()) TRY_VOID(co_await delete_all(std::move(batch)));
     co_return Result<void>();

@@ -187,7 +187,7 @@ void BM_mode_tor_maintenance(benchmark::State& state) {
   }
   state.counters["longest_ms"] = longest;
 }
-BENCHMARK(BM_mode_tor_maintenance)->Arg(0)->Arg(10000)->Unit(benchmark::kMillisecond)->MinTime(2);
+BENCHMARK(BM_mode_tor_maintenance)->Arg(1)->Arg(10000)->Unit(benchmark::kMillisecond)->MinTime(2);
 
 /// What follows a change of mode: the connections of 10,000 devices of a pool go, of 20,000 tracked. First argument: 1
 /// is IPv6, whose connections are looked for one by one. The longest turn of the loop is the point.
