@@ -22,7 +22,8 @@ constexpr std::uint32_t barrier_table(std::uint32_t index) noexcept {
 /// The second barrier of a lane whose packets may never be forwarded (I-20). Policy routing sends whatever comes in by
 /// the lane's link, or carries an address of its pools, to a table that ends in a blackhole; only answers within the
 /// pools find their way. It needs neither nftables nor this process: it holds with the ruleset flushed, with the link
-/// renamed (the rule by pool), and with forwarding toggled. Not for mode `open`.
+/// renamed (the rule by pool; foreign sources are WireGuard's to refuse), and with forwarding toggled. Not for mode
+/// `open`.
 class Barrier {
  public:
   Barrier() {}
