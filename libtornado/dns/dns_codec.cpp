@@ -63,37 +63,36 @@ class Reader {
     return bytes_.substr(at_ - size, size);
   }
 
-  /// A name, in the form of DnsQuery::name. A pointer must lead to before where this piece of the name began, so that
-  /// every jump goes further back.
-  std::string name(bool pointers) {
+  /// A name without compression, in the form of DnsQuery::name.
+  std::string name() {
     std::string out;
-    Reader piece(bytes_);
-    piece.at_ = at_;
-    std::size_t before = at_, size = 1;
-    bool jumped = false;
-    for (;;) {
-      std::size_t length = octet(piece.take(1), 0);
-      if (piece.failed_) break;
-      if (length > most_label) {
-        std::size_t low = octet(piece.take(1), 0), target = (length & 0x3f) << 8 | low;
-        if (piece.failed_ || !pointers || (length & 0xc0) != 0xc0 || target >= before || target < header_size) break;
-        if (!jumped) at_ = piece.at_;
-        jumped = true;
-        piece.at_ = before = target;
-        continue;
-      }
-      if (length == 0) {
-        if (!jumped) at_ = piece.at_;
-        return out;
-      }
-      std::string_view label = piece.take(length);
+    for (std::size_t size = 0;;) {
+      std::size_t length = octet(take(1), 0);
+      std::string_view label = take(length);
       size += 1 + length;
-      if (piece.failed_ || size > most_name) break;
+      if (length > most_label || size > most_name) failed_ = true;
+      if (failed_) return {};
+      if (length == 0) return out;
       if (!out.empty()) out.push_back('.');
       append_label(out, label);
     }
-    failed_ = true;
-    return {};
+  }
+
+  /// Passes a name that may end in a pointer; true if it is the root. Nobody needs the names of records, so pointers
+  /// are looked at and never followed.
+  bool skip_name() {
+    const std::size_t begin = at_;
+    for (;;) {
+      std::size_t length = octet(take(1), 0);
+      if (failed_ || length == 0) return at_ == begin + 1;
+      if (length > most_label) {
+        std::size_t target = (length & 0x3f) << 8 | octet(take(1), 0);
+        if ((length & 0xc0) != 0xc0 || target >= begin || target < header_size) failed_ = true;
+        return false;
+      }
+      (void)take(length);
+      if (at_ - begin >= most_name) failed_ = true;
+    }
   }
 
  private:
@@ -119,7 +118,7 @@ std::optional<Header> read_header(Reader& in) {
 }
 
 struct Record {
-  std::string name;
+  bool of_root = false;
   std::uint16_t type = 0, klass = 0;
   std::uint32_t ttl = 0;
   std::string_view data;
@@ -127,7 +126,7 @@ struct Record {
 
 Record read_record(Reader& in) {
   Record out;
-  out.name = in.name(true);
+  out.of_root = in.skip_name();
   out.type = in.u16();
   out.klass = in.u16();
   out.ttl = in.u32();
@@ -137,12 +136,12 @@ Record read_record(Reader& in) {
 
 /// What comes after the question of a query: usually nothing, or the OPT record of EDNS.
 DnsCode read_rest(Reader& in, const Header& header, DnsQuery& out) {
-  const int before = header.answers + header.authorities, all = before + header.additionals;
-  for (int i = 0; i < all; ++i) {
+  const std::uint32_t before = std::uint32_t(header.answers) + header.authorities, all = before + header.additionals;
+  for (std::uint32_t i = 0; i < all; ++i) {
     Record record = read_record(in);
     if (in.failed()) return DnsCode::form_error;
     if (record.type != dns::type_opt) continue;
-    if (i < before || out.edns || !record.name.empty()) return DnsCode::form_error;
+    if (i < before || out.edns || !record.of_root) return DnsCode::form_error;
     out.edns = true;
     if ((record.ttl >> 16 & 0xff) != 0) return DnsCode::bad_version;
   }
@@ -199,7 +198,7 @@ Result<DnsQuery> parse_query(std::string_view bytes) {
   }
   out.problem = DnsCode::form_error;
   if (header->questions != 1) return out;
-  std::string name = in.name(false);
+  std::string name = in.name();
   std::uint16_t type = in.u16(), klass = in.u16();
   if (in.failed()) return out;
   out.name = std::move(name);
@@ -254,11 +253,11 @@ Result<DnsAnswer> parse_answer(std::string_view bytes) {
   out.id = header->id;
   out.code = static_cast<DnsCode>(header->flags & 15);
   out.truncated = header->flags & is_truncated;
-  for (int i = 0; i < header->questions; ++i) {
-    std::string name = in.name(true);
+  if (header->questions > 1) return Error(errc::protocol_error, "more than one question");
+  if (header->questions == 1) {
+    out.name = in.name();
     (void)in.u32();
     if (in.failed()) return Error(errc::protocol_error, "malformed question");
-    if (i == 0) out.name = std::move(name);
   }
   for (int i = 0; i < header->answers; ++i) {
     Record record = read_record(in);

@@ -73,8 +73,8 @@ std::string refuse(const DnsQuery& query, DnsCode code);
 /// A recursive query, 19 to 271 bytes. Empty if `name` is no name: labels of 1 to 63 octets, at most 253 in all; a dot
 /// at the end is allowed, \DDD is not understood.
 std::string query(std::uint16_t id, std::string_view name, std::uint16_t type = type_a);
-/// Errors: protocol_error (a query, cut off, a length or pointer that leads nowhere). Compare `id` and `name` with what
-/// was asked.
+/// Errors: protocol_error (a query, cut off, more than one question, a length or pointer that leads nowhere). Compare
+/// `id` and `name` with what was asked.
 Result<DnsAnswer> parse_answer(std::string_view bytes);
 
 }  // namespace dns
