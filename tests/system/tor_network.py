@@ -97,7 +97,7 @@ class TorNetwork:
         return ["TestingTorNetwork 1", "PathsNeededToBuildCircuits 0.25", "AssumeReachable 1", *self.authority_lines]
 
     def wait_usable(self, seconds=90):
-        """Until every authority serves a consensus with all exits, and every relay holds it and can pass it on."""
+        """Until every authority, relay and exit has a consensus with all exits; clients get it from any of them."""
         try:
             until(self._usable, "a consensus with exits everywhere", seconds, every=0.1)
         except AssertionError as error:
@@ -114,14 +114,14 @@ class TorNetwork:
         for name, process in self.processes.items():
             if process.poll() is not None:
                 raise AssertionError(f"{name} ended with {process.returncode}\n{self.last_words()}")
-        return all(self._exits_known(name) for name in self.processes)
+        return all(self._has_everybody(name) for name in self.processes)
 
-    def _exits_known(self, name):
-        """Whether the consensus in use at a process has all exits, each with the microdescriptor a client will ask for."""
+    def _has_everybody(self, name):
+        """Whether the consensus in use at a process lists every router, and all exits as such."""
         consensus = self._lines(name, "cached-microdesc-consensus")
-        flags = [line for line in consensus if line.startswith("s ") and " Exit " in line and " Running " in line]
-        wanted = {line.split()[1] for line in consensus if line.startswith("m ")}
-        return len(flags) == len(EXITS) and len(wanted) == len(AUTHORITIES) + len(RELAYS) + len(EXITS)
+        exits = [line for line in consensus if line.startswith("s ") and " Exit " in line and " Running " in line]
+        routers = [line for line in consensus if line.startswith("r ")]
+        return len(exits) == len(EXITS) and len(routers) == len(AUTHORITIES) + len(RELAYS) + len(EXITS)
 
     def _lines(self, name, file):
         try:
@@ -212,7 +212,7 @@ _shared = None
 def shared(lab):
     """The network of this test run, attached to a lab. It ends with the run."""
     global _shared
-    if _shared is None:
+    if _shared is None or not _shared.processes:
         _shared = TorNetwork(lab).start()
         atexit.register(_shared.close)
     elif _shared.lab is not lab:
