@@ -12,7 +12,7 @@ RANKS = [
     {"base"},
     {"config", "crypto", "dns", "net", "process"},
     {"http", "database", "live", "wireguard", "host", "firewall"},
-    {"users", "ipam", "keys", "peer"},
+    {"users", "ipam", "keys", "peer", "tor"},
     {"auth", "session"},
     {"gateway"},
     {"api", "client"},
