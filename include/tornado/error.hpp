@@ -55,6 +55,17 @@ enum class errc : std::uint16_t {
   wrong_thread,         ///< a blocking call was made on the loop thread
   data_loss,            ///< stored data is damaged or contradicts itself
   unimplemented,        ///< this implementation of a seam does not have the verb
+  tor_missing,          ///< the tor program is not there or cannot be run
+  tor_too_old,          ///< tor is older than 0.4.7
+  tor_config_refused,   ///< tor does not take its configuration
+  tor_port_taken,       ///< another program holds a port that tor listens on
+  tor_directory,        ///< tor cannot use its data directory
+  tor_died,             ///< tor has ended and is started again
+  tor_breaker,          ///< tor has ended too often; it rests before the next start
+  tor_stuck,            ///< tor makes no progress towards the network
+  tor_clock_skewed,     ///< the clock of this host is wrong; tor cannot use the network
+  tor_authentication,   ///< tor's control socket and its cookie do not belong together
+  tor_unavailable,      ///< tor does not run, or its control socket does not answer
 };
 
 /// Canonical class of an error; HTTP status, exit code and Python exception derive from it.

@@ -50,6 +50,17 @@ constexpr std::array entries{
     Entry{errc::wrong_thread, "wrong_thread", error_class::failed_precondition},
     Entry{errc::data_loss, "data_loss", error_class::data_loss},
     Entry{errc::unimplemented, "unimplemented", error_class::internal},
+    Entry{errc::tor_missing, "tor_missing", error_class::failed_precondition},
+    Entry{errc::tor_too_old, "tor_too_old", error_class::failed_precondition},
+    Entry{errc::tor_config_refused, "tor_config_refused", error_class::invalid_argument},
+    Entry{errc::tor_port_taken, "tor_port_taken", error_class::unavailable},
+    Entry{errc::tor_directory, "tor_directory", error_class::unavailable},
+    Entry{errc::tor_died, "tor_died", error_class::unavailable},
+    Entry{errc::tor_breaker, "tor_breaker", error_class::unavailable},
+    Entry{errc::tor_stuck, "tor_stuck", error_class::unavailable},
+    Entry{errc::tor_clock_skewed, "tor_clock_skewed", error_class::unavailable},
+    Entry{errc::tor_authentication, "tor_authentication", error_class::unavailable},
+    Entry{errc::tor_unavailable, "tor_unavailable", error_class::unavailable},
 };
 
 constexpr bool in_order() {

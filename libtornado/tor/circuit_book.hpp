@@ -1,0 +1,37 @@
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "tor/control_codec.hpp"
+#include "tornado/tor_controller.hpp"
+
+namespace tornado::inline v1 {
+
+/// Which circuits there are and which devices have had streams on them, from CIRC and STREAM events. Pure.
+class CircuitBook {
+ public:
+  static constexpr std::size_t most_streams = 65536;
+
+  void circuit(const CircuitLine& line);
+  void stream(const StreamLine& line);
+  void clear();
+
+  std::vector<Circuit> list() const;
+  /// Circuits that carried streams of this address, and what is linked to them (a conflux set is one path of two legs).
+  std::vector<std::string> circuits_of(const Address& source) const;
+  /// Open streams of this address.
+  std::vector<std::string> streams_of(const Address& source) const;
+
+ private:
+  struct Entry {
+    CircuitLine line;
+    std::set<Address> sources;
+  };
+  std::map<std::string, Entry> circuits_;
+  std::map<std::string, Address> streams_;
+};
+
+}  // namespace tornado::inline v1

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <deque>
+
+#include "base/notifier.hpp"
+#include "base/task_group.hpp"
+#include "tor/circuit_book.hpp"
+#include "tor/control_connection.hpp"
+#include "tornado/supervisor.hpp"
+#include "tornado/tor_controller.hpp"
+
+namespace tornado::inline v1 {
+
+struct TorController::Impl {
+  Impl(Runtime& runtime, TorOptions options);
+
+  // tor_controller.cpp: towards the wish.
+  Task<void> load_wish(TorWish first);
+  Task<void> look();
+  Task<void> converge();
+  Task<void> step();
+  Task<void> ensure_process();
+  Task<void> prepare();
+  boost::asio::awaitable<void> halt_other();
+  Task<void> ensure_control();
+  Task<void> ensure_network(bool wanted);
+  Task<void> judge();
+  Task<void> run_child_watch();
+  Task<void> answers();
+  Task<void> end_process();
+  void failed(const Error& error);
+  void rested();
+  std::chrono::milliseconds pause_after_failure();
+  bool watched() const;
+
+  // tor_events.cpp: what tor tells.
+  Task<void> observe();
+  Task<void> run_events(std::shared_ptr<ControlConnection> from);
+  void event(const ControlReply& reply);
+  void status_client(const ControlWords& words, std::string_view line);
+  void status_general(const ControlWords& words);
+  void bootstrap(const BootstrapLine& line);
+
+  // tor_probe.cpp
+  Task<void> probe();
+
+  void publish();
+  void enter(TorPhase phase);
+  void clear_cause();
+  Result<ControlConnection*> connected();
+  std::string data() const { return options.directory + "/data"; }
+
+  Runtime& runtime;
+  TorOptions options;
+  std::string configuration;  // the torrc
+  Supervisor supervisor;
+  std::shared_ptr<ControlConnection> control;
+  CircuitBook book;
+  TorStatus status, published;
+  Notifier changed, nudge;
+  Instant progress_at, probed_at;
+  int probes_missed = 0;
+  int failures = 0;
+  std::deque<Instant> failed_at;  // within the breaker's window
+  bool running = false;
+  TaskGroup tasks;
+};
+
+}  // namespace tornado::inline v1

@@ -1,0 +1,109 @@
+// What tor tells of itself: asked for once, then by events.
+#include "base/try.hpp"
+#include "tor/tor_controller_impl.hpp"
+#include "tor/tor_failure.hpp"
+
+namespace tornado::inline v1 {
+
+void TorController::Impl::bootstrap(const BootstrapLine& line) {
+  if (line.percent != status.bootstrap) progress_at = runtime.now();
+  status.bootstrap = line.percent;
+  status.tag = line.tag;
+  status.summary = line.summary;
+  if (line.warning && !line.problem.empty()) status.reason = line.problem;
+}
+
+/// The whole picture; events keep it up to date from then on.
+Task<void> TorController::Impl::observe() {
+  auto line = control;
+  TRY(auto told, co_await line->order("GETINFO status/bootstrap-phase status/circuit-established network-liveness "
+                                      "status/version/current"));
+  if (auto phase = BootstrapLine::parse(told.value("status/bootstrap-phase").value_or(""))) bootstrap(*phase);
+  bool had = status.circuit_established;
+  status.circuit_established = told.value("status/circuit-established") == "1";
+  status.network_live = told.value("network-liveness") == "up";
+  std::string_view version = told.value("status/version/current").value_or("");
+  bool unsafe = version == "obsolete" || version == "unrecommended";
+  if (unsafe) status.warning = "tor " + status.version + " is " + std::string(version) + ": install a newer one";
+  if (had && !status.circuit_established) status.probe_answered = false;
+  co_return Result<void>();
+}
+
+Task<void> TorController::Impl::run_events(std::shared_ptr<ControlConnection> from) {
+  auto known = co_await from->order("GETINFO circuit-status");
+  if (known) {
+    std::string_view text = known->value("circuit-status").value_or("");
+    while (!text.empty()) {
+      std::size_t end = std::min(text.find('\n'), text.size());
+      if (auto circuit = CircuitLine::parse(text.substr(0, end))) book.circuit(*circuit);
+      text.remove_prefix(std::min(end + 1, text.size()));
+    }
+  }
+  for (;;) {
+    auto reply = co_await from->event();
+    if (!reply) {
+      nudge.notify();
+      co_return Error(errc::cancelled);
+    }
+    event(*reply);
+  }
+}
+
+void TorController::Impl::event(const ControlReply& reply) {
+  std::string_view line = reply.lines.front().text;
+  std::size_t space = std::min(line.find(' '), line.size());
+  std::string_view kind = line.substr(0, space), rest = line.substr(std::min(space + 1, line.size()));
+  if (kind == "CIRC") {
+    if (auto circuit = CircuitLine::parse(rest)) book.circuit(*circuit);
+    return;
+  }
+  if (kind == "STREAM") {
+    if (auto stream = StreamLine::parse(rest)) book.stream(*stream);
+    return;
+  }
+  auto words = ControlWords::parse(rest);
+  if (!words) return;
+  if (kind == "STATUS_CLIENT") status_client(*words, rest);
+  if (kind == "STATUS_GENERAL") status_general(*words);
+  if (kind == "NETWORK_LIVENESS") {
+    status.network_live = words->at(0) == "UP";
+    publish();
+    nudge.notify();
+  }
+}
+
+void TorController::Impl::status_client(const ControlWords& words, std::string_view line) {
+  if (words.at(1) == "BOOTSTRAP") {
+    if (auto phase = BootstrapLine::parse(line)) bootstrap(*phase);
+  } else if (words.at(1) == "CIRCUIT_NOT_ESTABLISHED") {
+    status.circuit_established = status.probe_answered = false;
+    if (status.phase == TorPhase::up) {
+      status.reason = "no circuit: " + std::string(words["REASON"]);
+      enter(TorPhase::bootstrapping);
+      progress_at = runtime.now();
+    }
+  } else if (words.at(1) != "CIRCUIT_ESTABLISHED") {
+    return;
+  }
+  publish();
+  nudge.notify();
+}
+
+void TorController::Impl::status_general(const ControlWords& words) {
+  if (words.at(1) == "CLOCK_SKEW") {
+    std::string seconds(words["SKEW"]);
+    status.warning = "the clock of this host seems wrong by " + seconds + " s";
+    if (status.phase != TorPhase::up) {
+      status.error = errc::tor_clock_skewed;
+      status.reason = status.warning;
+      status.remedy = tor_remedy(errc::tor_clock_skewed);
+    }
+  } else if (words.at(1) == "DANGEROUS_VERSION") {
+    status.warning = "tor " + std::string(words["CURRENT"]) + " is " + std::string(words["REASON"]);
+  } else {
+    return;
+  }
+  publish();
+}
+
+}  // namespace tornado::inline v1

@@ -1,0 +1,238 @@
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <charconv>
+
+#include "base/try.hpp"
+#include "tornado/tor_controller.hpp"
+
+namespace tornado::inline v1 {
+namespace {
+
+constexpr Seconds default_dirtiness{600};
+
+// Options that shape how tor reaches its network. What is missing here belongs to the gateway, opens a port, runs a
+// program, or makes a relay of us.
+constexpr std::array allowed{"AlternateDirAuthority",
+                             "AssumeReachable",
+                             "AvoidDiskWrites",
+                             "BandwidthBurst",
+                             "BandwidthRate",
+                             "CircuitBuildTimeout",
+                             "CircuitStreamTimeout",
+                             "CircuitsAvailableTimeout",
+                             "ClientBootstrapConsensusMaxDownloadTries",
+                             "ClientPreferIPv6ORPort",
+                             "ClientRejectInternalAddresses",
+                             "ClientUseIPv4",
+                             "ClientUseIPv6",
+                             "ConfluxEnabled",
+                             "ConfluxClientUX",
+                             "ConnLimit",
+                             "ConnectionPadding",
+                             "ReducedConnectionPadding",
+                             "CircuitPadding",
+                             "ReducedCircuitPadding",
+                             "DirAuthority",
+                             "FallbackDir",
+                             "EnforceDistinctSubnets",
+                             "EntryNodes",
+                             "ExcludeExitNodes",
+                             "ExcludeNodes",
+                             "ExitNodes",
+                             "FascistFirewall",
+                             "FetchUselessDescriptors",
+                             "GuardLifetime",
+                             "KeepalivePeriod",
+                             "LearnCircuitBuildTimeout",
+                             "LongLivedPorts",
+                             "MaxCircuitDirtiness",
+                             "MaxClientCircuitsPending",
+                             "MaxMemInQueues",
+                             "MiddleNodes",
+                             "NewCircuitPeriod",
+                             "NodeFamily",
+                             "NumDirectoryGuards",
+                             "NumEntryGuards",
+                             "NumPrimaryGuards",
+                             "OptimisticData",
+                             "OutboundBindAddress",
+                             "OutboundBindAddressOR",
+                             "PathBiasCircThreshold",
+                             "PathsNeededToBuildCircuits",
+                             "ReachableAddresses",
+                             "ReachableDirAddresses",
+                             "ReachableORAddresses",
+                             "SocksTimeout",
+                             "StrictNodes",
+                             "TokenBucketRefillInterval",
+                             "TrackHostExits",
+                             "TrackHostExitsExpire",
+                             "UseEntryGuards",
+                             "UseMicrodescriptors",
+                             "VanguardsLiteEnabled",
+                             "WarnPlaintextPorts"};
+
+bool same(std::string_view a, std::string_view b) {
+  auto equal = [](char x, char y) {
+    return std::tolower(static_cast<unsigned char>(x)) == std::tolower(static_cast<unsigned char>(y));
+  };
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), equal);
+}
+
+bool is_allowed(std::string_view name) {
+  // Networks of their own, for tests and closed groups.
+  if (name.size() > 7 && same(name.substr(0, 7), "Testing")) return true;
+  return std::any_of(allowed.begin(), allowed.end(), [&](std::string_view known) { return same(known, name); });
+}
+
+Error refused(std::string_view option, std::string_view why) {
+  return Error(errc::invalid_config, "tor." + std::string(option) + ": " + std::string(why));
+}
+
+bool one_line(std::string_view text) {
+  return std::none_of(text.begin(), text.end(),
+                      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
+}
+
+std::pair<std::string_view, std::string_view> split(std::string_view line) {
+  std::size_t space = line.find(' ');
+  if (space == std::string_view::npos) return {line, {}};
+  std::string_view rest = line.substr(space);
+  while (rest.starts_with(' ')) rest.remove_prefix(1);
+  return {line.substr(0, space), rest};
+}
+
+Result<std::string> countries(std::string_view option, const std::vector<std::string>& codes) {
+  std::string out;
+  for (const std::string& code : codes) {
+    bool letters = code.size() == 2 && std::all_of(code.begin(), code.end(), [](char c) {
+                     return std::isalpha(static_cast<unsigned char>(c)) != 0;
+                   });
+    if (!letters) return refused(option, "\"" + code + "\" is not a country code of two letters");
+    out += out.empty() ? "{" : ",{";
+    out += code + "}";
+  }
+  return out;
+}
+
+/// "obfs4 192.0.2.1:443 FINGERPRINT cert=..." or "192.0.2.1:443 FINGERPRINT".
+Result<void> bridge_lines(const TorOptions& options, std::string& out) {
+  if (options.bridges.empty()) return {};
+  out += "UseBridges 1\n";
+  bool transport = false;
+  for (std::string_view line : options.bridges) {
+    if (!one_line(line)) return refused("bridges", "a bridge is one line");
+    if (line.starts_with("Bridge ")) line.remove_prefix(7);
+    auto [first, rest] = split(line);
+    bool plain = Endpoint::parse(first).has_value();
+    if (!plain && !Endpoint::parse(split(rest).first))
+      return refused("bridges", "\"" + std::string(line) + "\" has no address and port");
+    if (!plain && first != "obfs4" && first != "meek_lite")
+      return refused("bridges", "the transport " + std::string(first) + " is not known; obfs4 and meek_lite are");
+    transport = transport || !plain;
+    out += "Bridge " + std::string(line) + "\n";
+  }
+  if (!transport) return {};
+  if (!options.obfs4.starts_with('/') || options.obfs4.find(' ') != std::string::npos || !one_line(options.obfs4))
+    return refused("obfs4", "not an absolute path");
+  out += "ClientTransportPlugin obfs4,meek_lite exec " + options.obfs4 + "\n";
+  return {};
+}
+
+Result<void> proxy_line(const TorOptions& options, std::string& out) {
+  if (options.proxy.empty()) return {};
+  std::string_view text = options.proxy;
+  bool socks = text.starts_with("socks5://"), https = text.starts_with("https://");
+  std::string_view place = socks ? text.substr(9) : https ? text.substr(8) : std::string_view();
+  std::size_t colon = place.rfind(':');
+  unsigned port = 0;
+  if (colon != std::string_view::npos && colon > 0)
+    std::from_chars(place.data() + colon + 1, place.data() + place.size(), port);
+  if (port == 0 || port > 65535 || !one_line(text) || place.find_first_of(" @/") != std::string_view::npos)
+    return refused("proxy", "write socks5://host:port or https://host:port");
+  out += (socks ? "Socks5Proxy " : "HTTPSProxy ") + std::string(place) + "\n";
+  return {};
+}
+
+Result<void> limit_lines(const TorOptions& options, std::string& out) {
+  if (options.data_limit.empty()) return {};
+  auto [amount, unit] = split(options.data_limit);
+  bool digits = !amount.empty() && amount.size() < 10 &&
+                std::all_of(amount.begin(), amount.end(), [](char c) { return c >= '0' && c <= '9'; });
+  bool known = unit == "MBytes" || unit == "GBytes" || unit == "TBytes";
+  if (!digits || !known) return refused("data_limit", "write a number and MBytes, GBytes or TBytes: \"500 GBytes\"");
+  out += "AccountingStart month 1 00:00\nAccountingMax " + options.data_limit + "\n";
+  return {};
+}
+
+Result<void> extra_lines(const TorOptions& options, std::string& out) {
+  for (const std::string& line : options.extra) {
+    auto [name, value] = split(line);
+    if (name.empty() || value.empty() || !one_line(line) || value.ends_with('\\'))
+      return refused("options", "\"" + line + "\" is not \"Name value\"");
+    if (!is_allowed(name))
+      return refused("options", std::string(name) + " may not be set here: it belongs to the gateway, opens a port, " +
+                                    "runs a program, or is not known");
+    out += line + "\n";
+  }
+  return {};
+}
+
+Result<std::string> path_of(std::string_view option, const std::string& path) {
+  if (!path.starts_with('/') || !one_line(path) || path.find_first_of("\"\\") != std::string::npos)
+    return refused(option, "not an absolute path");
+  return "\"" + path + "\"";
+}
+
+void ports(const TorOptions& options, std::string& out) {
+  for (const Endpoint& at : options.trans) out += "TransPort " + at.str() + " IsolateClientAddr\n";
+  for (const Endpoint& at : options.dns) out += "DNSPort " + at.str() + " IsolateClientAddr\n";
+  out += options.socks ? "SocksPort " + options.socks->str() + " IsolateClientAddr\n" : std::string("SocksPort 0\n");
+  out += "VirtualAddrNetworkIPv4 10.192.0.0/10\nVirtualAddrNetworkIPv6 [FC00::]/7\nAutomapHostsOnResolve 1\n";
+}
+
+}  // namespace
+
+Seconds circuit_dirtiness(const TorOptions& options) noexcept {
+  Seconds out = default_dirtiness;
+  for (const std::string& line : options.extra) {
+    auto [name, value] = split(line);
+    if (!same(name, "MaxCircuitDirtiness")) continue;
+    std::int64_t number = 0;
+    auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+    std::string_view unit(end, static_cast<std::size_t>(value.data() + value.size() - end));
+    while (unit.starts_with(' ')) unit.remove_prefix(1);
+    std::int64_t factor = unit.starts_with("minute") ? 60
+                          : unit.starts_with("hour") ? 3600
+                          : unit.starts_with("day")  ? 86400
+                                                     : 1;
+    if (error == std::errc() && number > 0 && number < 1'000'000) out = Seconds(number * factor);
+  }
+  return out;
+}
+
+Result<std::string> torrc(const TorOptions& options) {
+  TRY_PLAIN(std::string data, path_of("directory", options.directory + "/data"));
+  TRY_PLAIN(std::string socket, path_of("directory", options.directory + "/data/control"));
+  TRY_PLAIN(std::string cookie, path_of("directory", options.directory + "/data/cookie"));
+  std::string out =
+      "DataDirectory " + data + "\nControlSocket " + socket + "\nCookieAuthentication 1\nCookieAuthFile " + cookie +
+      "\nDisableNetwork 1\nDormantCanceledByStartup 1\nClientOnly 1\nRunAsDaemon 0\nLog notice stdout\nSafeLogging 1\n";
+  ports(options, out);
+  TRY_PLAIN(std::string exits, countries("exit_countries", options.exit_countries));
+  TRY_PLAIN(std::string excluded, countries("excluded_countries", options.excluded_countries));
+  if (!exits.empty()) out += "ExitNodes " + exits + "\nStrictNodes 1\n";
+  if (!excluded.empty()) out += "ExcludeNodes " + excluded + "\n";
+  TRY_VOID_PLAIN(bridge_lines(options, out));
+  TRY_VOID_PLAIN(proxy_line(options, out));
+  TRY_VOID_PLAIN(limit_lines(options, out));
+  for (const auto& [name, address] : options.names) {
+    if (name.find(' ') != std::string::npos || !one_line(name)) return refused("names", name + " is not a host name");
+    out += "MapAddress " + name + " " + address.str() + "\n";
+  }
+  TRY_VOID_PLAIN(extra_lines(options, out));
+  return out;
+}
+
+}  // namespace tornado::inline v1

@@ -1,0 +1,335 @@
+#include "tornado/tor_controller.hpp"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+
+#include "base/file.hpp"
+#include "process/child.hpp"
+#include "support/scratch.hpp"
+
+using namespace tornado;
+
+namespace {
+
+/// A controller of a program that speaks like tor.
+class TorControllerTest : public ::testing::Test {
+ protected:
+  TorControllerTest() {
+    std::filesystem::copy_file(TORNADO_SOURCE_DIR "/tests/support/fake_tor", scratch_ / "tor");
+    options_.program = scratch_ / "tor";
+    options_.directory = scratch_ / "state/tor";
+    options_.children = scratch_ / "children";
+    options_.probe_name.clear();
+    std::filesystem::create_directories(scratch_ / "state");
+  }
+  ~TorControllerTest() override {
+    stop();
+    TorController last(runtime_, options_);
+    auto run = runtime_.spawn(last.run());
+    (void)runtime_.wait(last.wish(TorWish::stopped));
+    (void)settled(last, [](const TorStatus& status) { return status.phase == TorPhase::stopped; });
+  }
+
+  void behave(const std::string& json) { ASSERT_TRUE(replace_file(scratch_ / "behaviour.json", json, 0600)); }
+  void start(TorWish wish = TorWish::up) {
+    tor_ = std::make_unique<TorController>(runtime_, options_);
+    run_ = runtime_.spawn(tor_->run(wish));
+  }
+  void stop() {
+    run_.stop();
+    tor_.reset();
+  }
+  /// The status once a condition holds; fails after 20 s.
+  TorStatus settled(TorController& tor, const std::function<bool(const TorStatus&)>& condition) {
+    auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    TorStatus now = tor.status();
+    while (!condition(now)) {
+      if (std::chrono::steady_clock::now() > limit) {
+        ADD_FAILURE() << "still " << name(now.phase) << ": " << now.reason;
+        break;
+      }
+      auto changed = runtime_.wait(tor.changed(now.revision, Seconds(1)));
+      if (changed) now = *changed;
+    }
+    return now;
+  }
+  TorStatus settled(TorPhase phase) {
+    return settled(*tor_, [phase](const TorStatus& status) { return status.phase == phase; });
+  }
+  TorStatus failing(errc code) {
+    return settled(*tor_, [code](const TorStatus& status) { return status.error == code; });
+  }
+  std::string closed() const {
+    std::ifstream in(scratch_ / "closed");
+    return std::string(std::istreambuf_iterator<char>(in), {});
+  }
+
+  test::Scratch scratch_;
+  Runtime runtime_;
+  TorOptions options_;
+  std::unique_ptr<TorController> tor_;
+  Background run_;
+};
+
+TEST_F(TorControllerTest, IsUpWithAllThreeAndNotBefore) {
+  behave(R"({"bootstrap": 99})");
+  start();
+  auto status = settled(*tor_, [](const TorStatus& now) { return now.bootstrap == 99; });
+  EXPECT_EQ(status.phase, TorPhase::bootstrapping);
+  EXPECT_EQ(status.summary, "step 99");
+  behave(R"({"bootstrap": 100, "established": false})");
+  status = settled(*tor_, [](const TorStatus& now) { return now.bootstrap == 100; });
+  EXPECT_EQ(status.phase, TorPhase::bootstrapping);
+  behave("{}");
+  status = settled(TorPhase::up);
+  EXPECT_FALSE(status.error);
+  EXPECT_EQ(status.version, "0.4.9.11");
+  EXPECT_GT(status.pid, 0);
+}
+
+TEST_F(TorControllerTest, KeepsItsFilesToItself) {
+  start();
+  settled(TorPhase::up);
+  struct stat entry {};
+  ASSERT_EQ(::stat((options_.directory + "/data").c_str(), &entry), 0);
+  EXPECT_EQ(entry.st_mode & 07777, 0700u);
+  ASSERT_EQ(::stat((options_.directory + "/torrc").c_str(), &entry), 0);
+  EXPECT_EQ(entry.st_mode & 07777, 0600u);
+}
+
+TEST_F(TorControllerTest, MaintenanceAndStopAreWishesThatNothingElseChanges) {
+  start();
+  settled(TorPhase::up);
+  behave(R"({"events": ["NETWORK_LIVENESS UP"]})");
+  ASSERT_TRUE(runtime_.wait(tor_->wish(TorWish::maintenance)));
+  EXPECT_EQ(settled(TorPhase::maintenance).wish, TorWish::maintenance);
+  stop();
+  start();  // D-087: another daemon, the same wish
+  EXPECT_EQ(settled(TorPhase::maintenance).wish, TorWish::maintenance);
+  int pid = tor_->status().pid;
+  ASSERT_TRUE(runtime_.wait(tor_->wish(TorWish::stopped)));
+  EXPECT_EQ(settled(TorPhase::stopped).pid, 0);
+  EXPECT_FALSE(ProcessIdentity::of(pid));
+  stop();
+  start();
+  EXPECT_EQ(settled(TorPhase::stopped).pid, 0);
+  ASSERT_TRUE(runtime_.wait(tor_->wish(TorWish::up)));
+  settled(TorPhase::up);
+}
+
+TEST_F(TorControllerTest, IsAdoptedByTheNextOne) {
+  start();
+  int pid = settled(TorPhase::up).pid;
+  stop();
+  ASSERT_EQ(::kill(pid, 0), 0);
+  tor_ = std::make_unique<TorController>(runtime_, options_);
+  auto seen = runtime_.wait(tor_->look());
+  ASSERT_TRUE(seen);
+  EXPECT_EQ(seen->phase, TorPhase::up) << "before it is adopted";
+  run_ = runtime_.spawn(tor_->run());
+  auto status = settled(*tor_, [](const TorStatus& now) { return now.adopted; });
+  EXPECT_EQ(status.pid, pid);
+  EXPECT_EQ(status.phase, TorPhase::up);
+}
+
+TEST_F(TorControllerTest, AnotherConfigurationIsStartedAnew) {
+  start();
+  int pid = settled(TorPhase::up).pid;
+  stop();
+  options_.extra = {"MaxCircuitDirtiness 300"};
+  start();
+  EXPECT_NE(settled(TorPhase::up).pid, pid);
+}
+
+TEST_F(TorControllerTest, OneWhoseRecordWasLostIsNotStartedTwice) {
+  start();
+  int pid = settled(TorPhase::up).pid;
+  stop();
+  std::filesystem::remove(options_.children + "/tor.json");
+  start();
+  settled(TorPhase::up);
+  ::kill(pid, SIGKILL);  // the fake does not lock its directory as tor does
+}
+
+TEST_F(TorControllerTest, ADeathIsToldAtOnceAndMended) {
+  start();
+  int pid = settled(TorPhase::up).pid;
+  auto before = std::chrono::steady_clock::now();
+  ::kill(pid, SIGKILL);
+  auto status = settled(*tor_, [](const TorStatus& now) { return now.phase != TorPhase::up; });
+  EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(2));
+  EXPECT_FALSE(status.circuit_established);
+  status = settled(TorPhase::up);
+  EXPECT_NE(status.pid, pid);
+  EXPECT_EQ(status.restarts, 1);
+}
+
+TEST_F(TorControllerTest, EveryFailureHasItsNameAndARemedy) {
+  struct Case {
+    std::string behaviour;
+    errc code;
+  };
+  const Case cases[] = {
+      {R"({"exit": "[err] Reading config failed--see warnings above."})", errc::tor_config_refused},
+      {R"({"exit": "[warn] Could not bind to 10.9.0.1:9040: Address already in use. Is Tor already running?"})",
+       errc::tor_port_taken},
+      {R"({"exit": "[warn] /x is not owned by this user (root, 0) but by nobody (65534)."})", errc::tor_directory},
+      {R"({"exit": "[warn] Error writing to x: No space left on device"})", errc::disk_full},
+      {R"({"exit": "what"})", errc::tor_died},
+      {R"({"version": "0.4.6.10"})", errc::tor_too_old},
+      {R"({"wrong_cookie": true})", errc::tor_authentication},
+      {R"({"setconf": "553 Unable to set option: Failed to bind one of the listener ports."})", errc::tor_port_taken},
+  };
+  for (const Case& one : cases) {
+    SCOPED_TRACE(one.behaviour);
+    behave(one.behaviour);
+    start();
+    auto status = failing(one.code);
+    EXPECT_EQ(status.phase, TorPhase::failed);
+    EXPECT_FALSE(status.reason.empty());
+    if (one.code != errc::tor_died) {
+      EXPECT_FALSE(status.remedy.empty());
+    }
+    behave("{}");
+    ASSERT_TRUE(runtime_.wait(tor_->wish(TorWish::stopped)));
+    settled(TorPhase::stopped);
+    ASSERT_TRUE(runtime_.wait(tor_->wish(TorWish::up)));
+    EXPECT_FALSE(settled(TorPhase::up).error) << "it heals";
+    ASSERT_TRUE(runtime_.wait(tor_->wish(TorWish::stopped)));
+    settled(TorPhase::stopped);
+    ASSERT_TRUE(runtime_.wait(tor_->wish(TorWish::up)));
+    stop();
+  }
+}
+
+TEST_F(TorControllerTest, WithoutAProgramItSaysWhatToInstall) {
+  options_.program = scratch_ / "nothing";
+  start();
+  auto status = failing(errc::tor_missing);
+  EXPECT_NE(status.remedy.find("apt install tor"), status.remedy.npos);
+  EXPECT_EQ(runtime_.wait(tor_->circuits()).error().code(), errc::tor_unavailable);
+  std::filesystem::copy_file(scratch_ / "tor", scratch_ / "nothing");
+  EXPECT_FALSE(settled(TorPhase::up).error) << "found without anybody's help (D-088)";
+}
+
+TEST_F(TorControllerTest, GarbageAndSilenceOnTheControlSocketAreSurvived) {
+  start();
+  settled(TorPhase::up);
+  behave(R"({"garbage": true})");
+  (void)runtime_.wait(tor_->traffic());
+  settled(*tor_, [](const TorStatus& now) { return now.phase != TorPhase::up; });
+  behave("{}");
+  settled(TorPhase::up);
+}
+
+TEST_F(TorControllerTest, AWrongClockIsNamed) {
+  behave(R"({"bootstrap": 10, "events": ["STATUS_GENERAL WARN CLOCK_SKEW SKEW=-86400 SOURCE=OR:1.2.3.4:9001"]})");
+  start();
+  failing(errc::tor_clock_skewed);
+  auto status = settled(TorPhase::bootstrapping);
+  EXPECT_EQ(status.error, errc::tor_clock_skewed);
+  EXPECT_NE(status.reason.find("-86400"), status.reason.npos);
+}
+
+TEST_F(TorControllerTest, ABootstrapThatStandsStillIsCalledStuck) {
+  options_.patience = Seconds(1);
+  behave(R"({"bootstrap": 40})");
+  start();
+  auto status = failing(errc::tor_stuck);
+  EXPECT_EQ(status.phase, TorPhase::bootstrapping);
+  EXPECT_NE(status.reason.find("40 %"), status.reason.npos);
+  EXPECT_NE(status.remedy.find("bridges"), status.remedy.npos);
+}
+
+TEST_F(TorControllerTest, ALostCircuitEndsUp) {
+  start();
+  settled(TorPhase::up);
+  behave(R"({"established": false})");
+  ::kill(tor_->status().pid, 0);
+  stop();
+  start();
+  EXPECT_EQ(settled(TorPhase::bootstrapping).circuit_established, false);
+}
+
+TEST_F(TorControllerTest, OneDevicesCircuitsAreClosedAndNobodyElses) {
+  behave(
+      R"({"circuits": ["3 BUILT PURPOSE=CONFLUX_LINKED CONFLUX_ID=aa", "4 BUILT PURPOSE=CONFLUX_LINKED CONFLUX_ID=aa",
+                          "5 BUILT PURPOSE=GENERAL"],
+             "events": ["STREAM 1 NEW 0 x.test:80 SOURCE_ADDR=10.9.0.2:1000", "CIRC 3 BUILT PURPOSE=CONFLUX_LINKED CONFLUX_ID=aa",
+                        "CIRC 4 BUILT PURPOSE=CONFLUX_LINKED CONFLUX_ID=aa", "CIRC 5 BUILT",
+                        "STREAM 1 SENTCONNECT 3 x.test:80", "STREAM 2 NEW 0 x.test:80 SOURCE_ADDR=10.9.0.3:1000",
+                        "STREAM 2 SENTCONNECT 5 x.test:80"]})");
+  start();
+  settled(TorPhase::up);
+  auto all = runtime_.wait(tor_->circuits());
+  ASSERT_TRUE(all);
+  ASSERT_EQ(all->size(), 3u);
+  EXPECT_EQ(all->front().sources, std::vector<Address>{Address::parse("10.9.0.2").value()});
+  EXPECT_EQ(runtime_.wait(tor_->close_circuits(Address::parse("10.9.0.2").value())).value(), 2);
+  EXPECT_EQ(closed(), "CLOSESTREAM 1 1\nCLOSECIRCUIT 3\nCLOSECIRCUIT 4\n");
+  EXPECT_EQ(runtime_.wait(tor_->close_circuits(Address::parse("10.9.0.9").value())).value(), 0);
+  EXPECT_EQ(runtime_.wait(tor_->traffic())->guards, std::vector<std::string>{"guard1 up"});
+}
+
+TEST(Torrc, RefusesWhatBelongsToTheGateway) {
+  TorOptions options;
+  options.directory = "/x";
+  for (const char* line : {"SocksPort 9050", "ControlPort 9051", "ORPort 9001", "DataDirectory /tmp", "RunAsDaemon 1",
+                           "ClientTransportPlugin x exec /bin/sh", "User root", "HiddenServiceDir /x", "%include /x",
+                           "NoSuchOption 1", "TransPort 0.0.0.0:1", "AutomapHostsOnResolve 0", "MaxCircuitDirtiness",
+                           "KeepalivePeriod 5\nSocksPort 1", "Log debug stdout", "__OwningControllerProcess 1"}) {
+    options.extra = {line};
+    auto text = torrc(options);
+    ASSERT_FALSE(text) << line;
+    EXPECT_EQ(text.error().code(), errc::invalid_config);
+  }
+  options.extra = {"NoSuchOption 1"};
+  EXPECT_NE(torrc(options).error().detail().find("NoSuchOption"), std::string::npos);
+  EXPECT_THROW(([&] {
+                 Runtime runtime;
+                 TorController tor(runtime, options);
+               }()),
+               std::invalid_argument);
+}
+
+TEST(Torrc, ChecksBridgesCountriesProxyAndLimit) {
+  auto refused = [](auto change) {
+    TorOptions options;
+    options.directory = "/x";
+    change(options);
+    return !torrc(options).has_value();
+  };
+  EXPECT_TRUE(refused([](TorOptions& o) { o.bridges = {"nonsense"}; }));
+  EXPECT_TRUE(refused([](TorOptions& o) { o.bridges = {"shadowsocks 192.0.2.1:443 x"}; }));
+  EXPECT_TRUE(refused([](TorOptions& o) { o.bridges = {"192.0.2.1:443 A\nSocksPort 1"}; }));
+  EXPECT_TRUE(refused([](TorOptions& o) { o.exit_countries = {"deu"}; }));
+  EXPECT_TRUE(refused([](TorOptions& o) { o.excluded_countries = {"d}"}; }));
+  EXPECT_TRUE(refused([](TorOptions& o) { o.proxy = "http://proxy:3128"; }));
+  EXPECT_TRUE(refused([](TorOptions& o) { o.proxy = "socks5://proxy:0"; }));
+  EXPECT_TRUE(refused([](TorOptions& o) { o.data_limit = "lots"; }));
+  EXPECT_TRUE(refused([](TorOptions& o) { o.directory = "relative"; }));
+  TorOptions good;
+  good.directory = "/x";
+  good.bridges = {"Bridge obfs4 192.0.2.1:443 0123456789ABCDEF0123456789ABCDEF01234567 cert=abc iat-mode=0"};
+  good.exit_countries = {"de", "nl"};
+  good.proxy = "socks5://127.0.0.1:1080";
+  good.data_limit = "500 GBytes";
+  good.extra = {"MaxCircuitDirtiness 20 minutes"};
+  good.trans = {Endpoint::parse("10.9.0.1:9040").value()};
+  good.names = {{"vpn.example.org", Address::parse("10.9.0.1").value()}};
+  auto text = torrc(good);
+  ASSERT_TRUE(text) << text.error().detail();
+  for (const char* line : {"UseBridges 1\n", "ExitNodes {de},{nl}\nStrictNodes 1\n", "Socks5Proxy 127.0.0.1:1080\n",
+                           "AccountingMax 500 GBytes\n", "TransPort 10.9.0.1:9040 IsolateClientAddr\n", "SocksPort 0\n",
+                           "MapAddress vpn.example.org 10.9.0.1\n", "ClientTransportPlugin obfs4,meek_lite exec "})
+    EXPECT_NE(text->find(line), text->npos) << line << *text;
+  EXPECT_EQ(circuit_dirtiness(good), Seconds(1200));
+}
+
+}  // namespace
