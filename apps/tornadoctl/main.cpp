@@ -1,4 +1,5 @@
 // tornadoctl: noun and verb to an operation of the table.
+#include <algorithm>
 #include <cstdlib>
 #include <iostream>
 
@@ -16,12 +17,14 @@ int dispatch(const Globals& globals, std::vector<std::string> words) {
     verb = "create";
   } else if (!words.empty() && !words[0].starts_with("--")) {
     verb = words[0];
+    std::replace(verb.begin(), verb.end(), '-', '_');
     words.erase(words.begin());
   }
   for (const auto& word : words)
     if (word == "--help")
       return print_help_for(noun, noun == "report" ? "" : verb) ? 0 : usage("no command '" + noun + " " + verb + "'");
   if (noun == "events" && verb == "tail") return tail_events(globals, words);
+  if (noun == "tor" && verb == "watch") return watch_tor(globals, words);
   if (noun == "config" && verb == "check") return check_config(globals, words);
   if (const auto* operation = tornado::find_operation(noun + "." + verb))
     return run_operation(globals, *operation, words);

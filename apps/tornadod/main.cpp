@@ -13,6 +13,7 @@
 #include <iostream>
 
 #include "base/file.hpp"
+#include "process/exec_as.hpp"
 #include "process/service_manager.hpp"
 #include "tornado/api_server.hpp"
 #include "tornado/control.hpp"
@@ -121,11 +122,19 @@ Task<void> run(Runtime& runtime, Gateway& gateway, ApiServer& api, ControlServer
   co_return co_await api.drain(Seconds(3));
 }
 
+std::string own_path() {
+  char path[4096];
+  ssize_t size = ::readlink("/proc/self/exe", path, sizeof path);
+  return std::string(path, static_cast<std::size_t>(std::max<ssize_t>(size, 0)));
+}
+
 int serve(const Options& options, std::vector<int> sockets) {
   if (auto locked = lock_state(options.config); !locked) return fail(4, locked.error());
   auto log = json_log(level_named(options.config.log.level));
   Runtime runtime(RuntimeOptions().log(*log));
-  Gateway gateway(runtime, options.config);
+  GatewayParts parts;
+  parts.exec_as = {own_path(), "--exec-as"};
+  Gateway gateway(runtime, options.config, std::move(parts));
   ApiServer api(runtime, gateway);
   ControlServer control(runtime, gateway);
   Background watchdog = runtime.spawn(beat_watchdog(runtime));
@@ -140,6 +149,9 @@ int serve(const Options& options, std::vector<int> sockets) {
 }  // namespace
 
 int main(int argc, char** argv, char** environment) {
+  // tornadod --exec-as ACCOUNT PROGRAM [ARGUMENT]...: for children that must not have our privileges.
+  if (argc > 3 && std::string_view(argv[1]) == "--exec-as")
+    return fail(1, exec_as(argv[2], std::vector<std::string>(argv + 3, argv + argc)));
   po::variables_map given;
   auto description = described();
   try {

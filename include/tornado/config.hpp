@@ -7,6 +7,7 @@
 #include "tornado/auth.hpp"
 #include "tornado/key_rotator.hpp"
 #include "tornado/session_store.hpp"
+#include "tornado/tor_controller.hpp"
 
 namespace tornado::inline v1 {
 
@@ -120,6 +121,25 @@ class TORNADO_API Config {
     std::string foreign_peers = "alert";  ///< or "remove"
   } wireguard;
 
+  struct TorConfig {
+    TorConfig() {}
+    std::string launch = "supervised";  ///< or "none": the tor lane stays closed
+    std::string program = "/usr/bin/tor";
+    /// Tor runs under this account where the daemon is root; else under the daemon's, without its capabilities.
+    std::string account = "debian-tor";
+    std::uint16_t trans_port = 9040, dns_port = 9053;       ///< on the lane's gateway address
+    std::uint16_t page_port = 9041, responder_port = 9054;  ///< the page and the names of a lane without Tor
+    std::uint16_t socks_port = 0;                           ///< on 127.0.0.1 for programs of this host; 0: none
+    std::vector<std::string> bridges;                       ///< as the Tor Project gives them out
+    std::string obfs4 = "/usr/bin/obfs4proxy";
+    std::vector<std::string> exit_countries, excluded_countries;  ///< two letters each
+    std::string proxy;                                            ///< socks5://host:port or https://host:port
+    std::string data_limit;                                       ///< of a month, "500 GBytes"
+    std::vector<std::string> options;                             ///< further lines of torrc(5), "Name value"
+    std::string probe_name = "www.torproject.org";  ///< must be answered through Tor before it counts as up
+    int patience = 120;                             ///< seconds without progress until Tor counts as stuck
+  } tor;
+
   struct ControlConfig {
     ControlConfig() {}
     std::string group = "tornado";  ///< members may use the control socket
@@ -150,6 +170,7 @@ class TORNADO_API Config {
   AuthOptions auth_options() const;
   KeyOptions key_options() const;
   PasswordPolicy password_policy() const;
+  TorOptions tor_options() const;
 };
 
 }  // namespace tornado::inline v1

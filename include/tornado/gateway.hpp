@@ -14,6 +14,7 @@
 #include "tornado/peer_programmer.hpp"
 #include "tornado/session_store.hpp"
 #include "tornado/supervisor.hpp"
+#include "tornado/tor_controller.hpp"
 
 namespace tornado::inline v1 {
 
@@ -90,6 +91,9 @@ class GatewayParts {
   std::unique_ptr<WireGuard> wireguard;
   std::unique_ptr<Host> host;
   std::unique_ptr<Firewall> firewall;
+  /// Command in front of programs that must not have our privileges, up to the name of their account:
+  /// {"/usr/sbin/tornadod", "--exec-as"} (I-30). Empty: they are started as we are.
+  std::vector<std::string> exec_as;
 };
 
 /// One node: its lanes, pools, firewall table, keys and sessions, and the use cases of its clients and operators.
@@ -138,6 +142,11 @@ class TORNADO_API Gateway {
   Task<Revocation> update_user(Caller caller, UserId user, UserChanges changes);
   Task<Device> revoke_device(Caller caller, DeviceId device);
   Task<std::vector<Session>> history(HistoryQuery query);
+  /// Closes the circuits of a device and lets it begin on new ones; how many. not_found: it has no session;
+  /// tor_unavailable.
+  Task<int> new_identity(Caller caller, DeviceId device);
+  /// Circuits of Tor, of one device or all. not_found, tor_unavailable.
+  Task<std::vector<Circuit>> circuits(std::optional<DeviceId> device);
   /// Reconciles peers now.
   Task<Difference> reconcile();
   std::string firewall_text() const;
@@ -155,6 +164,8 @@ class TORNADO_API Gateway {
   KeyRotator& keys() noexcept;
   LiveStore& live() noexcept;
   WireGuard& wireguard() noexcept;
+  /// Null where `tor.launch` is none.
+  TorController* tor() noexcept;
 
  private:
   struct Impl;

@@ -74,6 +74,7 @@ void add_device_operations(std::vector<Operation>& table);
 void add_session_operations(std::vector<Operation>& table);
 void add_lane_operations(std::vector<Operation>& table);
 void add_security_operations(std::vector<Operation>& table);
+void add_tor_operations(std::vector<Operation>& table);
 void add_gateway_operations(std::vector<Operation>& table);
 
 }  // namespace tornado::inline v1

@@ -76,6 +76,23 @@ void each_field(C& c, Visit&& visit) {
   visit("wireguard.program", c.wireguard.program);
   visit("wireguard.socket_dir", c.wireguard.socket_dir);
   visit("wireguard.foreign_peers", c.wireguard.foreign_peers);
+  visit("tor.launch", c.tor.launch);
+  visit("tor.program", c.tor.program);
+  visit("tor.account", c.tor.account);
+  visit("tor.trans_port", c.tor.trans_port);
+  visit("tor.dns_port", c.tor.dns_port);
+  visit("tor.page_port", c.tor.page_port);
+  visit("tor.responder_port", c.tor.responder_port);
+  visit("tor.socks_port", c.tor.socks_port);
+  visit("tor.bridges", c.tor.bridges);
+  visit("tor.obfs4", c.tor.obfs4);
+  visit("tor.exit_countries", c.tor.exit_countries);
+  visit("tor.excluded_countries", c.tor.excluded_countries);
+  visit("tor.proxy", c.tor.proxy);
+  visit("tor.data_limit", c.tor.data_limit);
+  visit("tor.options", c.tor.options);
+  visit("tor.probe_name", c.tor.probe_name);
+  visit("tor.patience", c.tor.patience);
   visit("control.group", c.control.group);
   visit("log.level", c.log.level);
 }
@@ -348,10 +365,38 @@ Result<void> check_backends(const Config& c) {
   return {};
 }
 
+/// What a circuit can outlive its last stream by, beside its dirtiness (I-08).
+constexpr int circuit_margin = 60;
+
+Result<void> check_tor(const Config& c) {
+  if (!one_of(c.tor.launch, {"supervised", "none"})) return invalid("tor.launch", "supervised or none is expected");
+  if (!c.tor.program.starts_with('/')) return invalid("tor.program", "an absolute path is expected");
+  std::vector<std::pair<std::string_view, std::uint16_t>> ports{{"tor.trans_port", c.tor.trans_port},
+                                                                {"tor.dns_port", c.tor.dns_port},
+                                                                {"tor.page_port", c.tor.page_port},
+                                                                {"tor.responder_port", c.tor.responder_port}};
+  for (std::size_t i = 0; i < ports.size(); ++i) {
+    if (ports[i].second == 0) return invalid(ports[i].first, "a port from 1 to 65535 is expected");
+    if (ports[i].second == c.listen_endpoint().port) return invalid(ports[i].first, "is the port of client_api.listen");
+    for (std::size_t j = 0; j < i; ++j)
+      if (ports[i].second == ports[j].second)
+        return invalid(ports[i].first, "is the port of " + std::string(ports[j].first));
+  }
+  TRY_VOID_PLAIN(check_range("tor.patience", c.tor.patience, 10, 3600));
+  TorOptions options = c.tor_options();
+  TRY_VOID_PLAIN(torrc(options));
+  auto dirtiness = static_cast<int>(circuit_dirtiness(options).count());
+  if (c.ipam.quarantine < dirtiness + circuit_margin)
+    return invalid("ipam.quarantine", "must exceed MaxCircuitDirtiness of tor.options (" + std::to_string(dirtiness) +
+                                          " s) by " + std::to_string(circuit_margin) + " s");
+  return {};
+}
+
 }  // namespace
 
 Result<void> Config::check() const {
-  for (auto* part : {check_api, check_lanes, check_sessions, check_auth, check_backends}) TRY_VOID_PLAIN(part(*this));
+  for (auto* part : {check_api, check_lanes, check_sessions, check_auth, check_backends, check_tor})
+    TRY_VOID_PLAIN(part(*this));
   return {};
 }
 
@@ -448,6 +493,34 @@ KeyOptions Config::key_options() const {
   options.login_every = Seconds(keys.login_every);
   options.access_term = Seconds(auth.access_term);
   options.refresh_term = Seconds(auth.refresh_term);
+  return options;
+}
+
+TorOptions Config::tor_options() const {
+  TorOptions options;
+  options.program = tor.program;
+  options.account = tor.account;
+  options.directory = state_dir + "/tor";
+  options.children = state_dir + "/children";
+  Pool own = pool("tor");
+  options.trans = {Endpoint(own.gateway(), tor.trans_port)};
+  options.dns = {Endpoint(own.gateway(), tor.dns_port)};
+  if (own.gateway6()) {
+    options.trans.emplace_back(*own.gateway6(), tor.trans_port);
+    options.dns.emplace_back(*own.gateway6(), tor.dns_port);
+  }
+  if (tor.socks_port != 0) options.socks = Endpoint(Address::from_v4(0x7f000001), tor.socks_port);
+  options.bridges = tor.bridges;
+  options.obfs4 = tor.obfs4;
+  options.exit_countries = tor.exit_countries;
+  options.excluded_countries = tor.excluded_countries;
+  options.proxy = tor.proxy;
+  options.data_limit = tor.data_limit;
+  options.extra = tor.options;
+  options.probe_name = tor.probe_name;
+  options.patience = Seconds(tor.patience);
+  if (!endpoint.host.empty() && !Address::parse(endpoint.host))
+    options.names.emplace_back(endpoint.host, own.gateway());
   return options;
 }
 

@@ -9,6 +9,11 @@ namespace tornado::inline v1 {
 Cutter::Cutter(Runtime& runtime, PeerProgrammer& peers, Host& host, SessionStore& sessions)
     : peers_(peers), host_(host), sessions_(sessions), batches_(runtime, 256) {}
 
+void Cutter::circuits_of(TorController& tor, Lane lane) {
+  tor_ = &tor;
+  tor_lane_ = std::move(lane);
+}
+
 Task<void> Cutter::strip(const Session& session) {
   co_return co_await peers_.strip(owner_of(session.device), session.key);
 }
@@ -32,6 +37,19 @@ Task<void> Cutter::flush(const Item& item) {
   co_return Result<void>();
 }
 
+/// A tor that cannot be asked keeps no address from being freed: quarantine is longer than a circuit can live without
+/// streams (I-08), and there are none any more.
+boost::asio::awaitable<void> Cutter::close_circuits(const Session& session) {
+  if (!tor_) co_return;
+  auto current = sessions_.find(session.device);
+  bool replaced = current && current->instance != session.instance && current->live();
+  for (const auto& address : session.addresses) {
+    if (replaced || !(address.lane == tor_lane_)) continue;
+    (void)co_await tor_->close_circuits(address.v4);
+    if (address.v6) (void)co_await tor_->close_circuits(*address.v6);
+  }
+}
+
 boost::asio::awaitable<void> Cutter::finish_all(std::vector<Item*>& batch) {
   std::vector<PublicKey> keys;
   std::unordered_map<PublicKey, Item*> by_key;
@@ -52,7 +70,11 @@ boost::asio::awaitable<void> Cutter::finish_all(std::vector<Item*>& batch) {
     (void)sessions_.observe(item->session.instance, seen);
     ++item->lanes_read;
   }
-  for (Item* item : batch) item->result = co_await flush(*item);
+  for (Item* item : batch) {
+    auto task = close_circuits(item->session);
+    co_await std::move(task);
+    item->result = co_await flush(*item);
+  }
 }
 
 }  // namespace tornado::inline v1

@@ -4,6 +4,7 @@
 #include "tornado/host.hpp"
 #include "tornado/peer_programmer.hpp"
 #include "tornado/session_store.hpp"
+#include "tornado/tor_controller.hpp"
 
 namespace tornado::inline v1 {
 
@@ -13,6 +14,8 @@ namespace tornado::inline v1 {
 class Cutter {
  public:
   Cutter(Runtime& runtime, PeerProgrammer& peers, Host& host, SessionStore& sessions);
+  /// From now on the circuits of a session's address on that lane are closed, too.
+  void circuits_of(TorController& tor, Lane lane);
 
   /// No packet of the session passes after this: the allowed IPs are gone, and a packet to its addresses finds no peer.
   Task<void> strip(const Session& session);
@@ -28,11 +31,14 @@ class Cutter {
     std::size_t lanes_read = 0;
   };
   Task<void> flush(const Item& item);
+  boost::asio::awaitable<void> close_circuits(const Session& session);
   boost::asio::awaitable<void> finish_all(std::vector<Item*>& batch);
 
   PeerProgrammer& peers_;
   Host& host_;
   SessionStore& sessions_;
+  TorController* tor_ = nullptr;
+  Lane tor_lane_;
   Batcher<Item> batches_;
 };
 

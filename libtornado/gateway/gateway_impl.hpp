@@ -4,9 +4,11 @@
 #include <unordered_set>
 
 #include "base/task_group.hpp"
+#include "dns/responder.hpp"
 #include "gateway/cutter.hpp"
 #include "gateway/event_log.hpp"
 #include "gateway/gates.hpp"
+#include "tor/maintenance_page.hpp"
 #include "tornado/gateway.hpp"
 
 namespace tornado::inline v1 {
@@ -30,6 +32,7 @@ struct Gateway::Impl {
   Task<void> reconcile_at_start();
   Task<void> teardown();
   void step_done(std::string name);
+  LanePolicy lane_policy(const Lane& lane, const LaneConfig& settings) const;
   Task<GatewayPolicy> policy();
   Task<std::vector<Endpoint>> api_endpoints();
   bool in_memory() const { return config.wireguard.backend == "memory"; }
@@ -39,6 +42,13 @@ struct Gateway::Impl {
   Task<void> await_wireguard(const LaneConfig& lane, std::string name);
   Task<void> run_external_watch();
   Task<void> leave_external(const LaneConfig& lane);
+
+  // tor_lane.cpp: Tor, and what stands in for it.
+  Task<void> prepare_tor();
+  void attach_tor();
+  Task<void> run_tor_watch();
+  Task<void> set_tor_mode(LaneMode mode);
+  void say_tor(const TorStatus& status);
 
   // foreign_chains.cpp: firewalls of others on this host.
   Task<void> check_foreign_chains();
@@ -98,6 +108,10 @@ struct Gateway::Impl {
   EventLog events;
   Cutter cutter;
   Supervisor supervisor;
+  std::unique_ptr<TorController> tor;
+  std::unique_ptr<MaintenancePage> page;
+  std::unique_ptr<DnsResponder> responder;
+  LaneMode tor_mode = LaneMode::closed;
   std::vector<std::pair<Lane, const LaneConfig*>> lanes;
   std::vector<Lane> lane_names;
   std::map<Lane, PublicKey> lane_keys;

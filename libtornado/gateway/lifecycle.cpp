@@ -3,6 +3,7 @@
 #include "base/try.hpp"
 #include "crypto/seal.hpp"
 #include "dns/upstreams.hpp"
+#include "firewall/barrier.hpp"
 #include "gateway/gateway_impl.hpp"
 
 namespace tornado::inline v1 {
@@ -55,6 +56,7 @@ Task<void> Gateway::Impl::start() {
   TRY_VOID(co_await keys.open());
   TRY_VOID(co_await auth.restore());
   step_done("keys_ready");
+  TRY_VOID(co_await prepare_tor());
   TRY_VOID(co_await apply_firewall());
   (void)co_await check_foreign_chains();
   step_done("firewall_applied");
@@ -66,6 +68,8 @@ Task<void> Gateway::Impl::start() {
   step_done("peers_reconciled");
   TRY_VOID(co_await parts.live->generation());
   step_done("live_connected");
+  attach_tor();
+  step_done("tor_attached");
   start_upkeep();
   if (external()) background.add("external_watch", run_external_watch());
   co_return Result<void>();
@@ -111,20 +115,26 @@ Task<std::vector<Endpoint>> Gateway::Impl::api_endpoints() {
   co_return out;
 }
 
+LanePolicy Gateway::Impl::lane_policy(const Lane& lane, const LaneConfig& settings) const {
+  LanePolicy out;
+  Pool pool = config.pool(lane.str());
+  out.lane = lane;
+  out.interface = settings.interface;
+  out.pool = pool.v4;
+  out.pool6 = pool.v6;
+  out.gateway = pool.gateway();
+  out.gateway6 = pool.gateway6();
+  out.mode = lane.str() == "vpn" ? LaneMode::open : tor_mode;
+  out.trans_port = config.tor.trans_port;
+  out.dns_port = config.tor.dns_port;
+  out.page_port = config.tor.page_port;
+  out.responder_port = config.tor.responder_port;
+  return out;
+}
+
 Task<GatewayPolicy> Gateway::Impl::policy() {
   GatewayPolicy out;
-  for (const auto& [lane, settings] : lanes) {
-    Pool pool = config.pool(lane.str());
-    LanePolicy& entry = out.lanes.emplace_back();
-    entry.lane = lane;
-    entry.interface = settings->interface;
-    entry.pool = pool.v4;
-    entry.pool6 = pool.v6;
-    entry.gateway = pool.gateway();
-    entry.gateway6 = pool.gateway6();
-    // Until Tor carries it, the tor lane carries nothing.
-    entry.mode = lane.str() == "vpn" ? LaneMode::open : LaneMode::closed;
-  }
+  for (const auto& [lane, settings] : lanes) out.lanes.push_back(lane_policy(lane, *settings));
   out.api = api;
   out.api_port = config.listen_endpoint().port;
   out.connections_per_device = static_cast<std::uint32_t>(config.firewall.connections_per_device);
@@ -145,10 +155,15 @@ Task<GatewayPolicy> Gateway::Impl::policy() {
 
 Task<void> Gateway::Impl::apply_firewall() {
   TRY(api, co_await api_endpoints());
-  TRY(auto wanted, co_await policy());
-  ruleset = compile(wanted);
-  auto applied = co_await parts.firewall->apply(ruleset);
-  if (!applied) co_return with_remedy(applied.error(), "the firewall could not be applied");
+  // The mode of the tor lane may change while this one waits.
+  for (bool current = false; !current;) {
+    LaneMode used = tor_mode;
+    TRY(auto wanted, co_await policy());
+    ruleset = compile(wanted);
+    auto applied = co_await parts.firewall->apply(ruleset);
+    if (!applied) co_return with_remedy(applied.error(), "the firewall could not be applied");
+    current = used == tor_mode;
+  }
   components["firewall"] = Component("firewall", true, "applied");
   co_return Result<void>();
 }
@@ -166,6 +181,9 @@ Task<void> Gateway::Impl::bring_links_up() {
       break;
     }
   }
+  Barrier tor_barrier = barrier(lane_policy(Lane("tor"), config.lanes.tor), barrier_table(1));
+  auto raised = co_await raise(*parts.host, tor_barrier);
+  if (!raised) co_return with_remedy(raised.error(), "the barrier of lane tor");
   for (const auto& [lane, settings] : lanes) {
     Pool pool = config.pool(lane.str());
     auto up = co_await bring_lane_up(*settings, pool);
@@ -290,6 +308,7 @@ Task<void> Gateway::Impl::reconcile_at_start() {
 }
 
 Task<void> Gateway::Impl::teardown() {
+  if (tor) (void)co_await tor->end();
   for (const auto& [lane, settings] : lanes) {
     InterfaceChange nothing(settings->interface);
     nothing.replace_peers = true;
@@ -301,6 +320,8 @@ Task<void> Gateway::Impl::teardown() {
     if (!in_memory()) (void)co_await supervisor.stop("wireguard-" + lane.str());
     TRY_VOID(co_await parts.host->remove_link(settings->interface));
   }
+  Barrier tor_barrier = barrier(lane_policy(Lane("tor"), config.lanes.tor), barrier_table(1));
+  TRY_VOID(co_await lower(*parts.host, tor_barrier));
   co_return co_await parts.firewall->remove();
 }
 

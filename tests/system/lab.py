@@ -36,7 +36,7 @@ GATEWAY = "198.51.100.2"
 PUBLIC = "198.51.100.77"  # of a gateway behind 1:1 NAT; no interface has it
 INSIDE = "10.77.0.2"
 STEPS = ["config", "database_migrated", "keys_ready", "firewall_applied", "links_up", "state_restored",
-         "peers_reconciled", "live_connected", "listening"]
+         "peers_reconciled", "live_connected", "tor_attached", "listening"]
 # Sanitizers and debug builds are slow; every deadline is multiplied.
 SLOW = float(os.environ.get("TORNADO_SLOW", "1"))
 
@@ -334,7 +334,7 @@ class Gateway:
 
     DEFAULTS = {
         "dns.upstream": DNS, "auth.hash_memory_kib": 256, "auth.hash_passes": 1, "auth.hash_lanes": 1,
-        "session.sample_interval": 1, "session.reconcile_interval": 2, "endpoint.host": GATEWAY,
+        "session.sample_interval": 1, "session.reconcile_interval": 2, "endpoint.host": GATEWAY, "tor.launch": "none",
     }
 
     def __init__(self, name="gw", **settings):

@@ -22,6 +22,8 @@ int usage(const std::string& why);
 int run_operation(const Globals& globals, const tornado::Operation& operation, const std::vector<std::string>& words);
 /// `tornadoctl events tail`.
 int tail_events(const Globals& globals, const std::vector<std::string>& words);
+/// `tornadoctl tor watch [--until-up]`: a progress bar on a terminal, lines elsewhere.
+int watch_tor(const Globals& globals, const std::vector<std::string>& words);
 /// `tornadoctl config check [FILE]`, without a daemon.
 int check_config(const Globals& globals, const std::vector<std::string>& words);
 

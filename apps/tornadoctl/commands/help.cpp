@@ -9,8 +9,7 @@ namespace {
 
 std::string command_of(const Operation& operation) {
   std::string out(operation.name);
-  for (char& c : out)
-    if (c == '.') c = ' ';
+  for (char& c : out) c = c == '.' ? ' ' : c == '_' ? '-' : c;
   return out == "report create" ? "report" : out;
 }
 
@@ -32,6 +31,7 @@ std::string synopsis(const Operation& operation) {
 
 constexpr const char* others[][2] = {
     {"events tail [--after N] [--count N]", "Follow what happens, one line per event"},
+    {"tor watch [--until-up]", "Follow Tor's way into its network"},
     {"config check FILE", "Check a configuration file without a daemon"},
 };
 

@@ -211,6 +211,20 @@ class ControlClient:
         """List the WireGuard peers of every lane as the interfaces have them."""
     def firewall_show(self) -> Dict[str, Any]:
         """Show the ruleset in nft syntax."""
+    def tor_status(self, *, since: Optional[int] = None) -> Dict[str, Any]:
+        """Show what is wished of Tor, what it is doing, and why not."""
+    def tor_up(self) -> Dict[str, Any]:
+        """Connect to Tor; devices go through it as soon as it is ready."""
+    def tor_down(self) -> Dict[str, Any]:
+        """Take the lane into maintenance: Tor stays, off the network, and devices see a page."""
+    def tor_start(self) -> Dict[str, Any]:
+        """Start the process and connect."""
+    def tor_stop(self) -> Dict[str, Any]:
+        """End the process; devices see a page."""
+    def tor_circuits(self, *, device: Optional[str] = None) -> List[Dict[str, Any]]:
+        """List circuits with every hop and the lane addresses that use them."""
+    def tor_new_identity(self, *, device: str) -> Dict[str, Any]:
+        """Close the circuits of one device, so that it goes on by new ones."""
     def throttle_list(self) -> List[Dict[str, Any]]:
         """List addresses and accounts with failed logins."""
     def throttle_clear(self, *, key: str) -> Dict[str, Any]:
