@@ -103,6 +103,7 @@ Task<void> Gateway::Impl::set_tor_mode(LaneMode mode) {
 Task<void> Gateway::Impl::run_tor_watch() {
   LaneMode done = tor_mode;
   TorPhase told = TorPhase::stopped;
+  int percent = 0;
   Seconds retry = first_retry;
   for (std::uint64_t seen = 0;;) {
     TRY(auto status, co_await tor->changed(seen));
@@ -115,6 +116,14 @@ Task<void> Gateway::Impl::run_tor_watch() {
       fields["bootstrap"] = status.bootstrap;
       fields["reason"] = status.reason;
       events.publish("tor_phase", to_json(fields));
+    }
+    if (status.bootstrap != percent) {
+      percent = status.bootstrap;
+      json::object fields;
+      fields["percent"] = percent;
+      fields["tag"] = status.tag;
+      fields["summary"] = status.summary;
+      events.publish("tor_bootstrap", to_json(fields));
     }
     LaneMode mode = status.phase == TorPhase::up ? LaneMode::tor : LaneMode::maintenance;
     if (mode == done) continue;

@@ -37,6 +37,25 @@ Error directory_error(const std::string& path) {
   return Error(errno == ENOSPC ? errc::disk_full : errc::tor_directory, path + ": " + std::strerror(errno));
 }
 
+/// The account has to get to its directory: passing through ours, not reading. What lies above is not ours to change.
+Result<void> let_through(const TorOptions& options) {
+  std::string above = options.directory.substr(0, options.directory.rfind('/'));
+  for (const std::string& path : {options.directory, above}) {
+    struct stat now {};
+    if (::stat(path.c_str(), &now) != 0) return directory_error(path);
+    if ((now.st_mode & 0001) == 0 && ::chmod(path.c_str(), (now.st_mode & 07777) | 0001) != 0)
+      return directory_error(path);
+  }
+  for (std::string path = above.substr(0, above.rfind('/')); path.size() > 1; path = path.substr(0, path.rfind('/'))) {
+    struct stat now {};
+    if (::stat(path.c_str(), &now) != 0) return directory_error(path);
+    if ((now.st_mode & 0001) == 0)
+      return Error(errc::tor_directory,
+                   path + " does not let the account " + options.account + " through: choose another state_dir");
+  }
+  return {};
+}
+
 /// The data directory belongs to the account tor runs as, everything above it to us.
 Result<void> prepare_files(const TorOptions& options, const std::string& data, const std::string& configuration) {
   TRY_VOID_PLAIN(make_directory(options.directory, 0700));
@@ -48,14 +67,7 @@ Result<void> prepare_files(const TorOptions& options, const std::string& data, c
   if (!account) return Error(errc::tor_directory, "tor.account: there is no account " + options.account);
   for (const std::string& path : {data, file})
     if (::chown(path.c_str(), account->pw_uid, account->pw_gid) != 0) return directory_error(path);
-  // It has to get there: passing through, not reading.
-  for (std::string path = options.directory; path.size() > 1; path = path.substr(0, path.rfind('/'))) {
-    struct stat now {};
-    if (::stat(path.c_str(), &now) != 0) return directory_error(path);
-    if (now.st_uid != 0 || (now.st_mode & 0001) != 0) break;
-    if (::chmod(path.c_str(), (now.st_mode & 07777) | 0111) != 0) return directory_error(path);
-  }
-  return {};
+  return let_through(options);
 }
 
 asio::awaitable<bool> is_cancelled() {
@@ -85,6 +97,7 @@ TorController::Impl::Impl(Runtime& runtime_, TorOptions options_)
       supervisor(runtime_, options.children),
       changed(runtime_),
       nudge(runtime_),
+      wished(runtime_),
       tasks(runtime_) {
   auto text = torrc(options);
   if (!text) throw std::invalid_argument(text.error().detail());
@@ -284,11 +297,16 @@ Task<void> TorController::Impl::ensure_network(bool wanted) {
 /// Is it up? All three must hold (D-096).
 Task<void> TorController::Impl::judge() {
   TRY_VOID(co_await observe());
+  std::uint64_t wish_seen = wished.revision();
   bool connected_now = status.bootstrap == 100 && status.circuit_established;
   Instant now = runtime.now();
   if (!connected_now) status.probe_answered = false;
   if (connected_now && (!status.probe_answered || now - probed_at >= options.probe_every)) {
     auto answered = co_await probe();
+    if (wished.revision() != wish_seen) co_return Result<void>();
+    // It may have died, or lost its circuits, while the probe was on its way.
+    if (control->ended()) co_return Error(errc::tor_unavailable, "tor closed its control socket");
+    connected_now = status.bootstrap == 100 && status.circuit_established;
     probed_at = runtime.now();
     probes_missed = answered ? 0 : probes_missed + 1;
     status.probe_answered = answered || (status.probe_answered && probes_missed < probes_forgiven);
@@ -404,7 +422,6 @@ Task<void> TorController::Impl::run_child_watch() {
     bool gone = pid != 0 && child.pid != pid;
     pid = child.state == ChildState::running ? child.pid : 0;
     if (gone && status.wish != TorWish::stopped) {
-      control.reset();
       status.pid = 0;
       failed(tor_failure(Error(errc::backend_failed, child.reason)));
     }
@@ -450,6 +467,7 @@ Task<TorStatus> TorController::wish(TorWish wish) {
   impl_->status.wish = wish;
   impl_->rested();
   impl_->publish();
+  impl_->wished.notify();
   impl_->nudge.notify();
   co_return impl_->status;
 }

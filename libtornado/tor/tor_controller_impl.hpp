@@ -57,7 +57,7 @@ struct TorController::Impl {
   std::shared_ptr<ControlConnection> control;
   CircuitBook book;
   TorStatus status, published;
-  Notifier changed, nudge;
+  Notifier changed, nudge, wished;
   Instant progress_at, probed_at;
   int probes_missed = 0;
   int failures = 0;

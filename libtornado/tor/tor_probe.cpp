@@ -20,7 +20,7 @@ using namespace boost::asio::experimental::awaitable_operators;
 namespace tornado::inline v1 {
 namespace {
 
-constexpr std::chrono::seconds probe_deadline{15};
+constexpr std::chrono::seconds probe_deadline{10};
 constexpr auto completion = asio::as_tuple(asio::use_awaitable);
 
 udp::endpoint to_asio(const Endpoint& at) {
@@ -51,8 +51,11 @@ Task<void> TorController::Impl::probe() {
   asio::steady_timer timer(runtime.loop(), probe_deadline);
   auto received = socket.async_receive(asio::buffer(answer), completion);
   auto expired = timer.async_wait(completion);
-  auto first = co_await (std::move(received) || std::move(expired));
-  if (first.index() == 1) co_return failed("no answer in 15 s to " + options.probe_name);
+  // Whoever wishes something else now need not wait for an answer.
+  auto interrupted = wished.wait(wished.revision());
+  auto first = co_await (std::move(received) || std::move(expired) || std::move(interrupted));
+  if (first.index() == 1) co_return failed("no answer in 10 s to " + options.probe_name);
+  if (first.index() == 2) co_return failed("given up");
   auto [receive_error, size] = std::get<0>(first);
   if (receive_error) co_return failed(receive_error.message());
   TRY(auto parsed, dns::parse_answer(std::string_view(answer).substr(0, size)));

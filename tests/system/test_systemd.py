@@ -183,6 +183,31 @@ class Form:
         state = os.stat(self.machine.root + "/var/lib/tornado")
         self.assertEqual((state.st_uid, state.st_mode & 0o777), (user, 0o700))
 
+    def test_tor_outlives_the_daemon_and_has_no_privileges(self):
+        self.gateway.configure(**{"tor.launch": "supervised"})
+        self.machine.systemctl("restart", "tornadod.service")
+        self.addCleanup(self.without_tor)
+        pid = until(lambda: self.gateway.call("tor.status")["phase"] == "bootstrapping" and self.gateway.call("tor.status")["pid"],
+                    "tor runs", 20)
+        with open(f"/proc/{pid}/status") as file:
+            status = dict(line.split(":\t", 1) for line in file.read().splitlines() if ":\t" in line)
+        self.assertEqual(set(status["Uid"].split()), {self.machine.run("id", "--user", "tornado").strip()})
+        for name in ("CapEff", "CapPrm", "CapInh", "CapAmb"):
+            self.assertEqual(int(status[name], 16), 0, name)
+        self.assertEqual(status["NoNewPrivs"], "1")
+        for disturb in (lambda daemon: self.machine.systemctl("restart", "tornadod.service"), lambda daemon: os.kill(daemon, signal.SIGKILL)):
+            daemon = self.gateway.pid()
+            disturb(daemon)
+            self.gateway.restarted_from(daemon)
+            until(lambda: self.gateway.answers() and self.gateway.call("tor.status")["adopted"], "tor is adopted", 20)
+            self.assertEqual(self.gateway.call("tor.status")["pid"], pid)
+
+    def without_tor(self):
+        self.gateway.call("tor.stop")
+        until(lambda: self.gateway.call("tor.status")["phase"] == "stopped", "tor is stopped", 20)
+        self.gateway.configure()
+        self.machine.systemctl("restart", "tornadod.service")
+
     def test_ready_when_it_says_so(self):
         self.machine.systemctl("stop", "tornadod.socket")
         self.assertEqual(self.gateway.pid(), 0)
