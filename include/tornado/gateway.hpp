@@ -143,9 +143,9 @@ class TORNADO_API Gateway {
   Task<Device> revoke_device(Caller caller, DeviceId device);
   Task<std::vector<Session>> history(HistoryQuery query);
   /// Closes the circuits of a device and lets it begin on new ones; how many. not_found: it has no session;
-  /// tor_unavailable.
+  /// tor_unavailable; failed_precondition: this gateway runs without Tor.
   Task<int> new_identity(Caller caller, DeviceId device);
-  /// Circuits of Tor, of one device or all. not_found, tor_unavailable.
+  /// Circuits of Tor, of one device or all. not_found, tor_unavailable, failed_precondition.
   Task<std::vector<Circuit>> circuits(std::optional<DeviceId> device);
   /// Reconciles peers now.
   Task<Difference> reconcile();

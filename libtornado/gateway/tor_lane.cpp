@@ -146,7 +146,7 @@ Task<void> Gateway::Impl::run_tor_watch() {
 }
 
 Task<int> Gateway::new_identity(Caller caller, DeviceId device) {
-  if (!impl_->tor) co_return Error(errc::tor_unavailable, "tor.launch is none");
+  if (!impl_->tor) co_return Error(errc::failed_precondition, "this gateway runs without Tor: tor.launch is none");
   auto session = impl_->sessions.find(device);
   if (!session) co_return Error(errc::not_found, "the device has no session");
   int closed = 0;
@@ -163,7 +163,7 @@ Task<int> Gateway::new_identity(Caller caller, DeviceId device) {
 }
 
 Task<std::vector<Circuit>> Gateway::circuits(std::optional<DeviceId> device) {
-  if (!impl_->tor) co_return Error(errc::tor_unavailable, "tor.launch is none");
+  if (!impl_->tor) co_return Error(errc::failed_precondition, "this gateway runs without Tor: tor.launch is none");
   TRY(auto all, co_await impl_->tor->circuits());
   if (!device) co_return all;
   auto session = impl_->sessions.find(*device);

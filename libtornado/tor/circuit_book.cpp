@@ -9,9 +9,12 @@ void CircuitBook::circuit(const CircuitLine& line) {
     circuits_.erase(line.id);
     return;
   }
+  bool minor = line.status == "PURPOSE_CHANGED" || line.status == "CANNIBALIZED";
+  if (minor && !circuits_.contains(line.id)) return;
   Entry& entry = circuits_[line.id];
   CircuitLine former = std::move(entry.line);
   entry.line = line;
+  if (minor) entry.line.status = former.status;
   // An event need not repeat what was said before.
   if (entry.line.path.empty()) entry.line.path = std::move(former.path);
   if (entry.line.purpose.empty()) entry.line.purpose = std::move(former.purpose);

@@ -277,7 +277,7 @@ Task<void> TorController::Impl::ensure_control() {
     status.adopted = child.adopted;
     status.restarts = child.restarts;
   }
-  TRY_VOID(co_await control->order("SETEVENTS STATUS_CLIENT STATUS_GENERAL NETWORK_LIVENESS CIRC STREAM"));
+  TRY_VOID(co_await control->order("SETEVENTS STATUS_CLIENT STATUS_GENERAL NETWORK_LIVENESS CIRC CIRC_MINOR STREAM"));
   tasks.add("tor_events", run_events(control));
   co_return co_await observe();
 }
@@ -524,6 +524,8 @@ Task<int> TorController::close_circuits(Address source) {
     TRY(auto told, co_await control->ask("CLOSECIRCUIT " + id));
     // 552: it has closed by itself meanwhile.
     if (told.ok()) ++closed;
+    // A circuit of which tor is not sure that it ever worked is tested first and closed later; asked again, at once.
+    (void)co_await control->ask("CLOSECIRCUIT " + id);
   }
   co_return closed;
 }

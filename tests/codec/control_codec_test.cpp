@@ -221,6 +221,15 @@ TEST_F(BookOfTwo, AttributesCircuitsToDevicesWithBothLegsOfASet) {
   EXPECT_EQ(book.list().size(), 3u);
 }
 
+TEST_F(BookOfTwo, ChangesOfPurposeKeepStateAndSources) {
+  tell_circuit("33 PURPOSE_CHANGED PURPOSE=PATH_BIAS_TESTING OLD_PURPOSE=GENERAL");
+  tell_circuit("99 PURPOSE_CHANGED PURPOSE=GENERAL");
+  ASSERT_EQ(book.list().size(), 3u);
+  EXPECT_EQ(book.list()[2].purpose, "PATH_BIAS_TESTING");
+  EXPECT_EQ(book.list()[2].state, "BUILT");
+  EXPECT_EQ(book.circuits_of(two).size(), 1u);
+}
+
 TEST_F(BookOfTwo, RemembersTheDeviceAfterItsStreamHasEnded) {
   tell_stream("1 CLOSED 31 a:80 REASON=DONE");
   EXPECT_TRUE(book.streams_of(one).empty());

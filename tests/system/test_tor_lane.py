@@ -211,7 +211,11 @@ class Lane(TorLaneCase):
         until(of_address, "circuits of the device", 10)
         client.down()
         client.logout()
-        until(lambda: not of_address(), "its circuits are closed", 10)
+        try:
+            until(lambda: not of_address(), "its circuits are closed", 10)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.gateway.call('tor.circuits')}; {self.session_of(client)}; "
+                                 f"{self.history_of(client)}; {self.status()}") from None
 
     def test_a_killed_tor_is_noticed_and_comes_back(self):
         self.wait_up()

@@ -1,6 +1,7 @@
 """The private Tor network itself: a plain tor client reaches the web server through it, and only through it."""
 
 import os
+import secrets
 import shutil
 import socket
 import struct
@@ -85,7 +86,8 @@ class TorNetworkTest(unittest.TestCase):
         self.assert_fetched(WEB)
 
     def test_by_name(self):
-        self.assert_fetched("www.example.org")
+        # A name that no exit can have asked for before.
+        self.assert_fetched(f"{secrets.token_hex(6)}.example.org")
         self.assertTrue(self.lab.dns.seen)
         self.assertNotIn(GATEWAY, self.lab.dns.seen)
 

@@ -10,7 +10,7 @@ namespace {
 constexpr Seconds longest_wait{20};
 
 Error no_tor() {
-  return Error(errc::tor_unavailable, "this gateway runs without Tor: tor.launch is none");
+  return Error(errc::failed_precondition, "this gateway runs without Tor: tor.launch is none");
 }
 
 json::value text_or_null(const std::string& text) {
