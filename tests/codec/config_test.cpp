@@ -98,6 +98,18 @@ TEST(Config, EveryMalformedValueNamesItsPath) {
       {"wireguard.backend", {"kernel", ""}},
       {"wireguard.foreign_peers", {"ignore"}},
       {"wireguard.launch", {"", "systemd"}},
+      {"tor.launch", {"", "external", "1"}},
+      {"tor.program", {"tor", ""}},
+      {"tor.trans_port", {"0", "65536", "-1"}},
+      {"tor.dns_port", {"0", "9040"}},
+      {"tor.responder_port", {"0", "9041"}},
+      {"tor.bridges", {"[\"x\"]", "[\"obfs4 192.0.2.1\"]", "[1]"}},
+      {"tor.exit_countries", {"[\"germany\"]", "[\"d1\"]"}},
+      {"tor.excluded_countries", {"[\"\"]"}},
+      {"tor.proxy", {"proxy:1080", "socks5://proxy", "http://proxy:1"}},
+      {"tor.data_limit", {"5", "5 Bytes", "-5 GBytes"}},
+      {"tor.options", {"[\"SocksPort 9050\"]", "[\"X\"]", "[\"\"]"}},
+      {"tor.patience", {"9", "3601"}},
       {"log.level", {"trace"}}};
   for (const auto& [key, values] : bad)
     for (const char* value : values) {
@@ -199,6 +211,18 @@ TEST(Config, IdleTtlAndQuarantineAreCheckedAgainstOthers) {
   ASSERT_FALSE(checked) << "I-08: the quarantine exceeds two reconcile periods";
   EXPECT_TRUE(checked.error().detail().starts_with("ipam.quarantine:"));
   EXPECT_TRUE(config.set("ipam.quarantine", "1200"));
+  EXPECT_TRUE(config.check());
+}
+
+TEST(Config, TorIsCheckedBeforeItReachesATorrc) {
+  EXPECT_NE(complaint("tor.options", R"(["ControlPort 9051"])").find("ControlPort"), std::string::npos);
+  EXPECT_NE(complaint("tor.options", R"(["MaxCircuitDirtiness 20 minutes"])").find("MaxCircuitDirtiness"),
+            std::string::npos);
+  EXPECT_NE(complaint("tor.trans_port", "4605").find("client_api.listen"), std::string::npos);
+  EXPECT_NE(complaint("tor.page_port", "9040").find("tor.trans_port"), std::string::npos);
+  Config config;
+  ASSERT_TRUE(config.set("tor.options", R"(["MaxCircuitDirtiness 20 minutes"])"));
+  ASSERT_TRUE(config.set("ipam.quarantine", "1260"));
   EXPECT_TRUE(config.check());
 }
 

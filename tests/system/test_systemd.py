@@ -189,8 +189,8 @@ class Form:
         self.addCleanup(self.without_tor)
         pid = until(lambda: self.gateway.call("tor.status")["phase"] == "bootstrapping" and self.gateway.call("tor.status")["pid"],
                     "tor runs", 20)
-        with open(f"/proc/{pid}/status") as file:
-            status = dict(line.split(":\t", 1) for line in file.read().splitlines() if ":\t" in line)
+        lines = self.machine.run("cat", f"/proc/{pid}/status").splitlines()
+        status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
         self.assertEqual(set(status["Uid"].split()), {self.machine.run("id", "--user", "tornado").strip()})
         for name in ("CapEff", "CapPrm", "CapInh", "CapAmb"):
             self.assertEqual(int(status[name], 16), 0, name)

@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import tor_network
-from lab import GATEWAY, SLOW, WEB, Gateway, Lab, connect, fetch, in_namespace, inside, resolve, run, until
+from lab import API_PORT, GATEWAY, SLOW, TORNADOCTL, WEB, Gateway, Lab, connect, fetch, in_namespace, inside, resolve, run, until
 from support import LabCase
 
 
@@ -251,4 +251,67 @@ class Lane(TorLaneCase):
             sock.sendall(b"after")
             self.assertEqual(sock.recv(100), b"after")
 
+    def test_the_command_line(self):
+        self.wait_up()
+        client = self.on_tor()
+        self.fetched(client)
+        status = self.gateway.ctl("tor", "status")
+        self.assertEqual((status["wish"], status["phase"], status["bootstrap_pct"], status["error"]), ("up", "up", 100, None))
+        self.assertTrue(status["guards"])
+        circuits = self.gateway.ctl("tor", "circuits", "--device", client.device)
+        self.assertTrue(circuits and all(entry["path"] and entry["purpose"] for entry in circuits), circuits)
+        self.assertNotIn(WEB, str(self.gateway.ctl("tor", "circuits")), "load, never destinations")
+        done = self.gateway.ctl("tor", "circuits", "--device", "nobody", expect=3)
+        self.assertIn("no session", done.stderr)
+        self.assertEqual(self.gateway.ctl("tor", "down")["wish"], "maintenance")
+        self.wait_phase("maintenance")
+        watch = subprocess.Popen([TORNADOCTL, "--socket", self.gateway.control, "tor", "watch", "--until-up"],
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.addCleanup(watch.kill)
+        self.assertIn("maintenance", watch.stdout.readline())
+        self.gateway.ctl("tor", "up")
+        said = watch.communicate(timeout=60 * SLOW)[0]
+        self.assertEqual(watch.returncode, 0)
+        self.assertIn("100 %  up", said.splitlines()[-1])
+        self.wait_mode("tor")
 
+
+class Named(TorLaneCase):
+    """A gateway that clients know by name."""
+    NAME = "vpn.lab.test"
+    SETTINGS = {"endpoint.host": NAME}
+
+    def test_the_name_of_the_api_resolves_in_every_state(self):
+        self.wait_up()
+        client = self.on_tor()
+        inside_address = client.dns()
+        self.assertEqual(until(lambda: resolve(client.namespace, "9.9.9.9", self.NAME, 5), "an answer", 20), inside_address)
+        self.assertNotIn(self.NAME, str(self.lab.dns.seen))
+        self.gateway.call("tor.stop")
+        self.wait_phase("stopped")
+        self.wait_mode("maintenance")
+        self.assertEqual(resolve(client.namespace, "9.9.9.9", self.NAME), inside_address)
+        with connect(client.namespace, inside_address, API_PORT) as sock:
+            sock.sendall(b"GET /auth/pubkey HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            self.assertIn(b"200 OK", sock.recv(4096))
+
+
+class WithoutTor(LabCase):
+    """No program, a program that is none: a closed lane, a reason, and everything else works."""
+    SETTINGS = {"tor.launch": "supervised", "tor.program": "/nonexistent/tor"}
+
+    def test_the_reason_is_told_and_nothing_else_suffers(self):
+        status = until(lambda: (now := self.gateway.ctl("tor", "status"))["error"] and now, "a reason", 10)
+        self.assertEqual((status["phase"], status["error"]), ("failed", "tor_missing"))
+        self.assertIn("apt install tor", status["remedy"])
+        tor = next(entry for entry in self.gateway.ctl("gateway", "health") if entry["component"] == "tor")
+        self.assertFalse(tor["ready"])
+        self.assertIn("/nonexistent/tor", tor["detail"])
+        self.assertEqual(self.gateway.get("/health")[0], 200)
+        client = self.client().connect("vpn")
+        self.assertEqual(until(lambda: fetch(client.namespace), "a page on the vpn lane"), self.lab.web.PAGE)
+        client.toggle("tor")
+        self.assertEqual(client.heartbeat().status, 200)
+        page = until(lambda: fetch(client.namespace), "the page")
+        self.assertIn("Tor is not working", page)
+        self.assertEqual(self.lab.web.seen[-1:], [GATEWAY])

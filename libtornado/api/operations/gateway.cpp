@@ -74,8 +74,21 @@ Task<json::value> report(Gateway& gateway, Caller, Arguments) {
   out["status"] = status_of(gateway);
   out["health"] = shown_list(gateway.health());
   out["keys"] = shown_list(gateway.keys().list());
-  TRY(auto tree, parse_json(gateway.config().show()));
+  // Who knows a bridge can block it.
+  Config config = gateway.config();
+  for (std::string& bridge : config.tor.bridges) bridge = "(a bridge)";
+  TRY(auto tree, parse_json(config.show()));
   out["config"] = std::move(tree);
+  if (gateway.tor()) {
+    TorStatus tor = gateway.tor()->status();
+    json::object told;
+    told["phase"] = std::string(name(tor.phase));
+    told["bootstrap_pct"] = tor.bootstrap;
+    told["error"] = tor.error ? json::value(std::string(name(*tor.error))) : json::value(nullptr);
+    told["version"] = tor.version;
+    told["restarts"] = tor.restarts;
+    out["tor"] = std::move(told);
+  }
   out["ruleset"] = gateway.firewall_text();
   co_return json::value(std::move(out));
 }
