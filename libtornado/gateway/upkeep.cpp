@@ -292,6 +292,7 @@ Task<void> Gateway::Impl::run_firewall_watch() {
     if (intact && !*intact) {
       events.publish("firewall_changed_elsewhere", "{}");
       runtime.log().write(LogLevel::error, "firewall_changed_elsewhere", {});
+      components["firewall"] = Component("firewall", false, "somebody else changed it; it is being put back");
       auto restored = co_await apply_firewall();
       components["firewall"] =
           Component("firewall", restored.has_value(), restored ? "restored" : restored.error().detail());
