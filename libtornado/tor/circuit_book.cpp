@@ -12,6 +12,9 @@ void CircuitBook::circuit(const CircuitLine& line) {
   Entry& entry = circuits_[line.id];
   CircuitLine former = std::move(entry.line);
   entry.line = line;
+  // What changes about a circuit is no state of it.
+  bool minor = line.status == "PURPOSE_CHANGED" || line.status == "CANNIBALIZED";
+  if (minor && !former.status.empty()) entry.line.status = std::move(former.status);
   // An event need not repeat what was said before.
   if (entry.line.path.empty()) entry.line.path = std::move(former.path);
   if (entry.line.purpose.empty()) entry.line.purpose = std::move(former.purpose);

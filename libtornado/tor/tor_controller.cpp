@@ -264,7 +264,7 @@ Task<void> TorController::Impl::ensure_control() {
     status.adopted = child.adopted;
     status.restarts = child.restarts;
   }
-  TRY_VOID(co_await control->order("SETEVENTS STATUS_CLIENT STATUS_GENERAL NETWORK_LIVENESS CIRC STREAM"));
+  TRY_VOID(co_await control->order("SETEVENTS STATUS_CLIENT STATUS_GENERAL NETWORK_LIVENESS CIRC CIRC_MINOR STREAM"));
   tasks.add("tor_events", run_events(control));
   co_return co_await observe();
 }

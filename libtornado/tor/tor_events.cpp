@@ -53,7 +53,7 @@ void TorController::Impl::event(const ControlReply& reply) {
   std::string_view line = reply.lines.front().text;
   std::size_t space = std::min(line.find(' '), line.size());
   std::string_view kind = line.substr(0, space), rest = line.substr(std::min(space + 1, line.size()));
-  if (kind == "CIRC") {
+  if (kind == "CIRC" || kind == "CIRC_MINOR") {
     if (auto circuit = CircuitLine::parse(rest)) book.circuit(*circuit);
     return;
   }
