@@ -1,0 +1,126 @@
+"""Sessions on the tor lane: through a long maintenance, and an address that changes hands."""
+
+import threading
+import time
+
+from stem.control import Controller, EventType
+
+from lab import SLOW, fetch, resolve, until
+from test_tor_lane import Capture, TorLaneCase
+
+HEARTBEAT_TTL = 10  # the least that is allowed; with the default of 90 s an hour is 40 of them
+PERIODS = 4
+
+
+class Maintenance(TorLaneCase):
+    SETTINGS = {"session.heartbeat_ttl": HEARTBEAT_TTL, "session.sample_interval": 1, "session.reconcile_interval": 2}
+
+    def test_a_session_lives_through_a_long_maintenance(self):
+        self.wait_up()
+        client = self.on_tor()
+        self.fetched(client)
+        before = self.session_of(client)
+        capture = Capture()
+        self.addCleanup(capture.close)
+        self.gateway.call("tor.down")
+        self.wait_mode("maintenance")
+        beats, late, pages = [], [], []
+        end = time.monotonic() + PERIODS * HEARTBEAT_TTL
+        pause = threading.Event()
+        while time.monotonic() < end:
+            began = time.monotonic()
+            beats.append(client.heartbeat().status)
+            late.append(time.monotonic() - began)
+            pages.append("switched off" in (fetch(client.namespace, resolve(client.namespace, "9.9.9.9") or "10.9.0.1") or ""))
+            row = self.session_of(client)
+            self.assertEqual((row["instance"], row["state"]), (before["instance"], "online"))
+            pause.wait(max(0, HEARTBEAT_TTL / 3 - (time.monotonic() - began)))
+        self.assertEqual(set(beats), {200})
+        self.assertTrue(all(pages))
+        self.assertEqual(self.history_of(client), [])
+        self.assertEqual([event for event in self.gateway.events("session_offline") if event["fields"]["device_id"] == client.device], [])
+        self.assertEqual(client.reauth().status, 200)
+        self.assertEqual(capture.leaks(), [])
+
+        self.lab.web.seen.clear()
+        began = time.monotonic()
+        self.gateway.call("tor.up")
+        # As a browser does it: again and again with little patience, as the first tries still find the page.
+        until(lambda: fetch(client.namespace, timeout=2) == self.lab.web.PAGE, "traffic is back", 20)
+        back = time.monotonic() - began
+        print(f"  {len(beats)} heartbeats in {PERIODS} periods of {HEARTBEAT_TTL} s, slowest {max(late) * 1000:.0f} ms; "
+              f"traffic back {back:.2f} s after up", flush=True)
+        self.assertLess(back, 3 * SLOW)
+        self.assertEqual(self.session_of(client)["instance"], before["instance"])
+        self.assertLessEqual(set(self.lab.web.seen), set(self.network.exit_addresses))
+
+
+class Reuse(TorLaneCase):
+    """The same address again, for another session: only one user can have it so soon (I-08), which is the same to tor."""
+
+    @staticmethod
+    def usable(controller):
+        """Circuits that tor may put a stream on. One that it has been told to close may stay for a last test of its
+        relays, under a purpose that no stream has."""
+        return {circuit.id for circuit in controller.get_circuits() if circuit.purpose != "PATH_BIAS_TESTING"}
+
+    def test_the_next_tenant_of_an_address_has_none_of_its_circuits(self):
+        self.wait_up()
+        controller = Controller.from_socket_file(self.gateway.state + "/tor/data/control")
+        self.addCleanup(controller.close)
+        controller.authenticate()
+        sources, used = {}, {}
+
+        def remember(event):
+            if event.source_address:
+                sources[event.id] = event.source_address
+            if event.circ_id and event.id in sources:
+                used.setdefault(sources[event.id], []).append(event.circ_id)
+        controller.add_event_listener(remember, EventType.STREAM)
+
+        client = self.on_tor()
+        address = client.tunnel["tor"]["ip"]
+        gone = set()
+        for tenant in range(3):
+            self.assertEqual(client.tunnel["tor"]["ip"], address)
+            self.fetched(client)
+            until(lambda: used.get(address), "a stream of the device on a circuit", 10)
+            mine = set(used[address])
+            self.assertFalse(mine & gone, f"tenant {tenant} came on circuits of before")
+            # Everything that existed while this tenant was there, its own or not.
+            existing = {circuit.id for circuit in controller.get_circuits()}
+            alive = mine & existing
+            self.assertTrue(alive)
+            # From outside: an end that is asked for through the tunnel waits until the answer has gone through it.
+            client.down()
+            began = time.monotonic()
+            self.assertEqual(client.disconnect().status, 200)
+            until(lambda: not alive & self.usable(controller), "its circuits are closed", 5)
+            print(f"  tenant {tenant} of {address}: circuits {sorted(mine)}, closed {(time.monotonic() - began) * 1000:.0f} ms after "
+                  f"it asked for its end", flush=True)
+            self.assertFalse([entry for entry in self.gateway.call("tor.circuits")
+                              if address in entry["sources"] and entry["purpose"] != "PATH_BIAS_TESTING"])
+            gone |= mine
+            used.clear()
+            client.connect("tor")
+
+    def test_a_session_that_is_replaced_starts_afresh_for_another_device_of_the_user(self):
+        self.wait_up()
+        client = self.on_tor()
+        self.fetched(client)
+        address = client.tunnel["tor"]["ip"]
+
+        def of_address():
+            return {entry["id"] for entry in self.gateway.call("tor.circuits")
+                    if address in entry["sources"] and entry["purpose"] != "PATH_BIAS_TESTING"}
+        before = until(of_address, "circuits of the first device", 10)
+        client.down()
+        client.logout()
+        until(lambda: not of_address(), "they are closed", 5)
+        # A new sign-in is a new device; it may have the same address, as it is the same user's.
+        client.login()
+        client.connect("tor")
+        self.fetched(client)
+        again = until(lambda: {entry["id"] for entry in self.gateway.call("tor.circuits", device=client.device)}, "circuits of the second", 10)
+        self.assertFalse(before & again)
+        print(f"  first device {address}, second {client.tunnel['tor']['ip']}: circuits {sorted(before)}, then {sorted(again)}", flush=True)
