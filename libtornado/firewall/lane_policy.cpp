@@ -420,6 +420,17 @@ class Compiler {
 
 }  // namespace
 
+std::string_view name(LaneMode mode) noexcept {
+  static constexpr std::string_view names[] = {"open", "closed", "tor", "maintenance"};
+  return names[static_cast<std::size_t>(mode)];
+}
+
+std::optional<LaneMode> lane_mode_from_name(std::string_view text) noexcept {
+  for (LaneMode mode : {LaneMode::open, LaneMode::closed, LaneMode::tor, LaneMode::maintenance})
+    if (name(mode) == text) return mode;
+  return std::nullopt;
+}
+
 std::shared_ptr<const Ruleset> compile(const GatewayPolicy& policy) {
   return std::make_shared<const Ruleset>(Compiler(policy).run());
 }

@@ -264,6 +264,8 @@ Task<void> Gateway::Impl::restore() {
   }
   for (const auto& freed : restored.freed)
     (void)ipam.rest(freed.address, freed.last, freed.freed, Owner(freed.user.str()));
+  TRY(auto verifier, co_await recall_verification());
+  if (verifier) retired.emplace_back(Owner("verify-" + verification->lane.str()), *verifier);
   peers.want(std::move(wanted), std::move(retired));
   std::vector<DeviceId> devices;
   for (const auto& session : restored.unclosed)
