@@ -133,6 +133,8 @@ class TornOpen(VerifyCase):
              for name, value in (("route_localnet", 1), ("accept_local", 1), ("accept_source_route", 1), ("rp_filter", 0))]
     KNOBS += ["net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0"]
 
+    NO_BARRIER = "for family in -4 -6; do for priority in 100 101; do ip $family rule del priority $priority; done; done\n"
+
     def loosen(self, interface):
         return (f"sysctl -qw {' '.join(self.KNOBS)}\n"
                 f"wg set {interface} peer $(wg show {interface} peers) allowed-ips 0.0.0.0/0,::/0\n")
@@ -143,8 +145,7 @@ nft flush ruleset
 nft add table inet open
 nft add chain inet open post '{ type nat hook postrouting priority 100; }'
 nft add rule inet open post oifname eth0 masquerade
-for family in -4 -6; do for priority in 100 101; do ip $family rule del priority $priority 2>&1 || true; done; done
-""")
+""" + self.NO_BARRIER)
 
     def test_each_probe_fires(self):
         for lane, interface, names in (("tor", "wg1", TOR), ("vpn", "wg0", VPN)):
@@ -158,6 +159,30 @@ for family in -4 -6; do for priority in 100 101; do ip $family rule del priority
             self.gateway.start()
             until(lambda: not os.path.exists(self.gateway.state + "/verification.json"), "the record goes", 10)
             self.assert_gone()
+
+    def test_the_barrier_alone_lets_nothing_out(self):
+        """I-20: the ruleset is gone, and nobody is there to put it back."""
+        script = f"kill -9 {self.gateway.process.pid}\n" + self.loosen("wg1") + "nft flush ruleset\n"
+        out = self.verify("tor", "--wireguard-go", self.wrapper(script), expect=1)
+        self.gateway.gone()
+        leaked = {row["probe"]: row["observed"] for row in out["probes"] if row["verdict"] == "leaked"}
+        # Within the lane it leaves the way open; what the host itself answers is the ruleset's to refuse.
+        self.assertEqual(set(leaked), both(["device"]), leaked)
+        self.assertTrue(all("left by wg1" in observed for observed in leaked.values()), leaked)
+        held = {name for name, verdict in self.verdicts(out).items() if verdict == "held"}
+        self.assertEqual((both(OUTWARD + FORGED + ("lane_vpn_device",)) | {"source_route", "upstream"}) - held, set())
+        self.gateway.start()
+        until(lambda: not os.path.exists(self.gateway.state + "/verification.json"), "the record goes", 10)
+        self.assert_gone()
+
+    def test_the_ruleset_alone_holds_every_probe(self):
+        script = f"kill -9 {self.gateway.process.pid}\n" + self.loosen("wg1") + self.NO_BARRIER
+        out = self.verify("tor", "--wireguard-go", self.wrapper(script))
+        self.gateway.gone()
+        self.assert_held(out, TOR)
+        self.gateway.start()
+        until(lambda: not os.path.exists(self.gateway.state + "/verification.json"), "the record goes", 10)
+        self.assert_gone()
 
     def test_the_ruleset_holds_what_wireguard_and_linux_let_through(self):
         out = self.verify("tor", "--wireguard-go", self.wrapper(self.loosen("wg1")))
