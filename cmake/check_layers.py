@@ -11,7 +11,7 @@ LIBRARY = ROOT / "libtornado"
 RANKS = [
     {"base"},
     {"config", "crypto", "dns", "net", "process"},
-    {"http", "database", "live", "wireguard", "host", "firewall"},
+    {"http", "database", "live", "wireguard", "host", "firewall", "verify"},
     {"users", "ipam", "keys", "peer", "tor"},
     {"auth", "session"},
     {"gateway"},
@@ -30,7 +30,7 @@ SQL = re.compile(r'"\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|CREATE TABLE)\b')
 INCLUDE = re.compile(r'^\s*#include\s+["<]([^">]+)[">]', re.M)
 DOMAIN = {"users", "ipam", "keys", "peer", "auth", "session", "gateway"}
 DRIVER_ONLY = re.compile(r"^(sqlite3\.h|libnftnl/|netlink/|linux/(netlink|rtnetlink|netfilter)|boost/beast/|hiredis/|pqxx/|spdlog/)")
-DRIVER_HOMES = {"database", "net", "host", "firewall", "wireguard", "http", "base", "live", "client"}
+DRIVER_HOMES = {"database", "net", "host", "firewall", "wireguard", "http", "base", "live", "client", "verify"}
 
 
 def check(path: Path) -> list[str]:

@@ -25,6 +25,7 @@ int dispatch(const Globals& globals, std::vector<std::string> words) {
       return print_help_for(noun, noun == "report" ? "" : verb) ? 0 : usage("no command '" + noun + " " + verb + "'");
   if (noun == "events" && verb == "tail") return tail_events(globals, words);
   if (noun == "tor" && verb == "watch") return watch_tor(globals, words);
+  if (noun == "lane" && verb == "verify") return verify_lane(globals, words);
   if (noun == "config" && verb == "check") return check_config(globals, words);
   if (const auto* operation = tornado::find_operation(noun + "." + verb))
     return run_operation(globals, *operation, words);

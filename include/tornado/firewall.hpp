@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tornado/runtime.hpp"
@@ -23,6 +24,9 @@ enum class LaneMode : std::uint8_t {
   /// TCP 80 to any address goes to `page_port`, UDP 53 to any address to `responder_port`, every other TCP is reset.
   maintenance,
 };
+/// Stable name of a mode, for example "maintenance".
+TORNADO_API std::string_view name(LaneMode mode) noexcept;
+TORNADO_API std::optional<LaneMode> lane_mode_from_name(std::string_view name) noexcept;
 
 /// The policy of one lane.
 class LanePolicy {

@@ -82,6 +82,30 @@ class Component {
   bool advisory = false;
 };
 
+/// What a process needs to join a lane as a throw-away device and to know what should become of its packets.
+class VerificationTicket {
+ public:
+  VerificationTicket() {}
+  std::string token;  ///< for `verify_end`
+  LanePolicy policy;  ///< of the lane, with its mode now
+  LaneAddress address;
+  PublicKey server_key;
+  std::uint16_t port = 0;  ///< UDP, of the lane's WireGuard on this host
+  Instant until;           ///< the device is gone then, ended or not
+};
+
+/// The outcome of a verification of a lane.
+class LaneVerified {
+ public:
+  LaneVerified() {}
+  Lane lane;
+  LaneMode mode = LaneMode::closed;
+  Instant at;
+  int held = 0;                     ///< probes that the lane held
+  std::vector<std::string> failed;  ///< the others: "udp_quic leaked"
+  bool mode_changed = false;        ///< meanwhile: the outcome proves nothing and is not kept
+};
+
 /// Parts an embedder brings along; what is left empty is made from the configuration.
 class GatewayParts {
  public:
@@ -147,6 +171,15 @@ class TORNADO_API Gateway {
   Task<int> new_identity(Caller caller, DeviceId device);
   /// Circuits of Tor, of one device or all. not_found, tor_unavailable, failed_precondition.
   Task<std::vector<Circuit>> circuits(std::optional<DeviceId> device);
+  /// Admits a throw-away device to one lane for a minute: no session, no history, an owner of its own. One at a time.
+  /// Errors: not_found (no such lane), conflict (one is under way), key_invalid, key_in_use, pool_exhausted, those of
+  /// WireGuard.
+  Task<VerificationTicket> verify_begin(Caller caller, Lane lane, std::string public_key);
+  /// Takes the device away again, keeps the outcome for `verified` and `health`, and publishes `lane_verified`.
+  /// Errors: not_found (no such token, or its minute is over), invalid_argument.
+  Task<LaneVerified> verify_end(Caller caller, std::string token, int held, std::vector<std::string> failed);
+  /// The last outcome of each lane since the start.
+  std::vector<LaneVerified> verified() const;
   /// Reconciles peers now.
   Task<Difference> reconcile();
   std::string firewall_text() const;

@@ -45,6 +45,8 @@ class Route {
   RouteKind kind = RouteKind::unicast;
   std::string link;
   std::uint32_t table = 254;
+  /// Among routes with the same destination the lowest is taken; 0: the kernel's default. Part of a route's identity.
+  std::uint32_t metric = 0;
 };
 
 /// A policy-routing rule: packets that came in by a link, or from a prefix, look into a table.
@@ -56,6 +58,7 @@ class RoutingRule {
   bool v6 = false;
   std::string incoming;          ///< interface name, or empty
   std::optional<Prefix> source;  ///< or none
+  std::optional<Prefix> destination;
   std::uint32_t priority = 0;
   std::uint32_t table = 0;
 };

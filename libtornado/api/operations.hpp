@@ -75,6 +75,7 @@ void add_session_operations(std::vector<Operation>& table);
 void add_lane_operations(std::vector<Operation>& table);
 void add_security_operations(std::vector<Operation>& table);
 void add_tor_operations(std::vector<Operation>& table);
+void add_verify_operations(std::vector<Operation>& table);
 void add_gateway_operations(std::vector<Operation>& table);
 
 }  // namespace tornado::inline v1

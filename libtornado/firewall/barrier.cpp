@@ -5,6 +5,8 @@
 namespace tornado::inline v1 {
 namespace {
 
+constexpr std::uint32_t main_table = 254;
+
 Route route(const Prefix& destination, RouteKind kind, std::uint32_t table) {
   Route out;
   out.destination = destination;
@@ -23,9 +25,20 @@ RoutingRule rule(bool v6, std::uint32_t priority, std::uint32_t table) {
 
 }  // namespace
 
+Barrier pool_end(const LanePolicy& lane) {
+  Barrier out;
+  for (const auto& pool : {std::optional(lane.pool), lane.pool6}) {
+    if (!pool) continue;
+    Route end = route(*pool, RouteKind::blackhole, main_table);
+    end.metric = pool_end_metric;
+    out.routes.push_back(end);
+  }
+  return out;
+}
+
 Barrier barrier(const LanePolicy& lane, std::uint32_t table) {
   static const Prefix everything4("0.0.0.0/0"), everything6("::/0");
-  Barrier out;
+  Barrier out = pool_end(lane);
   for (bool v6 : {false, true}) {
     std::optional<Prefix> pool;
     if (v6)
@@ -37,7 +50,11 @@ Barrier barrier(const LanePolicy& lane, std::uint32_t table) {
     by_link.incoming = lane.interface;
     out.rules.push_back(std::move(by_link));
     if (!pool) continue;
-    out.routes.push_back(route(*pool, RouteKind::throw_, table));
+    RoutingRule own = rule(v6, barrier_own_priority, main_table);
+    own.incoming = "lo";
+    own.source = pool;
+    own.destination = pool;
+    out.rules.push_back(std::move(own));
     RoutingRule by_source = rule(v6, barrier_source_priority, table);
     by_source.source = pool;
     out.rules.push_back(std::move(by_source));

@@ -142,6 +142,7 @@ class Compiler {
     mss();
     forward();
     input();
+    output();
     postrouting();
     return std::move(out_);
   }
@@ -403,6 +404,17 @@ class Compiler {
     out_.chains.push_back(std::move(chain));
   }
 
+  /// What we say to a device goes by its lane or not at all: a link that is down has no route, and the default route
+  /// would take it, in clear.
+  void output() {
+    Chain chain = base("output", ChainType::filter, Hook::output, filter_priority);
+    for (const LanePolicy& lane : policy_.lanes)
+      for (const Prefix& block : blocks_of(lane))
+        chain.rules.push_back({Interface{Path::out, lane.interface, true}, Interface{Path::out, "lo", true}, to(block),
+                               Counter{}, drop()});
+    out_.chains.push_back(std::move(chain));
+  }
+
   /// Own addresses only, and not between lanes or to ourselves (D-075).
   void postrouting() {
     Chain chain = base("postrouting", ChainType::nat, Hook::postrouting, masquerade_priority);
@@ -419,6 +431,17 @@ class Compiler {
 };
 
 }  // namespace
+
+std::string_view name(LaneMode mode) noexcept {
+  static constexpr std::string_view names[] = {"open", "closed", "tor", "maintenance"};
+  return names[static_cast<std::size_t>(mode)];
+}
+
+std::optional<LaneMode> lane_mode_from_name(std::string_view text) noexcept {
+  for (LaneMode mode : {LaneMode::open, LaneMode::closed, LaneMode::tor, LaneMode::maintenance})
+    if (name(mode) == text) return mode;
+  return std::nullopt;
+}
 
 std::shared_ptr<const Ruleset> compile(const GatewayPolicy& policy) {
   return std::make_shared<const Ruleset>(Compiler(policy).run());

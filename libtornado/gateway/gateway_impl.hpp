@@ -50,6 +50,25 @@ struct Gateway::Impl {
   Task<void> set_tor_mode(LaneMode mode);
   void say_tor(const TorStatus& status);
 
+  // verification.cpp: a throw-away device of one lane.
+  struct Verification {
+    std::string token;
+    Lane lane;
+    PublicKey key;
+    LaneMode mode = LaneMode::closed;
+    std::optional<LeaseId> lease;
+    std::vector<LaneAddress> addresses;
+    Instant until;
+    bool clearing = false;
+  };
+  Task<void> record_verification();
+  Task<std::optional<PublicKey>> recall_verification();
+  Task<void> admit_verifier();
+  Task<void> clear_verification();
+  Task<void> remove_verifier();
+  void watch_verification();
+  void remember(const LaneVerified& outcome);
+
   // foreign_chains.cpp: firewalls of others on this host.
   Task<void> check_foreign_chains();
   void report_foreign_chain(const ForeignChain& chain);
@@ -124,6 +143,8 @@ struct Gateway::Impl {
   bool stopping = false;
   std::map<std::string, Component> components;
   std::map<Lane, bool> nearly_full;
+  std::optional<Verification> verification;
+  std::map<Lane, LaneVerified> verified;
   Notifier closing;
   std::unordered_set<Instance> leaving;  // ended by their own devices, not yet cut
   Notifier reconcile_wanted;

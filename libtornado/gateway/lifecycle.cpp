@@ -184,6 +184,9 @@ Task<void> Gateway::Impl::bring_links_up() {
   Barrier tor_barrier = barrier(lane_policy(Lane("tor"), config.lanes.tor), barrier_table(1));
   auto raised = co_await raise(*parts.host, tor_barrier);
   if (!raised) co_return with_remedy(raised.error(), "the barrier of lane tor");
+  Barrier vpn_end = pool_end(lane_policy(Lane("vpn"), config.lanes.vpn));
+  raised = co_await raise(*parts.host, vpn_end);
+  if (!raised) co_return with_remedy(raised.error(), "the end of the pool of lane vpn");
   for (const auto& [lane, settings] : lanes) {
     Pool pool = config.pool(lane.str());
     auto up = co_await bring_lane_up(*settings, pool);
@@ -264,6 +267,8 @@ Task<void> Gateway::Impl::restore() {
   }
   for (const auto& freed : restored.freed)
     (void)ipam.rest(freed.address, freed.last, freed.freed, Owner(freed.user.str()));
+  TRY(auto verifier, co_await recall_verification());
+  if (verifier) retired.emplace_back(Owner("verify-" + verification->lane.str()), *verifier);
   peers.want(std::move(wanted), std::move(retired));
   std::vector<DeviceId> devices;
   for (const auto& session : restored.unclosed)
@@ -322,6 +327,8 @@ Task<void> Gateway::Impl::teardown() {
   }
   Barrier tor_barrier = barrier(lane_policy(Lane("tor"), config.lanes.tor), barrier_table(1));
   TRY_VOID(co_await lower(*parts.host, tor_barrier));
+  Barrier vpn_end = pool_end(lane_policy(Lane("vpn"), config.lanes.vpn));
+  TRY_VOID(co_await lower(*parts.host, vpn_end));
   co_return co_await parts.firewall->remove();
 }
 

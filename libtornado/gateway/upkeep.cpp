@@ -60,6 +60,7 @@ Task<void> Gateway::Impl::tick() {
   for (const auto& lease : ipam.lapse())
     runtime.log().write(LogLevel::info, "lease_lapsed", {{"owner", lease.owner.str()}});
   watch_pools();
+  watch_verification();
   auth.trim();
   co_return co_await drain_history();
 }

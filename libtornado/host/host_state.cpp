@@ -42,6 +42,8 @@ Result<void> check(const RoutingRule& rule) {
   if (rule.table == 0 || rule.priority == 0) return invalid("a rule needs a table and a priority");
   if (!rule.incoming.empty() && !usable_name(rule.incoming)) return invalid("not a link name: '" + rule.incoming + "'");
   if (rule.source && rule.source->base().is_v4() == rule.v6) return invalid("family of a rule contradicts its source");
+  if (rule.destination && rule.destination->base().is_v4() == rule.v6)
+    return invalid("family of a rule contradicts its destination");
   return {};
 }
 
@@ -58,7 +60,7 @@ Result<void> check_sysctl(const std::string& name) {
 }
 
 bool same_place(const Route& a, const Route& b) noexcept {
-  return a.table == b.table && a.destination == b.destination;
+  return a.table == b.table && a.destination == b.destination && a.metric == b.metric;
 }
 
 }  // namespace tornado::inline v1

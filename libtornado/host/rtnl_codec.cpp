@@ -65,6 +65,7 @@ std::string route_request(std::uint16_t type, std::uint16_t flags, int index, co
   out.fixed(header);
   out.put_u32(RTA_TABLE, route.table);
   if (route.destination.length() > 0) out.put(RTA_DST, route.destination.base().bytes());
+  if (route.metric != 0) out.put_u32(RTA_PRIORITY, route.metric);
   if (unicast) out.put_u32(RTA_OIF, static_cast<std::uint32_t>(index));
   return out.take();
 }
@@ -74,6 +75,7 @@ std::string rule_request(std::uint16_t type, std::uint16_t flags, const RoutingR
   fib_rule_hdr header{};
   header.family = rule.v6 ? AF_INET6 : AF_INET;
   header.src_len = static_cast<std::uint8_t>(rule.source ? rule.source->length() : 0);
+  header.dst_len = static_cast<std::uint8_t>(rule.destination ? rule.destination->length() : 0);
   header.table = static_cast<std::uint8_t>(rule.table < 256 ? rule.table : RT_TABLE_UNSPEC);
   header.action = FR_ACT_TO_TBL;
   out.fixed(header);
@@ -81,6 +83,7 @@ std::string rule_request(std::uint16_t type, std::uint16_t flags, const RoutingR
   out.put_u32(FRA_PRIORITY, rule.priority);
   if (!rule.incoming.empty()) out.put_text(FRA_IIFNAME, rule.incoming);
   if (rule.source) out.put(FRA_SRC, rule.source->base().bytes());
+  if (rule.destination) out.put(FRA_DST, rule.destination->base().bytes());
   return out.take();
 }
 

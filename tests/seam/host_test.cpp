@@ -76,12 +76,15 @@ TEST_F(NetlinkHost, WritesTheSecondBarrierAsIpShowsIt) {
   auto wanted = barrier(lane, 4609);
   run(raise(host(), wanted));
 
-  std::string routes = sh("ip route show table 4609; ip -6 route show table 4609");
-  for (const char* line : {"blackhole default", "throw 10.9.0.0/24", "throw fd00:9::/64", "blackhole default dev lo"})
+  std::string routes = sh("ip route show table 4609; ip -6 route show table 4609; ip route; ip -6 route");
+  for (const char* line :
+       {"blackhole default", "blackhole default dev lo", "blackhole 10.9.0.0/24 proto static metric 2147483647",
+        "blackhole fd00:9::/64 dev lo proto static metric 2147483647"})
     EXPECT_NE(routes.find(line), routes.npos) << line << "\n" << routes;
   std::string rules = sh("ip rule; ip -6 rule");
   EXPECT_NE(rules.find("100:\tfrom all iif tor0"), rules.npos) << rules;
-  EXPECT_NE(rules.find("101:\tfrom 10.9.0.0/24 lookup 4609"), rules.npos) << rules;
+  EXPECT_NE(rules.find("101:\tfrom 10.9.0.0/24 to 10.9.0.0/24 iif lo lookup main"), rules.npos) << rules;
+  EXPECT_NE(rules.find("102:\tfrom 10.9.0.0/24 lookup 4609"), rules.npos) << rules;
   EXPECT_NE(rules.rfind("100:\tfrom all iif tor0"), rules.find("100:\tfrom all iif tor0")) << rules;
 }
 

@@ -74,7 +74,8 @@ class Tornadoctl(LabCase):
         self.gateway.add_user("somebody")
         client = Client("c0", "somebody").login()
         client.initiate()
-        skip = {"add", "tail", "check", "delete", "revoke", "close", "suspend", "reinstate", "password", "set", "clear"}
+        skip = {"add", "tail", "check", "delete", "revoke", "close", "suspend", "reinstate", "password", "set", "clear",
+                "verify", "verify-begin", "verify-end"}
         arguments = {("user", "show"): ["somebody"], ("session", "show"): [client.device], ("key", "rotate"): ["login"], ("device", "list"): ["somebody"]}
         for noun, verb in self.commands():
             if verb in skip or noun == "tor":  # this gateway has none

@@ -66,7 +66,7 @@ class TorLaneCase(LabCase):
         return cls.gateway.call("tor.status")
 
     @classmethod
-    def wait_phase(cls, phase, seconds=60):
+    def wait_phase(cls, phase, seconds=150):
         try:
             return until(lambda: (status := cls.status())["phase"] == phase and status, f"tor is {phase}", seconds, every=0.05)
         except AssertionError as error:

@@ -24,6 +24,8 @@ int run_operation(const Globals& globals, const tornado::Operation& operation, c
 int tail_events(const Globals& globals, const std::vector<std::string>& words);
 /// `tornadoctl tor watch [--until-up]`: a progress bar on a terminal, lines elsewhere.
 int watch_tor(const Globals& globals, const std::vector<std::string>& words);
+/// `tornadoctl lane verify [tor|vpn]`: 0 every probe held, 1 one did not. Root, where the daemon runs.
+int verify_lane(const Globals& globals, const std::vector<std::string>& words);
 /// `tornadoctl config check [FILE]`, without a daemon.
 int check_config(const Globals& globals, const std::vector<std::string>& words);
 

@@ -32,6 +32,7 @@ std::string synopsis(const Operation& operation) {
 constexpr const char* others[][2] = {
     {"events tail [--after N] [--count N]", "Follow what happens, one line per event"},
     {"tor watch [--until-up]", "Follow Tor's way into its network"},
+    {"lane verify [tor|vpn] [--foreign ADDRESS]", "Try to leave a lane by every door, and show what held"},
     {"config check FILE", "Check a configuration file without a daemon"},
 };
 

@@ -211,6 +211,12 @@ class ControlClient:
         """List the WireGuard peers of every lane as the interfaces have them."""
     def firewall_show(self) -> Dict[str, Any]:
         """Show the ruleset in nft syntax."""
+    def lane_verify_begin(self, *, lane: str, public_key: str) -> Dict[str, Any]:
+        """Admit a throw-away device to a lane for a minute (lane verify does it for you)."""
+    def lane_verify_end(self, *, token: str, held: int, failed: Optional[str] = None) -> Dict[str, Any]:
+        """Take the throw-away device away and keep what it found."""
+    def lane_verified(self) -> List[Dict[str, Any]]:
+        """Show what the last verification of each lane found."""
     def tor_status(self, *, since: Optional[int] = None) -> Dict[str, Any]:
         """Show what is wished of Tor, what it is doing, and why not."""
     def tor_up(self) -> Dict[str, Any]:
