@@ -163,19 +163,19 @@ void Prober::read_once(int ms) {
 void Prober::saw_outside(const Packet& packet) {
   auto seen = decode(packet.bytes);
   if (!seen) return;
-  auto number = marker_.find(packet.bytes);
-  if (number && *number >= evidence_.size()) number.reset();
+  std::size_t number = marker_.find(packet.bytes).value_or(evidence_.size());
+  bool marked = number < evidence_.size();
   bool on_lane = packet.interface == lane_;
   if (on_lane && !packet.outgoing) {
-    if (number) evidence_[*number].arrived = true;
+    if (marked) evidence_[number].arrived = true;
     return;
   }
   bool to_us = seen->to == around_.address || (around_.address6 && seen->to == *around_.address6);
   // On the lane itself answers to us are no leak, they are judged where they arrive; a probe that goes to another
   // device is.
-  if (on_lane && (to_us || !number || seen->to != probes_[*number].to)) return;
-  if (!number) return unmarked(packet, *seen);
-  evidence_[*number].outside.push_back("left by " + name_of(packet.interface) + ": " + seen->str());
+  if (on_lane && (to_us || !marked || seen->to != probes_[number].to)) return;
+  if (!marked) return unmarked(packet, *seen);
+  evidence_[number].outside.push_back("left by " + name_of(packet.interface) + ": " + seen->str());
 }
 
 /// No marker, but the address we were given: nobody else has it.
