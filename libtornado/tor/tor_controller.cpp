@@ -307,6 +307,14 @@ Task<void> TorController::Impl::judge() {
     // It may have died, or lost its circuits, while the probe was on its way.
     if (control->ended()) co_return Error(errc::tor_unavailable, "tor closed its control socket");
     connected_now = status.bootstrap == 100 && status.circuit_established;
+    // After its network was switched off and on in quick succession tor may have lost a port without knowing it.
+    bool deaf = !answered && answered.error().code() == errc::backend_failed;
+    ports_missed = deaf ? ports_missed + 1 : 0;
+    if (ports_missed >= probes_forgiven) {
+      ports_missed = 0;
+      TRY_VOID(co_await end_process());
+      co_return Error(errc::tor_died, answered.error().detail() + "; it is started anew");
+    }
     probed_at = runtime.now();
     probes_missed = answered ? 0 : probes_missed + 1;
     status.probe_answered = answered || (status.probe_answered && probes_missed < probes_forgiven);

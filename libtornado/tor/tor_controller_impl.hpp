@@ -59,7 +59,7 @@ struct TorController::Impl {
   TorStatus status, published;
   Notifier changed, nudge, wished;
   Instant progress_at, probed_at;
-  int probes_missed = 0;
+  int probes_missed = 0, ports_missed = 0;
   int failures = 0;
   std::deque<Instant> failed_at;  // within the breaker's window
   bool running = false;

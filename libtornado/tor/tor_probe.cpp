@@ -57,6 +57,8 @@ Task<void> TorController::Impl::probe() {
   if (first.index() == 1) co_return failed("no answer in 10 s to " + options.probe_name);
   if (first.index() == 2) co_return failed("given up");
   auto [receive_error, size] = std::get<0>(first);
+  if (receive_error == asio::error::connection_refused)
+    co_return Error(errc::backend_failed, "tor does not listen on " + options.dns.front().str());
   if (receive_error) co_return failed(receive_error.message());
   TRY(auto parsed, dns::parse_answer(std::string_view(answer).substr(0, size)));
   if (parsed.id != id) co_return failed("an answer to another question");
