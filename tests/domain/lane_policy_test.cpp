@@ -210,7 +210,8 @@ TEST(LanePolicy, D101OnlyTcpIsResetAndOnlyByModesThatRedirect) {
     auto ruleset = compile(policy(LaneMode::open, mode, true));
     EXPECT_EQ(count<rule::Reset>(chain(*ruleset, "lane_tor_refuse")), resets);
   }
-  const Chain& base = chain(*compile(policy(LaneMode::open, LaneMode::tor, false)), "refuse");
+  auto ruleset = compile(policy(LaneMode::open, LaneMode::tor, false));
+  const Chain& base = chain(*ruleset, "refuse");
   // After the connection is known, before its destination is changed.
   EXPECT_GT(base.hook->priority, -200);
   EXPECT_LT(base.hook->priority, -110);

@@ -67,6 +67,15 @@ TEST_F(ExternalSim, TheStartWaitsAndThenNamesWhatIsMissing) {
   std::optional<Result<void>> outcome;
   {
     Background starting = world.runtime.spawn(start_into(*world.gateway, outcome));
+    // Files are read in real time: its ten seconds begin when it looks for the interface.
+    auto waits = [&] {
+      auto health = world.gateway->health();
+      return std::any_of(health.begin(), health.end(),
+                         [](const Component& part) { return part.name == "wireguard-tor" && !part.ready; });
+    };
+    auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (!waits() && std::chrono::steady_clock::now() < limit) world.runtime.settle();
+    ASSERT_TRUE(waits());
     world.pass(Seconds(5));
     EXPECT_FALSE(outcome);
     world.pass(Seconds(7));
