@@ -95,8 +95,13 @@ Result<void> lock_state(const Config& config) {
   if (auto made = make_directory(config.state_dir, 0700); !made) return made;
   if (auto made = make_directory(config.runtime_dir, 0755); !made) return made;
   int fd = ::open((config.state_dir + "/lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
-  if (fd < 0 || ::flock(fd, LOCK_EX | LOCK_NB) != 0)
-    return Error(errc::already_exists, config.state_dir + " is in use by another tornadod");
+  // A daemon that was killed while it started a child leaves the lock to it for a moment.
+  bool locked = false;
+  for (int attempt = 0; fd >= 0 && !locked && attempt < 20; ++attempt) {
+    if (attempt > 0) ::usleep(50'000);
+    locked = ::flock(fd, LOCK_EX | LOCK_NB) == 0;
+  }
+  if (!locked) return Error(errc::already_exists, config.state_dir + " is in use by another tornadod");
   return replace_file(config.runtime_dir + "/tornadod.pid", std::to_string(::getpid()) + "\n", 0644);
 }
 
