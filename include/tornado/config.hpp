@@ -59,6 +59,7 @@ class TORNADO_API Config {
   struct SessionConfig {
     SessionConfig() {}
     int heartbeat_ttl = 90, hard_ttl = 1296000, idle_ttl = 86400, grace = 90;  ///< seconds
+    int quiet_after = 300;    ///< seconds without traffic and heartbeat until a living tunnel counts as idle
     int sample_interval = 5;  ///< seconds between readings of the counters
     int checkpoint_interval = 60;
     int reconcile_interval = 60;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -49,7 +50,17 @@ class PeerSample {
   Lane lane;
   std::uint64_t received = 0, sent = 0;  ///< as the interface counts now; see I-09 for sums
   Instant handshake;
+  std::uint32_t interface = 0;  ///< its index; 0: unknown
   std::optional<Endpoint> endpoint;
+};
+
+/// A wanted peer that a lane does not have.
+class AbsentPeer {
+ public:
+  AbsentPeer(Owner owner_, PublicKey key_, Lane lane_) : owner(std::move(owner_)), key(key_), lane(std::move(lane_)) {}
+  Owner owner;
+  PublicKey key;
+  Lane lane;
 };
 
 /// Keeps the peers of all lanes equal to what is wanted. Reconciling is the primary operation; `add`, `strip` and
@@ -64,15 +75,18 @@ class TORNADO_API PeerProgrammer {
   ~PeerProgrammer();
 
   void add_lane(Lane lane, std::string interface);
+  /// Asked before wanted peers that a lane has lost are made anew there, with counters that begin at zero; the peers
+  /// are made when the answer has come, whatever it is. The lanes of one peer follow each other.
+  void on_absent(std::function<Task<void>(std::vector<AbsentPeer>)> told);
   /// Forgets a lane; its interface is left as it is.
   void remove_lane(const Lane& lane);
 
   /// Programs the peer on all its lanes or on none: after a failure the former state of the owner, its former key
   /// and that key's allowed IPs included, is restored. A former key of the owner loses its allowed IPs to the new one
   /// and is retired: it stays on the interfaces, counting nothing more, until `remove` has read it (I-04, I-09). The
-  /// same peer again changes nothing but drives it again. Errors: key_in_use (another owner's), key_invalid (of low
-  /// order, or an interface's own), invalid_argument (no address, a lane twice), interface_missing (a lane without
-  /// interface, or unknown), backend_failed, deadline_exceeded.
+  /// same peer again: the lanes are read, and only what is wrong there is set. Errors: key_in_use (another owner's),
+  /// key_invalid (of low order, or an interface's own), invalid_argument (no address, a lane twice), interface_missing
+  /// (a lane without interface, or unknown), backend_failed, deadline_exceeded.
   Task<void> add(WantedPeer peer);
   /// Takes the allowed IPs from an owner's peer on every lane and retires its key: no packet passes any more, and the
   /// counters cannot move. Success only if every lane has confirmed. Nothing happens if the key is not that owner's.
@@ -97,7 +111,10 @@ class TORNADO_API PeerProgrammer {
   /// Returns what it found. A chunk that is refused is driven peer by peer. Every lane is tried before an error is
   /// returned.
   Task<Difference> reconcile();
-  /// Counters of all wanted peers, one read per lane. Lanes that cannot be read are absent; an error if none can.
+  /// Counters of all wanted peers of a lane, by one read. Errors: interface_missing (also an unknown lane) and those of
+  /// the read.
+  Task<std::vector<PeerSample>> sample(Lane lane);
+  /// The same of all lanes. Lanes that cannot be read are absent; an error if none can.
   Task<std::vector<PeerSample>> sample();
 
  private:

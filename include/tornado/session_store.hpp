@@ -20,8 +20,21 @@ enum class SessionState : std::uint8_t { pending, active, closing, closed };
 enum class Presence : std::uint8_t { online, idle, offline };
 enum class CloseReason : std::uint8_t { disconnect, revoked, killed, expired, idle, replaced, failed, retired };
 
+/// Why a session has the presence it has. The first four are signs of life, each the latest there is.
+enum class PresenceReason : std::uint8_t {
+  connected,  ///< it has just become active
+  heartbeat,  ///< the client program has called
+  traffic,    ///< more came through the tunnel than keeping it alive takes
+  handshake,  ///< the tunnel came alive again
+  quiet,      ///< the tunnel is kept alive, and neither program nor user makes use of it
+  silent,     ///< neither heartbeat nor handshake in time
+  restored,   ///< the gateway has started and waits for a sign
+  ended,      ///< it is being closed
+};
+
 TORNADO_API std::string_view name(SessionState state) noexcept;
 TORNADO_API std::string_view name(Presence presence) noexcept;
+TORNADO_API std::string_view name(PresenceReason reason) noexcept;
 TORNADO_API std::string_view name(CloseReason reason) noexcept;
 
 /// What a session is opened with.
@@ -39,13 +52,21 @@ class NewSession {
   std::function<Result<void>(Tx&)> guard;
 };
 
-/// Where a lane's counters stood when they were last read.
+/// The account of one lane: what the interface counts now, on top of what earlier lives of its counters came to (I-09).
 class LaneCounters {
  public:
   LaneCounters() {}
+  std::uint64_t total_received() const noexcept { return base_received + received; }
+  std::uint64_t total_sent() const noexcept { return base_sent + sent; }
+
   Lane lane;
-  std::uint64_t received = 0, sent = 0;
-  Instant handshake;  ///< as the interface tells it
+  std::uint64_t received = 0, sent = 0;            ///< bytes, as the interface counted them when last read
+  std::uint64_t base_received = 0, base_sent = 0;  ///< bytes of lives that are over
+  Instant handshake;                               ///< as the interface tells it
+  std::uint32_t interface = 0;                     ///< index of the interface they were read from; 0: unknown
+  Instant read;                                    ///< when they were last read; default: never
+  Instant active;                                  ///< last traffic or new handshake
+  std::uint64_t receive_rate = 0, send_rate = 0;   ///< bytes a second between the last two readings
 };
 
 /// An owner connected through this gateway.
@@ -68,23 +89,32 @@ class Session {
   PublicKey key;
   SessionState state = SessionState::pending;
   Presence presence = Presence::offline;
+  PresenceReason presence_reason = PresenceReason::silent;
+  Instant presence_since;  ///< when it became so
   std::optional<CloseReason> reason;
   std::optional<Address> source;  ///< last known outer address of the client
   Instant opened, activated, ended;
   Instant last_beat;       ///< heartbeat
   Instant last_handshake;  ///< of any lane
+  Instant last_traffic;    ///< when more was received than keeping a tunnel alive takes
   Instant hard_deadline;
-  Lane lane;                   ///< the one with the latest handshake; empty: none yet
+  Lane lane;                   ///< the one in use: with the latest traffic or new handshake; empty: none yet (D-057)
   std::uint64_t received = 0;  ///< bytes from the client, all lanes, whole session
   std::uint64_t sent = 0;      ///< bytes to the client
   std::vector<LaneCounters> counters;
   bool bytes_missed = false;     ///< some may have passed uncounted: restored after a stop, or its peer was lost
   std::uint64_t recoveries = 0;  ///< times it came back from offline
+  std::uint64_t roamed = 0;      ///< times the client's outer address changed
   std::uint64_t revision = 0;
   /// Opening failed in a way that leaves open whether the row reached the disk; ending it settles that.
   bool in_doubt = false;
   Instance replaces;  ///< of one in doubt: the session it would have replaced
 
+  const LaneCounters* counters_on(const Lane& wanted) const noexcept {
+    for (const auto& account : counters)
+      if (account.lane == wanted) return &account;
+    return nullptr;
+  }
   /// The later of heartbeat, handshake and activation.
   Instant last_seen() const noexcept { return std::max({last_beat, last_handshake, activated}); }
 };
@@ -96,7 +126,16 @@ class Observation {
   Lane lane;
   std::uint64_t received = 0, sent = 0;
   Instant handshake;
+  std::uint32_t interface = 0;  ///< index of the interface; 0: unknown
   std::optional<Address> source;
+};
+
+/// A lane of a session on which its peer is about to be made anew.
+class RestartedCounters {
+ public:
+  RestartedCounters(Instance instance_, Lane lane_) : instance(std::move(instance_)), lane(std::move(lane_)) {}
+  Instance instance;
+  Lane lane;
 };
 
 /// What a heartbeat found.
@@ -141,7 +180,8 @@ class TORNADO_API SessionOptions {
   Seconds heartbeat_ttl{90};      ///< without a sign of life for this long a session is offline; 10 to 3600
   Seconds hard_ttl{1296000};      ///< a session ends this long after it was opened; at least 60
   Seconds idle_ttl{86400};        ///< offline for longer than this: closed as idle; at least heartbeat_ttl
-  Seconds handshake_margin{200};  ///< a handshake younger than this is a sign of life (K-15)
+  Seconds handshake_margin{200};  ///< a handshake younger than this is a sign of life (K-15); at least 180
+  Seconds quiet_after{300};       ///< alive without traffic and heartbeat for this long: idle; at least 10
   Seconds grace{90};              ///< after a restart no deadline is nearer than this
 };
 
@@ -170,9 +210,11 @@ class TORNADO_API SessionStore {
   /// A sign of life; never waits. session_expired: the device has no live session.
   Result<Beat> beat(const DeviceId& device, std::optional<Address> source);
   /// What WireGuard counts on one lane now. A counter that fell has started anew; totals never fall (I-09). not_found.
-  Result<Session> observe(const Instance& instance, const Observation& seen);
-  /// The peer was programmed anew: its counters start at zero.
-  void counters_restarted(const Instance& instance, const Lane& lane);
+  Result<Presence> observe(const Instance& instance, const Observation& seen);
+  /// Peers are about to be made anew: their counters will start at zero. Durable before it returns, so that no crash
+  /// takes the new counters for the old ones (I-09); in memory it holds in any case. Instances that are gone are left
+  /// out.
+  Task<void> counters_restarted(std::vector<RestartedCounters> restarted);
   /// Durable as closing. Repeated, or after the end: the same session with its first reason. not_found.
   Task<Session> end(Instance instance, CloseReason reason);
   /// Hands a replaced session's addresses back to it, because the new one could not be brought up. One commit that
@@ -180,13 +222,19 @@ class TORNADO_API SessionStore {
   Task<Session> revert(Instance failed, Instance former);
   /// closing -> closed, once, with its final counters; its addresses are free from now on. not_found afterwards.
   Task<Session> record(Instance instance);
-  /// Writes counters and times of live sessions down, so that a crash loses at most what came after.
+  /// Writes counters and times of sessions that changed since the last time down, so that a crash loses at most what
+  /// came after; the counters of peers that live on lose nothing.
   Task<void> checkpoint();
 
   /// Sessions that need closing now: hard deadline or idle, with the reason. In order of their deadline.
   std::vector<std::pair<Session, CloseReason>> due() const;
-  /// Updates presence from the clock; returns sessions that went offline.
+  /// Updates presence from the clock; returns sessions that went idle or offline.
   std::vector<Session> fade();
+  /// Told of every change of presence of a live session, with what it was before, at once and on the loop. Must not
+  /// call the store.
+  void on_presence(std::function<void(const Session&, Presence before)> told);
+  /// Told when the outer address of a live session changed, with the former one. Must not call the store.
+  void on_roaming(std::function<void(const Session&, const Address& before)> told);
   /// When `due` or `fade` may next have something.
   std::optional<Instant> next_deadline() const;
   /// The host was asleep or the clock stepped: every grace starts anew (I-44).
@@ -199,6 +247,8 @@ class TORNADO_API SessionStore {
   std::optional<Session> find(const DeviceId& device) const;
   std::optional<Session> find(const Instance& instance) const;
   std::optional<Session> find(const PublicKey& key) const;
+  /// Of the unclosed session with that key.
+  std::optional<Instance> instance_of(const PublicKey& key) const;
   /// Unclosed sessions in order of instance, after `after`, at most `limit` (1 to 10,000).
   SessionPage list(std::string after, int limit) const;
   std::vector<Session> of(const UserId& user) const;
@@ -206,7 +256,9 @@ class TORNADO_API SessionStore {
   std::vector<Session> closing() const;
   std::vector<Instance> closing(const DeviceId& device) const;
   std::size_t size() const noexcept;
+  /// Live sessions by presence.
   std::size_t online() const noexcept;
+  std::size_t idle() const noexcept;
 
   /// Closed rows that history has not taken yet, oldest first, at most `limit`.
   Task<std::vector<Session>> undrained(int limit);

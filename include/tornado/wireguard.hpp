@@ -32,6 +32,7 @@ class Interface {
   Interface() {}
 
   std::string name;
+  std::uint32_t index = 0;  ///< of the network interface; 0: unknown. Another index: made anew, counters with it
   PublicKey public_key;
   std::uint16_t listen_port = 0;
   std::vector<Peer> peers;

@@ -53,12 +53,29 @@ json::object shown(const Session& session) {
   out["tor_ip"] = address("tor");
   out["client_ip"] = session.source ? json::value(session.source->str()) : json::value(nullptr);
   out["state"] = session.state == SessionState::active ? name(session.presence) : name(session.state);
+  out["reason"] = session.state == SessionState::active ? json::value(name(session.presence_reason)) : nullptr;
+  out["since"] = shown_time(session.presence_since);
   out["lane"] = session.lane.empty() ? json::value(nullptr) : json::value(session.lane.str());
   out["started_at"] = shown_time(session.opened);
   out["ended_at"] = shown_time(session.ended);
   out["last_seen_at"] = shown_time(session.last_seen());
   out["bytes_rx"] = session.received;
   out["bytes_tx"] = session.sent;
+  json::object lanes;
+  std::uint64_t receive_rate = 0, send_rate = 0;
+  for (const auto& account : session.counters) {
+    json::object lane;
+    lane["bytes_rx"] = account.total_received();
+    lane["bytes_tx"] = account.total_sent();
+    lane["last_handshake"] = shown_time(account.handshake);
+    lanes[account.lane.str()] = std::move(lane);
+    receive_rate += account.receive_rate;
+    send_rate += account.send_rate;
+  }
+  out["lanes"] = std::move(lanes);
+  out["rate_rx"] = receive_rate;
+  out["rate_tx"] = send_rate;
+  out["roamed"] = session.roamed;
   out["close_reason"] = session.reason ? json::value(name(*session.reason)) : json::value(nullptr);
   return out;
 }

@@ -42,6 +42,7 @@ void each_field(C& c, Visit&& visit) {
   visit("session.hard_ttl", c.session.hard_ttl);
   visit("session.idle_ttl", c.session.idle_ttl);
   visit("session.grace", c.session.grace);
+  visit("session.quiet_after", c.session.quiet_after);
   visit("session.sample_interval", c.session.sample_interval);
   visit("session.checkpoint_interval", c.session.checkpoint_interval);
   visit("session.reconcile_interval", c.session.reconcile_interval);
@@ -313,6 +314,7 @@ Result<void> check_sessions(const Config& c) {
   TRY_VOID_PLAIN(check_range("session.hard_ttl", c.session.hard_ttl, 60, 100'000'000));
   TRY_VOID_PLAIN(check_range("session.idle_ttl", c.session.idle_ttl, c.session.heartbeat_ttl, 100'000'000));
   TRY_VOID_PLAIN(check_range("session.grace", c.session.grace, 0, 3600));
+  TRY_VOID_PLAIN(check_range("session.quiet_after", c.session.quiet_after, 10, 86'400));
   TRY_VOID_PLAIN(check_range("session.sample_interval", c.session.sample_interval, 1, 300));
   TRY_VOID_PLAIN(check_range("session.checkpoint_interval", c.session.checkpoint_interval, 1, 3600));
   TRY_VOID_PLAIN(check_range("session.reconcile_interval", c.session.reconcile_interval, 1, 3600));
@@ -466,6 +468,7 @@ SessionOptions Config::session_options() const {
   options.hard_ttl = Seconds(session.hard_ttl);
   options.idle_ttl = Seconds(session.idle_ttl);
   options.grace = Seconds(session.grace);
+  options.quiet_after = Seconds(session.quiet_after);
   return options;
 }
 

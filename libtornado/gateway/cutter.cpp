@@ -67,6 +67,8 @@ boost::asio::awaitable<void> Cutter::finish_all(std::vector<Item*>& batch) {
     Observation seen(sample.lane);
     seen.received = sample.received;
     seen.sent = sample.sent;
+    seen.handshake = sample.handshake;
+    seen.interface = sample.interface;
     (void)sessions_.observe(item->session.instance, seen);
     ++item->lanes_read;
   }

@@ -1,5 +1,7 @@
 #include "gateway/event_log.hpp"
 
+#include <boost/json/object.hpp>
+
 #include "base/json.hpp"
 
 namespace tornado::inline v1 {
@@ -14,7 +16,9 @@ void EventLog::publish(std::string name, std::string json) {
   notifier_.notify();
 }
 
-void EventLog::session(std::string_view action, const Session& session, std::optional<bool> recovered) {
+namespace {
+
+boost::json::object fields_of(std::string_view action, const Session& session) {
   boost::json::object fields;
   fields["action"] = action;
   fields["session_id"] = session.id();
@@ -25,10 +29,35 @@ void EventLog::session(std::string_view action, const Session& session, std::opt
   if (const auto* vpn = session.on("vpn")) fields["vpn_ip"] = vpn->v4.str();
   if (const auto* tor = session.on("tor")) fields["tor_ip"] = tor->v4.str();
   fields["state"] = name(session.presence);
-  if (recovered) fields["recovered"] = *recovered;
-  if (session.reason) fields["close_reason"] = name(*session.reason);
+  return fields;
+}
+
+}  // namespace
+
+void EventLog::publish_fields(std::string_view action, boost::json::object& fields) {
   fields["timestamp"] = std::chrono::duration_cast<Seconds>(runtime_.now().time_since_epoch()).count();
   publish(std::string(action), to_json(fields));
+}
+
+void EventLog::session(std::string_view action, const Session& session, std::optional<bool> recovered) {
+  auto fields = fields_of(action, session);
+  if (recovered) fields["recovered"] = *recovered;
+  if (session.reason) fields["close_reason"] = name(*session.reason);
+  publish_fields(action, fields);
+}
+
+void EventLog::presence(const Session& session, Presence before) {
+  auto fields = fields_of("session_presence", session);
+  fields["previous"] = name(before);
+  fields["reason"] = name(session.presence_reason);
+  publish_fields("session_presence", fields);
+}
+
+void EventLog::roamed(const Session& session, const Address& before) {
+  auto fields = fields_of("session_roamed", session);
+  fields["previous_client_ip"] = before.str();
+  fields["roamed"] = session.roamed;
+  publish_fields("session_roamed", fields);
 }
 
 Task<EventBatch> EventLog::after(std::uint64_t sequence) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <boost/json/fwd.hpp>
 #include <deque>
 
 #include "base/notifier.hpp"
@@ -16,12 +17,16 @@ class EventLog {
   void publish(std::string name, std::string json);
   /// A session event with the names and fields of contract 4.5.
   void session(std::string_view action, const Session& session, std::optional<bool> recovered = std::nullopt);
+  void presence(const Session& session, Presence before);
+  void roamed(const Session& session, const Address& before);
   /// Whether anybody has read lately: events that come by the thousand are made only then.
   bool observed() const { return runtime_.now() - last_read_ < Seconds(60); }
   Task<EventBatch> after(std::uint64_t sequence);
   std::uint64_t last() const noexcept { return sequence_; }
 
  private:
+  void publish_fields(std::string_view action, boost::json::object& fields);
+
   static constexpr std::size_t kept = 8192;
   Runtime& runtime_;
   Notifier notifier_;

@@ -58,9 +58,10 @@ Gateway::Impl::Impl(Runtime& runtime_, Config config_, GatewayParts parts_)
   auth.online_devices([this](const UserId& user) {
     std::vector<DeviceId> online;
     for (const auto& session : sessions.of(user))
-      if (session.live() && session.presence == Presence::online) online.push_back(session.device);
+      if (session.live() && session.presence != Presence::offline) online.push_back(session.device);
     return online;
   });
+  watch_sessions();
   auth.on_reuse([this](const DeviceId& device) {
     if (auto session = sessions.find(device))
       background.add("close_reused", close_due(session->instance, CloseReason::revoked));

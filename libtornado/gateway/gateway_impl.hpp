@@ -77,8 +77,8 @@ struct Gateway::Impl {
   void start_upkeep();
   Task<void> tick();
   Task<void> run_ticks();
-  Task<void> run_sampling();
   Task<void> run_reconciling();
+  Task<void> run_reconcile_timer();
   Task<void> run_closing();
   Task<void> run_child_watch();
   Task<void> run_host_watch();
@@ -86,11 +86,16 @@ struct Gateway::Impl {
   Task<void> close_due(Instance instance, CloseReason reason);
   Task<void> finish_closing(Instance instance);
   Task<void> drain_history();
-  Task<void> sample();
   Task<Difference> mend();
   Task<Difference> reconcile();
   void watch_pools();
   bool watch_clock();
+
+  // sampling.cpp: what the interfaces count.
+  void watch_sessions();
+  Task<void> run_sampling();
+  Task<void> sample(Lane lane);
+  Task<void> note_absent(std::vector<AbsentPeer> absent);
 
   // sessions.cpp: opening and ending.
   Task<TunnelConfig> initiate(Caller caller, PublicKey key);

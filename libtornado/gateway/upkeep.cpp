@@ -12,6 +12,8 @@ namespace {
 constexpr std::size_t most_closing_at_once = 64;
 constexpr std::chrono::milliseconds longest_closing_rest{500};
 constexpr int history_batch = 500;
+/// Between two passes, and between two looks at what the host has told.
+constexpr std::chrono::milliseconds least_rest{200};
 
 /// Counts on while the host sleeps, and does not follow the wall clock.
 std::chrono::milliseconds time_with_sleep() {
@@ -29,6 +31,7 @@ void Gateway::Impl::start_upkeep() {
   background.add("ticks", run_ticks());
   background.add("sampling", run_sampling());
   background.add("reconciling", run_reconciling());
+  background.add("reconcile_timer", run_reconcile_timer());
   background.add("closing", run_closing());
   background.add("child_watch", run_child_watch());
   background.add("host_watch", run_host_watch());
@@ -51,7 +54,7 @@ Task<void> Gateway::Impl::run_ticks() {
 }
 
 Task<void> Gateway::Impl::tick() {
-  for (const auto& session : sessions.fade()) events.session("session_offline", session);
+  (void)sessions.fade();
   // One at a time per device; the gate reads the state again.
   for (const auto& [session, reason] : sessions.due()) {
     co_await background.settled(most_closing_at_once);
@@ -177,43 +180,8 @@ Task<void> Gateway::Impl::drain_history() {
   }
 }
 
-Task<void> Gateway::Impl::run_sampling() {
-  for (;;) {
-    bool slept = co_await runtime.sleep_until(runtime.now() + Seconds(config.session.sample_interval));
-    if (!slept) co_return Error(errc::cancelled);
-    auto sampled = co_await sample();
-    components["wireguard"] =
-        Component("wireguard", sampled.has_value(), sampled ? "answers" : sampled.error().detail());
-    if (!sampled) reconcile_wanted.notify();
-  }
-}
-
-Task<void> Gateway::Impl::sample() {
-  if (sessions.size() == 0) co_return Result<void>();
-  TRY(auto samples, co_await peers.sample());
-  for (const auto& sample : samples) {
-    auto session = sessions.find(sample.key);
-    if (!session) continue;
-    Observation seen(sample.lane);
-    seen.received = sample.received;
-    seen.sent = sample.sent;
-    seen.handshake = sample.handshake;
-    if (sample.endpoint) seen.source = sample.endpoint->address;
-    bool was_offline = session->presence == Presence::offline;
-    auto observed = sessions.observe(session->instance, seen);
-    if (observed && was_offline && observed->presence == Presence::online)
-      events.session("heartbeat_update", *observed, true);
-  }
-  co_return Result<void>();
-}
-
 Task<Difference> Gateway::Impl::reconcile() {
   TRY(auto difference, co_await peers.reconcile());
-  for (const auto& peer : difference.missing) {
-    auto session = sessions.find(DeviceId(peer.owner.str()));
-    if (!session) continue;
-    for (const auto& lane : lane_names) sessions.counters_restarted(session->instance, lane);
-  }
   if (!difference.foreign.empty()) {
     events.publish("foreign_peers", "{\"count\":" + std::to_string(difference.foreign.size()) + "}");
     runtime.log().write(LogLevel::warning, "foreign_peers", {{"count", std::to_string(difference.foreign.size())}});
@@ -227,28 +195,38 @@ Task<Difference> Gateway::Impl::mend() {
   co_return co_await reconcile();
 }
 
+Task<void> Gateway::Impl::run_reconcile_timer() {
+  for (;;) {
+    bool slept = co_await runtime.sleep_until(runtime.now() + Seconds(config.session.reconcile_interval));
+    if (!slept) co_return Error(errc::cancelled);
+    reconcile_wanted.notify();
+  }
+}
+
+/// A pass as soon as anybody asks for one. What is told while one runs asks for another; one that failed is repeated
+/// with backoff, whatever is told.
 Task<void> Gateway::Impl::run_reconciling() {
   Seconds backoff(1);
+  std::uint64_t seen = reconcile_wanted.revision();
   for (;;) {
-    std::uint64_t seen = reconcile_wanted.revision();
-    Instant next = runtime.now() + Seconds(config.session.reconcile_interval);
-    // Whoever asks for a pass shortens the wait; a pass follows another after at least the backoff.
-    while (runtime.now() < next && reconcile_wanted.revision() == seen) {
-      bool slept = co_await runtime.sleep_until(std::min(next, runtime.now() + Seconds(1)));
-      if (!slept) co_return Error(errc::cancelled);
-    }
+    bool told = co_await reconcile_wanted.wait(seen);
+    if (!told) co_return Error(errc::cancelled);
+    seen = reconcile_wanted.revision();
+    const Instant began = runtime.now();
     (void)co_await check_foreign_chains();
     auto done = co_await mend();
     components["peers"] = Component("peers", done.has_value(), done ? "as wanted" : done.error().detail());
+    // A storm of changes costs a quarter of a core at most.
+    Instant rest = runtime.now() + std::max(least_rest, (runtime.now() - began) * 3);
+    if (done) backoff = Seconds(1);
     if (!done) {
       runtime.log().write(LogLevel::error, "reconcile_failed", {{"detail", done.error().detail()}});
-      bool slept = co_await runtime.sleep_until(runtime.now() + backoff);
-      if (!slept) co_return Error(errc::cancelled);
-      backoff = std::min(backoff * 2, Seconds(30));
       reconcile_wanted.notify();
-    } else {
-      backoff = Seconds(1);
+      rest = runtime.now() + backoff;
+      backoff = std::min(backoff * 2, Seconds(30));
     }
+    bool slept = co_await runtime.sleep_until(rest);
+    if (!slept) co_return Error(errc::cancelled);
   }
 }
 
@@ -269,15 +247,14 @@ Task<void> Gateway::Impl::run_host_watch() {
   for (;;) {
     auto changed = co_await parts.host->changed(seen);
     if (!changed) co_return changed.error();
-    bool first = seen == 0;
+    if (seen != 0) reconcile_wanted.notify();
     seen = *changed;
     auto endpoints = co_await api_endpoints();
     if (endpoints && *endpoints != api) {
       auto updated = co_await parts.firewall->api(*endpoints);
       if (updated) api = *endpoints;
     }
-    if (!first) reconcile_wanted.notify();
-    bool slept = co_await runtime.sleep_until(runtime.now() + Seconds(1));
+    bool slept = co_await runtime.sleep_until(runtime.now() + least_rest);
     if (!slept) co_return Error(errc::cancelled);
   }
 }

@@ -31,8 +31,9 @@ Peer programmed(const PublicKey& key, const LaneAddress& address) {
   return peer;
 }
 
-PeerSample sample_of(const Owner& owner, const Lane& lane, const Peer& peer) {
+PeerSample sample_of(const Owner& owner, const Lane& lane, const Peer& peer, std::uint32_t interface) {
   PeerSample out;
+  out.interface = interface;
   out.owner = owner;
   out.key = peer.key;
   out.lane = lane;
@@ -83,6 +84,33 @@ Task<void> PeerWork::bring_up(const WantedPeer& peer, std::size_t& tried) {
     if (!on) co_return Error(errc::interface_missing, "no lane " + address.lane.str());
     ++tried;
     TRY_VOID(co_await on->confirm(programmed(peer.key, address)));
+  }
+  co_return Result<void>();
+}
+
+Task<void> PeerWork::tell_absent(std::vector<AbsentPeer> absent) {
+  if (absent.empty() || !absent_told) co_return Result<void>();
+  auto task = absent_told(std::move(absent));
+  auto noted = co_await std::move(task);
+  if (!noted) runtime.log().write(LogLevel::warning, "absent_peers_not_noted", {{"detail", noted.error().detail()}});
+  co_return Result<void>();
+}
+
+Task<void> PeerWork::bring_back(const WantedPeer& peer) {
+  std::vector<AbsentPeer> absent;
+  std::vector<const LaneAddress*> wrong;
+  for (const LaneAddress& address : peer.addresses) {
+    auto on = lane(address.lane);
+    if (!on) co_return Error(errc::interface_missing, "no lane " + address.lane.str());
+    TRY(auto snapshot, co_await on->read());
+    const Peer* found = snapshot->find(peer.key);
+    if (found == nullptr) absent.emplace_back(peer.owner, peer.key, address.lane);
+    if (found == nullptr || !allows(*found, allowed_of(address))) wrong.push_back(&address);
+  }
+  (void)co_await tell_absent(std::move(absent));
+  for (const LaneAddress* address : wrong) {
+    auto on = lane(address->lane);
+    if (on) TRY_VOID(co_await on->confirm(programmed(peer.key, *address)));
   }
   co_return Result<void>();
 }
@@ -146,17 +174,16 @@ Task<void> PeerProgrammer::add(WantedPeer peer) {
   if (former) keys.push_back(former->key);
   KeyGuard::Busy busy(impl_->guard, std::move(keys));
 
+  if (former && *former == peer) co_return co_await impl_->bring_back(peer);
   std::size_t tried = 0;
   auto up = co_await impl_->bring_up(peer, tried);
   if (up) {
     impl_->book.want(peer);
-    if (!former || *former == peer) co_return Result<void>();
+    if (!former) co_return Result<void>();
     auto task = impl_->take_back(std::move(*former), std::move(peer));
     co_await std::move(task);
     co_return Result<void>();
   }
-  // The same peer again: it stays wanted, and reconciling will bring it up.
-  if (former && *former == peer) co_return up;
   const KeyState state = impl_->book.find(peer.key)->state;
   auto restored = co_await impl_->put_back(peer, state, std::move(former), tried);
   const Holding* holding = impl_->book.find(peer.key);
@@ -190,7 +217,7 @@ Task<void> PeerWork::collect(LanePtr lane, std::vector<PublicKey>& keys) {
     const Peer* peer = snapshot->find(key);
     if (holding == nullptr || holding->state != KeyState::retired || peer == nullptr) continue;
     std::erase_if(holding->final, [&](const PeerSample& sample) { return sample.lane == lane->lane(); });
-    holding->final.push_back(sample_of(holding->owner, lane->lane(), *peer));
+    holding->final.push_back(sample_of(holding->owner, lane->lane(), *peer, snapshot->interface.index));
   }
   co_return Result<void>();
 }
@@ -267,25 +294,37 @@ bool PeerProgrammer::dirty() const noexcept {
   return std::any_of(impl_->lanes.begin(), impl_->lanes.end(), [](const auto& entry) { return entry.second->dirty(); });
 }
 
-Task<std::vector<PeerSample>> PeerProgrammer::sample() {
+void PeerProgrammer::on_absent(std::function<Task<void>(std::vector<AbsentPeer>)> told) {
+  impl_->absent_told = std::move(told);
+}
+
+Task<std::vector<PeerSample>> PeerProgrammer::sample(Lane name) {
+  auto lane = impl_->lane(name);
+  if (!lane) co_return Error(errc::interface_missing, "no lane " + name.str());
+  TRY(auto snapshot, co_await lane->read());
   std::vector<PeerSample> out;
   Pace pace(impl_->runtime);
-  const auto lanes = impl_->all_lanes();
+  for (const Peer& peer : snapshot->interface.peers) {
+    if (pace.due()) co_await pace.yield();
+    const WantedPeer* wanted = impl_->book.wanted(peer.key);
+    if (wanted != nullptr && address_on(*wanted, name) != nullptr)
+      out.push_back(sample_of(wanted->owner, name, peer, snapshot->interface.index));
+  }
+  co_return out;
+}
+
+Task<std::vector<PeerSample>> PeerProgrammer::sample() {
+  std::vector<PeerSample> out;
   std::size_t unread = 0;
   Error error;
-  for (const LanePtr& lane : lanes) {
-    auto snapshot = co_await lane->read();
-    if (!snapshot) {
-      error = snapshot.error();
-      ++unread;
-      continue;
-    }
-    for (const Peer& peer : (*snapshot)->interface.peers) {
-      if (pace.due()) co_await pace.yield();
-      const WantedPeer* wanted = impl_->book.wanted(peer.key);
-      if (wanted != nullptr && address_on(*wanted, lane->lane()) != nullptr)
-        out.push_back(sample_of(wanted->owner, lane->lane(), peer));
-    }
+  const auto lanes = impl_->all_lanes();
+  for (const auto& lane : lanes) {
+    auto sampled = co_await sample(lane->lane());
+    if (sampled)
+      std::move(sampled->begin(), sampled->end(), std::back_inserter(out));
+    else
+      error = sampled.error();
+    unread += sampled ? 0 : 1;
   }
   if (unread > 0 && unread == lanes.size()) co_return error;
   co_return out;

@@ -22,6 +22,9 @@ struct PeerWork {
   std::vector<LanePtr> all_lanes() const;
 
   Result<void> check(const WantedPeer& peer) const;
+  /// Tells of lanes that have lost the peer, and sets it where it is missing or wrong.
+  Task<void> bring_back(const WantedPeer& peer);
+  Task<void> tell_absent(std::vector<AbsentPeer> absent);
   Task<void> bring_up(const WantedPeer& peer, std::size_t& tried);
   Task<void> put_back(const WantedPeer& failed, KeyState state, std::optional<WantedPeer> former, std::size_t tried);
   boost::asio::awaitable<void> take_back(WantedPeer former, WantedPeer now);
@@ -37,6 +40,7 @@ struct PeerWork {
   PeerBook book;
   KeyGuard guard;
   std::map<Lane, LanePtr> lanes;
+  std::function<Task<void>(std::vector<AbsentPeer>)> absent_told;
   std::unordered_map<PublicKey, int> refusals;  // by reconciling, in a row
   std::unordered_set<PublicKey> reported;       // foreign keys that were logged
   bool pass_running = false;

@@ -65,6 +65,7 @@ class Pass {
   std::vector<PublicKey> unwanted_;  // keys of ours that are retired or doomed
   std::unordered_set<PublicKey> doomed_present_;
   std::unordered_map<PublicKey, int> removals_left_;
+  std::vector<AbsentPeer> absent_;
   Difference difference_;
 };
 
@@ -138,6 +139,7 @@ bool Pass::judge(const WantedPeer& peer) {
                                    plan.lane->interface()) != difference_.interfaces_missing.end();
     if (missing) right = false;
     if (plan.snapshot) plan.set.push_back(peer.key);
+    if (plan.snapshot && found == nullptr) absent_.emplace_back(peer.owner, peer.key, plan.lane->lane());
   }
   return right;
 }
@@ -291,6 +293,9 @@ Task<void> Pass::apply(LanePlan& plan) {
 
 /// The lanes at the same time: their interfaces have nothing to do with each other.
 Task<void> Pass::apply() {
+  // Who was touched meanwhile is judged by the next pass.
+  std::erase_if(absent_, [this](const AbsentPeer& absent) { return my_.guard.off_limits(absent.key); });
+  (void)co_await my_.tell_absent(std::move(absent_));
   TaskGroup lanes(my_.runtime);
   for (LanePlan& plan : plans_)
     if (plan.snapshot) lanes.add("reconcile_lane", apply(plan));

@@ -1,7 +1,10 @@
 #include "session/journal.hpp"
 
+#include <charconv>
+
 #include "base/try.hpp"
 #include "database/rows.hpp"
+#include "session/traffic.hpp"
 
 namespace tornado::inline v1 {
 namespace {
@@ -74,11 +77,34 @@ Result<std::vector<LaneAddress>> read_addresses(const std::string& text) {
   return out;
 }
 
-/// "vpn 1024 2048;tor 0 0": lane, received, sent.
+/// "vpn 1024 2048 512 96 7;...": lane, received, sent, what both came to before, index of the interface.
 std::string write_counters(const std::vector<LaneCounters>& counters) {
   std::string out;
-  for (const auto& c : counters)
-    out += (out.empty() ? "" : ";") + c.lane.str() + " " + std::to_string(c.received) + " " + std::to_string(c.sent);
+  for (const auto& c : counters) {
+    out += (out.empty() ? "" : ";") + c.lane.str();
+    for (std::uint64_t number : {c.received, c.sent, c.base_received, c.base_sent, std::uint64_t{c.interface}})
+      out += " " + std::to_string(number);
+  }
+  return out;
+}
+
+Result<LaneCounters> read_account(std::string_view entry) {
+  LaneCounters out;
+  std::uint64_t interface = 0;
+  auto space = std::min(entry.find(' '), entry.size());
+  out.lane = Lane(std::string(entry.substr(0, space)));
+  entry.remove_prefix(space);
+  for (std::uint64_t* number : {&out.received, &out.sent, &out.base_received, &out.base_sent, &interface}) {
+    // Rows of the first format end after two numbers; what their lanes came to before is in the total of the row.
+    if (entry.empty() && number == &out.base_received) return out;
+    if (entry.empty()) return Error(errc::data_loss, "journal: malformed counters");
+    entry.remove_prefix(1);
+    auto [end, ec] = std::from_chars(entry.data(), entry.data() + entry.size(), *number);
+    if (ec != std::errc()) return Error(errc::data_loss, "journal: malformed counters");
+    entry.remove_prefix(static_cast<std::size_t>(end - entry.data()));
+  }
+  if (!entry.empty()) return Error(errc::data_loss, "journal: malformed counters");
+  out.interface = static_cast<std::uint32_t>(interface);
   return out;
 }
 
@@ -88,15 +114,23 @@ Result<std::vector<LaneCounters>> read_counters(const std::string& text) {
   while (!rest.empty()) {
     std::string_view entry = rest.substr(0, rest.find(';'));
     rest.remove_prefix(std::min(rest.size(), entry.size() + 1));
-    auto first = entry.find(' ');
-    auto second = entry.rfind(' ');
-    if (first == entry.npos || first == second) return Error(errc::data_loss, "journal: malformed counters");
-    LaneCounters& c = out.emplace_back();
-    c.lane = Lane(std::string(entry.substr(0, first)));
-    c.received = static_cast<std::uint64_t>(integer(Value(std::string(entry.substr(first + 1, second - first - 1)))));
-    c.sent = static_cast<std::uint64_t>(integer(Value(std::string(entry.substr(second + 1)))));
+    TRY_PLAIN(auto account, read_account(entry));
+    out.push_back(std::move(account));
   }
   return out;
+}
+
+/// The accounts of the lanes come to the totals of the row; what they lack is the first one's.
+void complete_accounts(Session& session) {
+  if (session.counters.empty()) return;
+  LaneCounters& first = session.counters.front();
+  for (const auto& account : session.counters) {
+    session.received -= std::min(session.received, account.total_received());
+    session.sent -= std::min(session.sent, account.total_sent());
+  }
+  first.base_received += session.received;
+  first.base_sent += session.sent;
+  sum_up(session);
 }
 
 Result<Session> read(const std::vector<Value>& row) {
@@ -120,6 +154,7 @@ Result<Session> read(const std::vector<Value>& row) {
   s.sent = static_cast<std::uint64_t>(integer(row[12]));
   TRY_PLAIN(s.addresses, read_addresses(text(row[13])));
   TRY_PLAIN(s.counters, read_counters(text(row[14])));
+  complete_accounts(s);
   return s;
 }
 
@@ -331,9 +366,10 @@ Task<void> Journal::finish_close(const Session& session, Instant now) {
     // Whatever state the row was left in, and also if an earlier attempt got here already.
     TRY_VOID_PLAIN(
         tx.exec("UPDATE session_journal SET state = 'closed', reason = $4, ended_ms = $5, bytes_rx = $2, "
-                "bytes_tx = $3 WHERE instance = $1 AND state <> 'closed'",
+                "bytes_tx = $3, counters = $6 WHERE instance = $1 AND state <> 'closed'",
                 {session.instance.str(), std::to_string(session.received), std::to_string(session.sent),
-                 std::string(name(session.reason.value_or(CloseReason::failed))), ms(session.ended)}));
+                 std::string(name(session.reason.value_or(CloseReason::failed))), ms(session.ended),
+                 write_counters(session.counters)}));
     if (!session.replaces.empty()) TRY_VOID_PLAIN(give_back(tx, session.instance, session.replaces));
     TRY_VOID_PLAIN(tx.exec("UPDATE session_addresses SET released_ms = $2 WHERE instance = $1 AND released_ms = 0",
                            {session.instance.str(), ms(now)}));

@@ -2,11 +2,13 @@
 
 #include <set>
 #include <stdexcept>
+#include <unordered_set>
 
 #include "base/try.hpp"
 #include "base/uuid.hpp"
 #include "session/journal.hpp"
 #include "session/session_machine.hpp"
+#include "session/traffic.hpp"
 #include "tornado/database.hpp"
 
 namespace tornado::inline v1 {
@@ -21,6 +23,12 @@ std::string_view name(Presence presence) noexcept {
   return names[static_cast<std::size_t>(presence)];
 }
 
+std::string_view name(PresenceReason reason) noexcept {
+  constexpr std::array<std::string_view, 8> names{"connected", "heartbeat", "traffic",  "handshake",
+                                                  "quiet",     "silent",    "restored", "ended"};
+  return names[static_cast<std::size_t>(reason)];
+}
+
 std::string_view name(CloseReason reason) noexcept {
   constexpr std::array<std::string_view, 8> names{"disconnect", "revoked",  "killed", "expired",
                                                   "idle",       "replaced", "failed", "retired"};
@@ -31,8 +39,12 @@ namespace {
 
 void validate(const SessionOptions& o) {
   bool fine = o.heartbeat_ttl >= Seconds(10) && o.heartbeat_ttl <= Seconds(3600) && o.hard_ttl >= Seconds(60) &&
-              o.idle_ttl >= o.heartbeat_ttl && o.grace >= Seconds(0);
-  if (!fine) throw std::invalid_argument("sessions: heartbeat_ttl 10..3600, hard_ttl >= 60, idle_ttl >= heartbeat_ttl");
+              o.idle_ttl >= o.heartbeat_ttl && o.grace >= Seconds(0) && o.handshake_margin >= Seconds(180) &&
+              o.quiet_after >= Seconds(10);
+  if (!fine)
+    throw std::invalid_argument(
+        "sessions: heartbeat_ttl 10..3600, hard_ttl >= 60, idle_ttl >= heartbeat_ttl, handshake_margin >= 180, "
+        "quiet_after >= 10");
 }
 
 }  // namespace
@@ -64,8 +76,9 @@ struct SessionStore::Impl {
     Deadlines deadlines;
     deadlines.close = machine.closes_at(session, graces_end).first;
     closes.insert({deadlines.close, session.instance});
-    if (session.presence == Presence::online) {
-      deadlines.fade = machine.fades_at(session, graces_end);
+    if (session.state == SessionState::active && session.presence != Presence::offline) {
+      auto verdict = machine.judge(session, runtime.now());
+      deadlines.fade = verdict.presence > session.presence ? graces_end : verdict.until;
       fades.insert({deadlines.fade, session.instance});
     }
     deadlines_of[session.instance] = deadlines;
@@ -83,6 +96,7 @@ struct SessionStore::Impl {
     touch(session);
     keys[session.key] = session.instance;
     if (session.live()) live[session.device] = session.instance;
+    if (session.live()) ++count_of(session.presence);
     if (session.state == SessionState::closing) ended.insert(session.instance);
     of_user[session.user].insert(session.instance);
     Instance instance = session.instance;
@@ -101,8 +115,9 @@ struct SessionStore::Impl {
     auto user = of_user.find(session.user);
     user->second.erase(instance);
     if (user->second.empty()) of_user.erase(user);
-    if (session.presence == Presence::online && session.live()) --online_count;
+    if (session.live()) --count_of(session.presence);
     ended.erase(instance);
+    unsaved.erase(instance);
     sessions.erase(it);
     ++revision;
   }
@@ -112,17 +127,49 @@ struct SessionStore::Impl {
     if (it != live.end() && it->second == session.instance) live.erase(it);
   }
 
-  void set_presence(Session& session, Presence presence) {
+  std::size_t& count_of(Presence presence) { return counts[static_cast<std::size_t>(presence)]; }
+
+  void set_presence(Session& session, Presence presence, PresenceReason reason) {
     if (session.presence == presence) return;
-    if (session.presence == Presence::online) --online_count;
-    if (presence == Presence::online) ++online_count;
+    const Presence before = session.presence;
+    --count_of(before);
+    ++count_of(presence);
     session.presence = presence;
+    session.presence_reason = reason;
+    session.presence_since = runtime.now();
     touch(session);
+    if (presence_told && reason != PresenceReason::ended) presence_told(session, before);
+  }
+
+  /// Presence from the signs of life there are. A grace holds back only what is worse than before. True: it has come
+  /// back from offline.
+  bool refresh(Session& session) {
+    if (session.state != SessionState::active) return false;
+    const bool was_offline = session.presence == Presence::offline;
+    auto verdict = machine.judge(session, runtime.now());
+    const bool worse = verdict.presence > session.presence;
+    if (!worse || runtime.now() >= graces_end) {
+      bool revived = was_offline && verdict.presence == Presence::idle;
+      set_presence(session, verdict.presence, revived ? PresenceReason::handshake : verdict.reason);
+    }
+    schedule(session);
+    return was_offline && session.presence != Presence::offline;
+  }
+
+  void set_source(Session& session, const Address& source) {
+    if (session.source == source) return;
+    std::optional<Address> before = session.source;
+    session.source = source;
+    if (!before) return;
+    ++session.roamed;
+    if (roaming_told && session.live()) roaming_told(session, *before);
   }
 
   /// The in-memory side of ending.
   void mark_closing(Session& session, CloseReason reason) {
-    set_presence(session, Presence::offline);
+    if (!session.live()) return;
+    set_presence(session, Presence::offline, PresenceReason::ended);
+    --count_of(Presence::offline);
     session.state = SessionState::closing;
     session.reason = reason;
     session.ended = runtime.now();
@@ -144,13 +191,6 @@ struct SessionStore::Impl {
     keep(std::move(session));
   }
 
-  /// A sign of life; true: it had been offline.
-  bool awaken(Session& session) {
-    bool was_offline = session.presence == Presence::offline && session.state == SessionState::active;
-    if (session.state == SessionState::active) set_presence(session, Presence::online);
-    return was_offline;
-  }
-
   struct Deadlines {
     Instant close, fade;
   };
@@ -170,7 +210,10 @@ struct SessionStore::Impl {
   Instant graces_end;
   std::vector<ClockStep> unwritten;  ///< steps that the journal has not followed yet
   std::uint64_t revision = 0;
-  std::size_t online_count = 0;
+  std::unordered_set<Instance> unsaved;  ///< changed since the last checkpoint
+  std::array<std::size_t, 3> counts{};   ///< live ones by presence
+  std::function<void(const Session&, Presence)> presence_told;
+  std::function<void(const Session&, const Address&)> roaming_told;
 };
 
 SessionStore::SessionStore(Runtime& runtime, SessionOptions options) {
@@ -195,7 +238,8 @@ Task<RestoredSessions> SessionStore::restore(Seconds freed_within) {
     // Presence is not known; a session that was up counts as online until its grace has passed.
     if (session.state == SessionState::active) {
       session.presence = Presence::online;
-      ++impl_->online_count;
+      session.presence_reason = PresenceReason::restored;
+      session.presence_since = impl_->runtime.now();
     }
     session = impl_->keep(std::move(session));
   }
@@ -252,7 +296,7 @@ Task<Session> SessionStore::activate(Instance instance) {
     co_return Error(errc::superseded, "the session ended meanwhile");
   session->state = SessionState::active;
   session->activated = activated.activated;
-  impl_->set_presence(*session, Presence::online);
+  impl_->set_presence(*session, Presence::online, PresenceReason::connected);
   impl_->touch(*session);
   impl_->schedule(*session);
   co_return *session;
@@ -263,62 +307,66 @@ Result<Beat> SessionStore::beat(const DeviceId& device, std::optional<Address> s
   if (session == nullptr) return Error(errc::session_expired, "the device has no live session");
   Beat beat;
   session->last_beat = impl_->runtime.now();
-  if (source) session->source = source;
-  beat.recovered = impl_->awaken(*session);
+  // Once the tunnel lives, its endpoint tells where the client is; a proxy or another NAT may stand before the API.
+  bool tunnel_lives = session->last_handshake + impl_->options.handshake_margin > impl_->runtime.now();
+  if (source && !tunnel_lives) impl_->set_source(*session, *source);
+  beat.recovered = impl_->refresh(*session);
   if (beat.recovered) ++session->recoveries;
-  impl_->schedule(*session);
   beat.session = *session;
   return beat;
 }
 
-namespace {
-
-LaneCounters& counters_on(Session& session, const Lane& lane) {
-  for (auto& counters : session.counters)
-    if (counters.lane == lane) return counters;
-  session.counters.emplace_back().lane = lane;
-  return session.counters.back();
-}
-
-std::uint64_t advance(std::uint64_t& last, std::uint64_t now) {
-  std::uint64_t delta = now >= last ? now - last : now;
-  last = now;
-  return delta;
-}
-
-}  // namespace
-
-Result<Session> SessionStore::observe(const Instance& instance, const Observation& seen) {
+Result<Presence> SessionStore::observe(const Instance& instance, const Observation& seen) {
   Session* session = impl_->at(instance);
   if (session == nullptr) return Error(errc::not_found, "no such session");
-  LaneCounters& counters = counters_on(*session, seen.lane);
-  session->received += advance(counters.received, seen.received);
-  session->sent += advance(counters.sent, seen.sent);
-  // The kernel's moment does not follow a clock that is set: only another one is a new handshake.
-  Instant handshake = std::min(seen.handshake, impl_->runtime.now());
-  bool shaken = seen.handshake != counters.handshake && handshake > session->last_handshake;
-  if (seen.handshake != Instant()) counters.handshake = seen.handshake;
-  // The endpoint that counts is that of the lane in use.
-  if (seen.source && seen.handshake != Instant() && (shaken || session->lane == seen.lane))
-    session->source = seen.source;
-  if (shaken) {
-    session->last_handshake = handshake;
+  const Instant now = impl_->runtime.now();
+  LaneCounters& account = account_on(*session, seen.lane);
+  const std::uint32_t interface = account.interface;
+  TrafficDelta delta = fold(account, seen, now);
+  bool counted = delta.received > 0 || delta.sent > 0 || account.interface != interface;
+  if (counted) impl_->unsaved.insert(instance);
+  if (counted) sum_up(*session);
+  const Instant handshake = std::min(seen.handshake, now);
+  bool shaken = delta.shaken && handshake > session->last_handshake;
+  if (shaken) session->last_handshake = handshake;
+  if (delta.used) session->last_traffic = now;
+  if (shaken || delta.used) {
+    account.active = now;
     session->lane = seen.lane;
-    if (session->live() && impl_->machine.alive(*session, impl_->runtime.now())) {
-      if (impl_->awaken(*session)) ++session->recoveries;
-      impl_->schedule(*session);
-    }
   }
-  impl_->touch(*session);
-  return *session;
+  // The endpoint that counts is that of the lane in use.
+  if (seen.source && seen.handshake != Instant() && session->lane == seen.lane)
+    impl_->set_source(*session, *seen.source);
+  if (shaken || delta.used)
+    if (impl_->refresh(*session)) ++session->recoveries;
+  if (counted || shaken) impl_->touch(*session);
+  return session->presence;
 }
 
-void SessionStore::counters_restarted(const Instance& instance, const Lane& lane) {
-  Session* session = impl_->at(instance);
-  if (session == nullptr) return;
-  LaneCounters& counters = counters_on(*session, lane);
-  counters.received = counters.sent = 0;
-  session->bytes_missed = true;
+Task<void> SessionStore::counters_restarted(std::vector<RestartedCounters> restarted) {
+  std::vector<Session> changed;
+  for (const auto& which : restarted) {
+    Session* session = impl_->at(which.instance);
+    if (session == nullptr) continue;
+    restart(account_on(*session, which.lane));
+    session->bytes_missed = true;
+    impl_->unsaved.insert(which.instance);
+    impl_->touch(*session);
+    bool listed = !changed.empty() && changed.back().instance == which.instance;
+    if (listed) changed.back() = *session;
+    if (!listed && session->state != SessionState::pending) changed.push_back(*session);
+  }
+  if (changed.empty()) co_return Result<void>();
+  std::vector<ClockStep> no_steps;
+  co_return co_await impl_->journal.save(changed, no_steps, impl_->runtime.now());
+}
+
+void SessionStore::on_presence(std::function<void(const Session&, Presence before)> told) {
+  impl_->presence_told = std::move(told);
+}
+
+void SessionStore::on_roaming(std::function<void(const Session&, const Address& before)> told) {
+  impl_->roaming_told = std::move(told);
 }
 
 Task<Session> SessionStore::end(Instance instance, CloseReason reason) {
@@ -346,8 +394,8 @@ Task<Session> SessionStore::revert(Instance failed, Instance former) {
   kept->ended = Instant();
   impl_->live[kept->device] = kept->instance;
   impl_->ended.erase(kept->instance);
-  if (kept->state == SessionState::active && impl_->machine.alive(*kept, impl_->runtime.now()))
-    impl_->set_presence(*kept, Presence::online);
+  ++impl_->count_of(kept->presence);
+  (void)impl_->refresh(*kept);
   impl_->touch(*kept);
   impl_->schedule(*kept);
   co_return *kept;
@@ -366,13 +414,19 @@ Task<Session> SessionStore::record(Instance instance) {
 }
 
 Task<void> SessionStore::checkpoint() {
-  std::vector<Session> all;
+  std::vector<Session> changed;
   // A pending one has nothing to write, and may be activated meanwhile.
-  for (const auto& [instance, session] : impl_->sessions)
-    if (session.state != SessionState::pending) all.push_back(session);
-  if (all.empty() && impl_->unwritten.empty()) co_return Result<void>();
+  for (const auto& instance : impl_->unsaved)
+    if (const Session* session = impl_->at(instance); session != nullptr && session->state != SessionState::pending)
+      changed.push_back(*session);
+  if (changed.empty() && impl_->unwritten.empty()) co_return Result<void>();
   std::vector<ClockStep> steps = impl_->unwritten;
-  TRY_VOID(co_await impl_->journal.save(all, steps, impl_->runtime.now()));
+  impl_->unsaved.clear();
+  auto saved = co_await impl_->journal.save(changed, steps, impl_->runtime.now());
+  if (!saved) {
+    for (const auto& session : changed) impl_->unsaved.insert(session.instance);
+    co_return saved;
+  }
   impl_->unwritten.erase(impl_->unwritten.begin(),
                          impl_->unwritten.begin() + static_cast<std::ptrdiff_t>(steps.size()));
   co_return Result<void>();
@@ -392,9 +446,9 @@ std::vector<Session> SessionStore::fade() {
   std::vector<Session> out;
   while (!impl_->fades.empty() && impl_->fades.begin()->first <= impl_->runtime.now()) {
     Session& session = impl_->sessions.at(impl_->fades.begin()->second);
-    impl_->set_presence(session, Presence::offline);
-    impl_->schedule(session);
-    out.push_back(session);
+    const Presence before = session.presence;
+    (void)impl_->refresh(session);
+    if (session.presence != before) out.push_back(session);
   }
   return out;
 }
@@ -415,9 +469,13 @@ void SessionStore::clock_stepped(const ClockStep& step) {
   impl_->unwritten.push_back(step);
   for (auto& [instance, session] : impl_->sessions) {
     const bool new_one = step.is_after(session.opened);
-    for (Instant* at :
-         {&session.opened, &session.activated, &session.ended, &session.last_beat, &session.last_handshake})
+    std::vector<Instant*> moments{&session.opened,        &session.activated,      &session.ended,
+                                  &session.last_beat,     &session.last_handshake, &session.last_traffic,
+                                  &session.presence_since};
+    for (auto& account : session.counters) moments.insert(moments.end(), {&account.read, &account.active});
+    for (Instant* at : moments)
       if (*at != Instant() && !step.is_after(*at)) *at += step.by;
+    impl_->unsaved.insert(instance);
     if (!new_one) session.hard_deadline += step.by;
     impl_->touch(session);
   }
@@ -437,6 +495,11 @@ std::optional<Session> SessionStore::find(const Instance& instance) const {
 std::optional<Session> SessionStore::find(const PublicKey& key) const {
   auto it = impl_->keys.find(key);
   return it != impl_->keys.end() ? find(it->second) : std::nullopt;
+}
+
+std::optional<Instance> SessionStore::instance_of(const PublicKey& key) const {
+  auto it = impl_->keys.find(key);
+  return it != impl_->keys.end() ? std::optional(it->second) : std::nullopt;
 }
 
 SessionPage SessionStore::list(std::string after, int limit) const {
@@ -477,7 +540,10 @@ std::size_t SessionStore::size() const noexcept {
   return impl_->sessions.size();
 }
 std::size_t SessionStore::online() const noexcept {
-  return impl_->online_count;
+  return impl_->count_of(Presence::online);
+}
+std::size_t SessionStore::idle() const noexcept {
+  return impl_->count_of(Presence::idle);
 }
 
 Task<std::vector<Session>> SessionStore::undrained(int limit) {

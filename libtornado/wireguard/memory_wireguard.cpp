@@ -11,6 +11,7 @@ namespace {
 
 class Device {
  public:
+  std::uint32_t index = 0;
   PublicKey own;
   std::uint16_t listen_port = 0;
   std::map<PublicKey, Peer> peers;
@@ -74,6 +75,7 @@ struct MemoryWireGuard::Impl {
 
   Runtime& runtime;
   std::map<std::string, Device> devices;
+  std::uint32_t last_index = 1;
   int failures = 0;
   errc failure = errc::backend_failed;
   bool applied = false;
@@ -99,6 +101,7 @@ Task<Interface> MemoryWireGuard::get(std::string name) {
   if (device == nullptr) co_return Error(errc::interface_missing, name);
   Interface out;
   out.name = name;
+  out.index = device->index;
   out.public_key = device->own;
   out.listen_port = device->listen_port;
   out.peers.reserve(device->peers.size());
@@ -136,7 +139,8 @@ void MemoryWireGuard::drop(const std::string& name) {
 }
 
 void MemoryWireGuard::create(const std::string& name) {
-  impl_->devices.try_emplace(name);
+  auto [device, fresh] = impl_->devices.try_emplace(name);
+  if (fresh) device->second.index = ++impl_->last_index;
 }
 
 void MemoryWireGuard::fail_next(int count, errc code, bool applied) {

@@ -1,4 +1,5 @@
 #include <dirent.h>
+#include <net/if.h>
 #include <openssl/crypto.h>
 
 #include <algorithm>
@@ -284,6 +285,7 @@ Task<Interface> UapiWireGuard::get(std::string name) {
   TRY_VOID(co_await parse(*line, parser, std::move(answer)));
   Interface out = parser.take();
   out.name = name;
+  out.index = ::if_nametoindex(name.c_str());
   co_return out;
 }
 

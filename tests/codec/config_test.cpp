@@ -66,6 +66,7 @@ TEST(Config, EveryMalformedValueNamesItsPath) {
       {"session.hard_ttl", {"59"}},
       {"session.idle_ttl", {"89"}},
       {"session.grace", {"3601"}},
+      {"session.quiet_after", {"9", "86401"}},
       {"session.sample_interval", {"0"}},
       {"session.checkpoint_interval", {"0"}},
       {"session.reconcile_interval", {"0", "3601"}},

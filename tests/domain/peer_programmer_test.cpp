@@ -112,6 +112,14 @@ class PeerProgrammerTest : public ::testing::Test {
     change.peers = {foreign};
     ASSERT_TRUE(runtime_.wait(wireguard_.inner.set(change)));
   }
+  void take_away(const std::string& name, std::uint32_t key) {
+    Peer gone;
+    gone.key = test_key(key);
+    gone.remove = true;
+    InterfaceChange change(name);
+    change.peers = {gone};
+    ASSERT_TRUE(runtime_.wait(wireguard_.inner.set(change)));
+  }
   void spoil(int at, errc code, bool applied, int count = 1) {
     wireguard_.spoil_at = wireguard_.sets + at;
     wireguard_.spoil_count = count;
@@ -215,8 +223,49 @@ TEST_F(PeerProgrammerTest, drives_the_same_peer_again_without_removing_it) {
   ASSERT_TRUE(add(peer("a", 1, 7)));
   EXPECT_EQ(runtime_.wait(peers_.sample()).value().size(), 2u);
   EXPECT_EQ(runtime_.wait(wireguard_.get("wg0")).value().peers[0].received, 5u);
+}
+
+TEST_F(PeerProgrammerTest, the_same_peer_again_sets_only_what_is_wrong) {
+  ASSERT_TRUE(add(peer("a", 1, 7)));
+  const int sets = wireguard_.sets;
+  ASSERT_TRUE(add(peer("a", 1, 7)));
+  EXPECT_EQ(wireguard_.sets, sets);
+  take_away("wg1", 1);
   spoil(1, errc::backend_failed, false);
   EXPECT_FALSE(add(peer("a", 1, 7)));
+  EXPECT_EQ(peers_.wanted(Owner("a")), peer("a", 1, 7));
+  ASSERT_TRUE(add(peer("a", 1, 7)));
+  expect_up(peer("a", 1, 7));
+}
+
+TEST_F(PeerProgrammerTest, tells_of_absent_peers_before_they_are_made_anew) {  // I-09
+  ASSERT_TRUE(add(peer("a", 1, 7)));
+  std::vector<std::string> told;
+  peers_.on_absent([&](std::vector<AbsentPeer> absent) -> Task<void> {
+    for (const auto& peer : absent) {
+      told.push_back(peer.owner.str() + " " + peer.lane.str());
+      const std::string name = peer.lane.str() == "vpn" ? "wg0" : "wg1";
+      auto interface = co_await wireguard_.inner.get(name);
+      EXPECT_TRUE(interface->peers.empty()) << "told before, not after";
+    }
+    co_return Error(errc::store_unavailable, "nobody listens");
+  });
+  EXPECT_TRUE(reconcile().empty());
+  EXPECT_TRUE(told.empty());
+  take_away("wg1", 1);
+  EXPECT_FALSE(reconcile().empty());
+  EXPECT_EQ(told, std::vector<std::string>{"a tor"});
+  take_away("wg0", 1);
+  ASSERT_TRUE(add(peer("a", 1, 7)));
+  EXPECT_EQ(told.back(), "a vpn");
+  // Wrong allowed IPs: the peer and its counters are those of before.
+  Peer robbed;
+  robbed.key = test_key(1);
+  InterfaceChange change("wg0");
+  change.peers = {robbed};
+  ASSERT_TRUE(runtime_.wait(wireguard_.inner.set(change)));
+  EXPECT_FALSE(reconcile().empty());
+  EXPECT_EQ(told.size(), 2U);
   expect_up(peer("a", 1, 7));
 }
 

@@ -106,9 +106,10 @@ TEST_F(SessionStoreTest, AnOldHandshakeIsNoSignOfLifeAfterTheClockWasSetBack) {
   step(-Seconds(86400));
   clock_.advance(Seconds(600));
   ASSERT_EQ(sessions_->fade().size(), 1u);
-  EXPECT_EQ(sessions_->observe(session.instance, seen)->presence, Presence::offline) << "the same handshake as before";
+  EXPECT_EQ(*sessions_->observe(session.instance, seen), Presence::offline) << "the same handshake as before";
   seen.handshake = clock_.now();
-  EXPECT_EQ(sessions_->observe(session.instance, seen)->presence, Presence::online);
+  EXPECT_EQ(*sessions_->observe(session.instance, seen), Presence::idle);
+  EXPECT_EQ(sessions_->find(session.instance)->presence_reason, PresenceReason::handshake);
 }
 
 TEST_F(SessionStoreTest, AnAddressFreedBeforeAStepRestsAcrossARestart) {  // I-02, I-08

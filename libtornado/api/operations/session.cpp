@@ -64,15 +64,15 @@ const Parameter session_parameter{"session", ParameterKind::text, true, true, "s
 }  // namespace
 
 void add_session_operations(std::vector<Operation>& table) {
-  table.push_back(
-      {"session.list",
-       Permission::read,
-       "List live sessions",
-       "tornadoctl session list",
-       {},
-       {"session_id", "state", "lane", "vpn_ip", "tor_ip", "started_at", "last_seen_at", "bytes_rx", "bytes_tx"},
-       false,
-       list});
+  table.push_back({"session.list",
+                   Permission::read,
+                   "List live sessions",
+                   "tornadoctl session list",
+                   {},
+                   {"session_id", "state", "reason", "lane", "vpn_ip", "tor_ip", "started_at", "last_seen_at",
+                    "bytes_rx", "bytes_tx", "rate_rx", "rate_tx"},
+                   false,
+                   list});
   table.push_back({"session.history",
                    Permission::read,
                    "List ended sessions, newest first",
