@@ -115,11 +115,15 @@ Task<void> beat_watchdog(Runtime& runtime) {
   co_return Result<void>();
 }
 
-Task<void> run(Runtime& runtime, Gateway& gateway, ApiServer& api, ControlServer& control, std::vector<int> sockets) {
+Task<void> run(Runtime& runtime, Gateway& gateway, ApiServer& api, MetricsServer& metrics, ControlServer& control,
+               std::vector<int> sockets) {
   boost::asio::signal_set signals(runtime.loop(), SIGTERM, SIGINT);
   if (auto started = co_await gateway.start(); !started) co_return started;
   if (auto opened = control.listen(); !opened) co_return opened;
   if (auto listening = co_await api.listen(std::move(sockets)); !listening) co_return listening;
+  // A gateway without a monitor is better than none.
+  if (auto measured = metrics.listen(); !measured)
+    runtime.log().write(LogLevel::error, "metrics_unavailable", {{"detail", measured.error().detail()}});
   notify_service_manager("READY=1\nSTATUS=serving");
   auto [ec, number] = co_await signals.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
   notify_service_manager("STOPPING=1");
@@ -141,9 +145,10 @@ int serve(const Options& options, std::vector<int> sockets) {
   parts.exec_as = {own_path(), "--exec-as"};
   Gateway gateway(runtime, options.config, std::move(parts));
   ApiServer api(runtime, gateway);
+  MetricsServer metrics(runtime, gateway);
   ControlServer control(runtime, gateway);
   Background watchdog = runtime.spawn(beat_watchdog(runtime));
-  auto ended = runtime.wait(run(runtime, gateway, api, control, std::move(sockets)));
+  auto ended = runtime.wait(run(runtime, gateway, api, metrics, control, std::move(sockets)));
   control.close();
   auto stopped = runtime.wait(options.teardown ? gateway.teardown() : gateway.stop());
   ::unlink((options.config.runtime_dir + "/tornadod.pid").c_str());

@@ -27,4 +27,24 @@ class TORNADO_API ApiServer {
   std::unique_ptr<Impl> impl_;
 };
 
+/// Metrics for a monitor: GET /metrics on `metrics.listen`, in the text exposition format of Prometheus, version 0.0.4.
+///
+/// Nothing asks who reads: they hold numbers and no names, and by default the listener is on loopback, which no lane
+/// reaches. Loop thread; the destructor ends its connections.
+class TORNADO_API MetricsServer {
+ public:
+  /// The gateway must outlive the server.
+  MetricsServer(Runtime& runtime, Gateway& gateway);
+  ~MetricsServer();
+
+  /// Listens where the configuration says; nowhere if it says nothing. Errors: backend_failed naming the cause (port
+  /// taken, address not ours).
+  Result<void> listen();
+  std::vector<Endpoint> endpoints() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
 }  // namespace tornado::inline v1

@@ -141,6 +141,11 @@ class TORNADO_API Config {
     int patience = 120;                             ///< seconds without progress until Tor counts as stuck
   } tor;
 
+  struct MetricsConfig {
+    MetricsConfig() {}
+    std::string listen = "127.0.0.1:9586";  ///< of the monitor's listener, /metrics; empty: none
+  } metrics;
+
   struct ControlConfig {
     ControlConfig() {}
     std::string group = "tornado";  ///< members may use the control socket

@@ -183,6 +183,8 @@ class TORNADO_API Gateway {
   /// Reconciles peers now.
   Task<Difference> reconcile();
   std::string firewall_text() const;
+  /// Everything a monitor wants to know, in the text exposition format of Prometheus: docs/operations/metrics.md.
+  std::string metrics() const;
 
   /// Waits until there are events after `after`.
   Task<EventBatch> events(std::uint64_t after);

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "tornado/log.hpp"
+#include "tornado/metrics.hpp"
 #include "tornado/types.hpp"
 
 namespace boost::asio {
@@ -146,6 +147,7 @@ class TORNADO_API Runtime {
   Clock& clock() const noexcept;
   Instant now() const { return clock().now(); }
   LogSink& log() const noexcept;
+  Metrics& metrics() const noexcept;
   boost::asio::any_io_executor executor() const;
   boost::asio::io_context& loop() const noexcept;
   /// True on the thread that runs the loop right now.

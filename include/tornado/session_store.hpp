@@ -138,6 +138,15 @@ class RestartedCounters {
   Lane lane;
 };
 
+/// What sessions have moved on one lane.
+class LaneTraffic {
+ public:
+  explicit LaneTraffic(Lane lane_) : lane(std::move(lane_)) {}
+  Lane lane;
+  std::uint64_t received = 0, sent = 0;  ///< bytes
+  std::uint64_t handshakes = 0;          ///< at most one per peer and reading
+};
+
 /// What a heartbeat found.
 class Beat {
  public:
@@ -259,6 +268,10 @@ class TORNADO_API SessionStore {
   /// Live sessions by presence.
   std::size_t online() const noexcept;
   std::size_t idle() const noexcept;
+  std::size_t offline() const noexcept;
+  std::size_t closing_count() const noexcept;
+  /// What all sessions together have moved by lane since the store was made.
+  const std::vector<LaneTraffic>& traffic() const noexcept;
 
   /// Closed rows that history has not taken yet, oldest first, at most `limit`.
   Task<std::vector<Session>> undrained(int limit);

@@ -142,7 +142,25 @@ bool ClientApi::outside_the_lanes(const Address& source) const {
                       [&](const Prefix& p) { return p.contains(source); });
 }
 
+/// Unknown paths have one label: strangers must not make metrics.
+MetricCounter& ClientApi::answered(std::string_view path, int status) {
+  std::size_t route = 0;
+  while (route < std::size(routes) && routes[route].path != path) ++route;
+  MetricCounter*& counter = answered_[static_cast<int>(route) * 1000 + status];
+  if (counter == nullptr)
+    counter = &runtime_.metrics().counter(
+        "tornado_api_requests_total", "Requests of the client API by route and status.",
+        {{"path", route < std::size(routes) ? std::string(path) : "other"}, {"status", std::to_string(status)}});
+  return *counter;
+}
+
 std::optional<HttpResponse> ClientApi::answer_now(HttpRequest& request) {
+  auto response = answer_from_memory(request);
+  if (response) answered(request.path, response->status).add();
+  return response;
+}
+
+std::optional<HttpResponse> ClientApi::answer_from_memory(HttpRequest& request) {
   if (request.path == "/session/heartbeat" && request.method == "POST" && request.body.empty()) {
     Caller caller = Caller::from(request.source);
     if (trust_forwarded_for_ && !request.forwarded_for.empty()) caller = caller_of(request);
@@ -164,6 +182,7 @@ std::optional<HttpResponse> ClientApi::answer_now(HttpRequest& request) {
 
 asio::awaitable<HttpResponse> ClientApi::answer(HttpRequest request) {
   HttpResponse response;
+  Stopwatch watch;
   try {
     response = co_await dispatch(request);
   } catch (const std::exception& e) {
@@ -171,6 +190,10 @@ asio::awaitable<HttpResponse> ClientApi::answer(HttpRequest request) {
     response = HttpResponse(500, "Internal Server Error");
     response.content_type = "text/plain; charset=utf-8";
   }
+  answered(request.path, response.status).add();
+  runtime_.metrics()
+      .histogram("tornado_api_request_seconds", "Time of requests that wait for something.", {{"path", request.path}})
+      .observe(watch.seconds());
   if (response.status >= 500)
     runtime_.log().write(
         LogLevel::warning, "request_failed",

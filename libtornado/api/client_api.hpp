@@ -1,5 +1,7 @@
 #pragma once
 
+#include <unordered_map>
+
 #include "api/error_map.hpp"
 #include "http/http_server.hpp"
 #include "tornado/gateway.hpp"
@@ -15,6 +17,8 @@ class ClientApi final : public HttpHandler {
   boost::asio::awaitable<HttpResponse> answer(HttpRequest request) override;
 
  private:
+  std::optional<HttpResponse> answer_from_memory(HttpRequest& request);
+  MetricCounter& answered(std::string_view path, int status);
   boost::asio::awaitable<HttpResponse> dispatch(const HttpRequest& request);
   HttpResponse health() const;
   HttpResponse pubkey() const;
@@ -35,6 +39,7 @@ class ClientApi final : public HttpHandler {
   Gateway& gateway_;
   std::vector<Prefix> lane_prefixes_;
   const bool trust_forwarded_for_;
+  std::unordered_map<int, MetricCounter*> answered_;  // by route and status
 };
 
 }  // namespace tornado::inline v1

@@ -50,6 +50,7 @@ Clock& system_clock() noexcept {
 }
 
 struct Runtime::Impl {
+  Metrics metrics;
   Impl(Clock* clock_, LogSink* log_, int threads, int hashing, asio::io_context* loop)
       : clock(clock_ != nullptr ? *clock_ : system_clock()),
         log(log_ != nullptr ? *log_ : null_log()),
@@ -151,6 +152,9 @@ Clock& Runtime::clock() const noexcept {
 }
 LogSink& Runtime::log() const noexcept {
   return impl_->log;
+}
+Metrics& Runtime::metrics() const noexcept {
+  return impl_->metrics;
 }
 asio::any_io_executor Runtime::executor() const {
   return impl_->io.get_executor();

@@ -94,6 +94,7 @@ void each_field(C& c, Visit&& visit) {
   visit("tor.options", c.tor.options);
   visit("tor.probe_name", c.tor.probe_name);
   visit("tor.patience", c.tor.patience);
+  visit("metrics.listen", c.metrics.listen);
   visit("control.group", c.control.group);
   visit("log.level", c.log.level);
 }
@@ -362,6 +363,8 @@ Result<void> check_backends(const Config& c) {
     return invalid("wireguard.launch", "supervised or external is expected");
   if (!one_of(c.wireguard.foreign_peers, {"alert", "remove"}))
     return invalid("wireguard.foreign_peers", "alert or remove is expected");
+  if (!c.metrics.listen.empty() && !Endpoint::parse(c.metrics.listen))
+    return invalid("metrics.listen", "address:port is expected, or nothing");
   if (!one_of(c.log.level, {"debug", "info", "warning", "error"}))
     return invalid("log.level", "debug, info, warning or error is expected");
   return {};

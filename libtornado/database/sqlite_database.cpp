@@ -180,6 +180,8 @@ class SqliteDatabase final : public Database {
       : runtime_(runtime),
         path_(std::move(path)),
         reserve_(path_ == ":memory:" ? 0 : reserve),
+        latency_(runtime.metrics().histogram("tornado_database_commit_seconds",
+                                             "Time of a group commit, waiting for its thread included.")),
         commits_(runtime, most_in_commit) {}
 
   Task<void> transact(Scope scope, Body& body) override {
@@ -227,7 +229,9 @@ class SqliteDatabase final : public Database {
   /// Runs the bodies in one transaction, off the loop.
   boost::asio::awaitable<void> commit(std::vector<Waiting*>& batch) {
     auto job = [&]() -> Result<void> { return run_batch(batch); };
+    Stopwatch watch;
     Result<void> outcome = co_await runtime_.offload(Blocking::database, job);
+    latency_.observe(watch.seconds());
     if (outcome) co_return;
     for (Waiting* waiting : batch) waiting->result = outcome.error();
   }
@@ -331,6 +335,7 @@ class SqliteDatabase final : public Database {
   Runtime& runtime_;
   const std::string path_;
   const std::uint64_t reserve_;
+  MetricHistogram& latency_;
   bool reserve_held_ = false;
   std::atomic<bool> closed_ = false;
   Connection connection_;

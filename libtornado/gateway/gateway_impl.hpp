@@ -91,6 +91,13 @@ struct Gateway::Impl {
   void watch_pools();
   bool watch_clock();
 
+  // gauges.cpp: what a monitor reads.
+  void write_sessions(MetricText& out) const;
+  void write_pools(MetricText& out) const;
+  void write_lanes(MetricText& out) const;
+  void write_queues(MetricText& out) const;
+  Task<void> run_loop_watch();
+
   // sampling.cpp: what the interfaces count.
   void watch_sessions();
   Task<void> run_sampling();

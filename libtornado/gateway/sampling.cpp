@@ -35,7 +35,11 @@ Task<void> Gateway::Impl::run_sampling() {
       bool slept = co_await runtime.sleep_until(turn);
       if (!slept) co_return Error(errc::cancelled);
       turn += share;
+      Stopwatch watch;
       auto sampled = co_await sample(lane);
+      runtime.metrics()
+          .histogram("tornado_sampling_seconds", "Time of a reading of one interface.", {{"lane", lane.str()}})
+          .observe(watch.seconds());
       failed.erase(lane);
       if (!sampled) failed[lane] = sampled.error().detail();
       if (!sampled) reconcile_wanted.notify();

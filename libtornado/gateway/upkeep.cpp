@@ -29,6 +29,7 @@ void Gateway::Impl::start_upkeep() {
   wall_at = runtime.now();
   background.add("keys", keys.run());
   background.add("ticks", run_ticks());
+  background.add("loop_watch", run_loop_watch());
   background.add("sampling", run_sampling());
   background.add("reconciling", run_reconciling());
   background.add("reconcile_timer", run_reconcile_timer());
@@ -181,7 +182,15 @@ Task<void> Gateway::Impl::drain_history() {
 }
 
 Task<Difference> Gateway::Impl::reconcile() {
+  Stopwatch watch;
   TRY(auto difference, co_await peers.reconcile());
+  auto& metrics = runtime.metrics();
+  metrics.histogram("tornado_reconcile_seconds", "Time of a pass over all peers.").observe(watch.seconds());
+  for (auto [what, count] :
+       {std::pair("missing", difference.missing.size()), std::pair("surplus", difference.surplus.size()),
+        std::pair("foreign", difference.foreign.size()), std::pair("parked", difference.parked.size())})
+    metrics.counter("tornado_reconcile_differences_total", "Peers that a pass found different.", {{"what", what}})
+        .add(count);
   if (!difference.foreign.empty()) {
     events.publish("foreign_peers", "{\"count\":" + std::to_string(difference.foreign.size()) + "}");
     runtime.log().write(LogLevel::warning, "foreign_peers", {{"count", std::to_string(difference.foreign.size())}});
@@ -215,6 +224,10 @@ Task<void> Gateway::Impl::run_reconciling() {
     const Instant began = runtime.now();
     (void)co_await check_foreign_chains();
     auto done = co_await mend();
+    runtime.metrics()
+        .counter("tornado_reconcile_passes_total", "Passes over links and peers.",
+                 {{"outcome", done ? "good" : "failed"}})
+        .add();
     components["peers"] = Component("peers", done.has_value(), done ? "as wanted" : done.error().detail());
     // A storm of changes costs a quarter of a core at most.
     Instant rest = runtime.now() + std::max(least_rest, (runtime.now() - began) * 3);

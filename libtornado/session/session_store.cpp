@@ -156,6 +156,12 @@ struct SessionStore::Impl {
     return was_offline && session.presence != Presence::offline;
   }
 
+  LaneTraffic& traffic_on(const Lane& lane) {
+    for (auto& known : traffic)
+      if (known.lane == lane) return known;
+    return traffic.emplace_back(lane);
+  }
+
   void set_source(Session& session, const Address& source) {
     if (session.source == source) return;
     std::optional<Address> before = session.source;
@@ -211,7 +217,8 @@ struct SessionStore::Impl {
   std::vector<ClockStep> unwritten;  ///< steps that the journal has not followed yet
   std::uint64_t revision = 0;
   std::unordered_set<Instance> unsaved;  ///< changed since the last checkpoint
-  std::array<std::size_t, 3> counts{};   ///< live ones by presence
+  std::vector<LaneTraffic> traffic;
+  std::array<std::size_t, 3> counts{};  ///< live ones by presence
   std::function<void(const Session&, Presence)> presence_told;
   std::function<void(const Session&, const Address&)> roaming_told;
 };
@@ -326,6 +333,10 @@ Result<Presence> SessionStore::observe(const Instance& instance, const Observati
   bool counted = delta.received > 0 || delta.sent > 0 || account.interface != interface;
   if (counted) impl_->unsaved.insert(instance);
   if (counted) sum_up(*session);
+  LaneTraffic& all = impl_->traffic_on(seen.lane);
+  all.received += delta.received;
+  all.sent += delta.sent;
+  all.handshakes += delta.shaken ? 1 : 0;
   const Instant handshake = std::min(seen.handshake, now);
   bool shaken = delta.shaken && handshake > session->last_handshake;
   if (shaken) session->last_handshake = handshake;
@@ -541,6 +552,15 @@ std::size_t SessionStore::size() const noexcept {
 }
 std::size_t SessionStore::online() const noexcept {
   return impl_->count_of(Presence::online);
+}
+std::size_t SessionStore::offline() const noexcept {
+  return impl_->count_of(Presence::offline);
+}
+std::size_t SessionStore::closing_count() const noexcept {
+  return impl_->ended.size();
+}
+const std::vector<LaneTraffic>& SessionStore::traffic() const noexcept {
+  return impl_->traffic;
 }
 std::size_t SessionStore::idle() const noexcept {
   return impl_->count_of(Presence::idle);
