@@ -14,6 +14,7 @@ RANKS = [
     {"http", "database", "live", "wireguard", "host", "firewall", "verify"},
     {"users", "ipam", "keys", "peer", "tor"},
     {"auth", "session"},
+    {"explain"},
     {"gateway"},
     {"api", "client"},
 ]
@@ -21,14 +22,14 @@ RANK = {folder: rank for rank, folders in enumerate(RANKS) for folder in folders
 # Where the classes of a public header live; the rest of them is vocabulary or a seam, which everybody may include.
 PUBLIC = {"config": "config", "users": "users", "ipam": "ipam", "key_rotator": "keys", "peer_programmer": "peer",
           "auth": "auth", "session_store": "session", "history": "session", "gateway": "gateway", "api_server": "api",
-          "control": "api", "client": "client", "tor_controller": "tor"}
+          "control": "api", "client": "client", "why": "explain", "tor_controller": "tor"}
 # The configuration tree holds the options of every module as values; passwords are hashed by a policy of users.
 EXTRA = {("config", "auth"), ("config", "keys"), ("config", "session"), ("config", "ipam"), ("config", "tor"), ("crypto", "users")}
 # database/rows.hpp is shared by the repositories; drivers use transports of their own rank's neighbours.
 SQL_HOMES = re.compile(r"(_repo\.cpp|session/journal\.cpp|database/.*)$")
 SQL = re.compile(r'"\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|CREATE TABLE)\b')
 INCLUDE = re.compile(r'^\s*#include\s+["<]([^">]+)[">]', re.M)
-DOMAIN = {"users", "ipam", "keys", "peer", "auth", "session", "gateway"}
+DOMAIN = {"explain", "users", "ipam", "keys", "peer", "auth", "session", "gateway"}
 DRIVER_ONLY = re.compile(r"^(sqlite3\.h|libnftnl/|netlink/|linux/(netlink|rtnetlink|netfilter)|boost/beast/|hiredis/|pqxx/|spdlog/)")
 DRIVER_HOMES = {"database", "net", "host", "firewall", "wireguard", "http", "base", "live", "client", "verify"}
 

@@ -12,20 +12,20 @@ namespace {
 int dispatch(const Globals& globals, std::vector<std::string> words) {
   std::string noun = words[0];
   words.erase(words.begin());
-  std::string verb;
-  if (noun == "report") {
-    verb = "create";
-  } else if (!words.empty() && !words[0].starts_with("--")) {
+  const std::string single = verb_of_single(noun);
+  std::string verb = single;
+  if (single.empty() && !words.empty() && !words[0].starts_with("--")) {
     verb = words[0];
     std::replace(verb.begin(), verb.end(), '-', '_');
     words.erase(words.begin());
   }
   for (const auto& word : words)
     if (word == "--help")
-      return print_help_for(noun, noun == "report" ? "" : verb) ? 0 : usage("no command '" + noun + " " + verb + "'");
+      return print_help_for(noun, single.empty() ? verb : "") ? 0 : usage("no command '" + noun + " " + verb + "'");
   if (noun == "events" && verb == "tail") return tail_events(globals, words);
   if (noun == "tor" && verb == "watch") return watch_tor(globals, words);
   if (noun == "lane" && verb == "verify") return verify_lane(globals, words);
+  if (noun == "why") return explain_why(globals, words);
   if (noun == "config" && verb == "check") return check_config(globals, words);
   if (const auto* operation = tornado::find_operation(noun + "." + verb))
     return run_operation(globals, *operation, words);

@@ -15,6 +15,7 @@
 #include "tornado/session_store.hpp"
 #include "tornado/supervisor.hpp"
 #include "tornado/tor_controller.hpp"
+#include "tornado/why.hpp"
 
 namespace tornado::inline v1 {
 
@@ -180,6 +181,9 @@ class TORNADO_API Gateway {
   Task<LaneVerified> verify_end(Caller caller, std::string token, int held, std::vector<std::string> failed);
   /// The last outcome of each lane since the start.
   std::vector<LaneVerified> verified() const;
+  /// Walks from the account to the packet: gateway, account, sign-in, session, lease, peers, handshake, policy. The
+  /// subject is a device, a session or an account, which stands for the device of it that was used last. not_found.
+  Task<Why> why(Caller caller, std::string subject);
   /// Reconciles peers now.
   Task<Difference> reconcile();
   std::string firewall_text() const;

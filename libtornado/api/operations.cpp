@@ -13,6 +13,7 @@ std::vector<Operation> make_table() {
   add_device_operations(table);
   add_session_operations(table);
   add_lane_operations(table);
+  add_why_operations(table);
   add_verify_operations(table);
   add_tor_operations(table);
   add_security_operations(table);

@@ -76,6 +76,7 @@ void add_lane_operations(std::vector<Operation>& table);
 void add_security_operations(std::vector<Operation>& table);
 void add_tor_operations(std::vector<Operation>& table);
 void add_verify_operations(std::vector<Operation>& table);
+void add_why_operations(std::vector<Operation>& table);
 void add_gateway_operations(std::vector<Operation>& table);
 
 }  // namespace tornado::inline v1

@@ -13,6 +13,8 @@
 
 namespace tornado::inline v1 {
 
+class WhyFacts;
+
 /// What a gateway is made of, in order of dependency; background work comes last.
 struct Gateway::Impl {
   Impl(Runtime& runtime, Config config, GatewayParts parts);
@@ -97,6 +99,10 @@ struct Gateway::Impl {
   void write_lanes(MetricText& out) const;
   void write_queues(MetricText& out) const;
   Task<void> run_loop_watch();
+
+  // why.cpp: what is known of one account and device.
+  Task<void> gather_account(const std::string& text, WhyFacts& facts);
+  Task<void> gather_lanes(WhyFacts& facts);
 
   // sampling.cpp: what the interfaces count.
   void watch_sessions();

@@ -111,6 +111,26 @@ TEST_F(GatewaySim, AHandshakeIsASignOfLife) {
   EXPECT_EQ(session.lane.str(), "tor");
 }
 
+TEST_F(GatewaySim, WhyFollowsADeviceFromItsAccountToItsHandshake) {
+  auto wrong = [&](const std::string& subject) {
+    auto why = world.runtime.wait(world.gateway->why(Caller::operator_named("test"), subject)).value();
+    return why.first_wrong() == nullptr ? std::string() : why.first_wrong()->check;
+  };
+  User alice = world.add_user("alice");
+  EXPECT_EQ(wrong("alice"), "sign_in");
+  auto login = world.login("alice").value();
+  EXPECT_EQ(wrong("alice@example.org"), "session");
+  auto tunnel = world.initiate(login).value();
+  EXPECT_EQ(wrong(alice.id.str()), "handshake");
+  world.wireguard.traffic("wg0", tunnel.session.key, 1000, 10, world.clock.now());
+  EXPECT_EQ(wrong(login.device.id.str()), "");
+  EXPECT_EQ(wrong(tunnel.session.id()), "");
+  world.wireguard.drop("wg1");
+  EXPECT_EQ(wrong("alice"), "peer_tor");
+  auto nobody = world.runtime.wait(world.gateway->why(Caller::operator_named("test"), "nobody"));
+  EXPECT_EQ(nobody.error().code(), errc::not_found);
+}
+
 TEST_F(GatewaySim, I08AnIdleSessionEndsAndTheHardLimitHolds) {
   world.add_user("alice");
   auto login = world.login("alice").value();

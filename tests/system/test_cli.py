@@ -1,5 +1,6 @@
 """The command line of tornadod and tornadoctl."""
 
+import collections
 import json
 import os
 import socket
@@ -76,13 +77,14 @@ class Tornadoctl(LabCase):
         client.initiate()
         skip = {"add", "tail", "check", "delete", "revoke", "close", "suspend", "reinstate", "password", "set", "clear",
                 "verify", "verify-begin", "verify-end"}
-        arguments = {("user", "show"): ["somebody"], ("session", "show"): [client.device], ("key", "rotate"): ["login"], ("device", "list"): ["somebody"]}
+        arguments = {("user", "show"): ["somebody"], ("session", "show"): [client.device], ("key", "rotate"): ["login"], ("device", "list"): ["somebody"], ("why", None): ["somebody"]}
+        status = collections.defaultdict(int, why=1)  # its tunnel is not up
         for noun, verb in self.commands():
             if verb in skip or noun == "tor":  # this gateway has none
                 continue
             with self.subTest(noun=noun, verb=verb):
                 done = self.ctl(noun, *([verb] if verb else []), *arguments.get((noun, verb), []), json_output=True)
-                self.assertEqual((done.returncode, done.stderr), (0, ""))
+                self.assertEqual((done.returncode, done.stderr), (status[noun], ""))
                 json.loads(done.stdout)
         for words in (("user", "show", "nobody"), ("user", "fly"), ("session", "close", "x")):
             done = self.ctl(*words, json_output=True)

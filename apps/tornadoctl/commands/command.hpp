@@ -26,8 +26,13 @@ int tail_events(const Globals& globals, const std::vector<std::string>& words);
 int watch_tor(const Globals& globals, const std::vector<std::string>& words);
 /// `tornadoctl lane verify [tor|vpn]`: 0 every probe held, 1 one did not. Root, where the daemon runs.
 int verify_lane(const Globals& globals, const std::vector<std::string>& words);
+/// `tornadoctl why USER|DEVICE`: 0 nothing is wrong, 1 something is.
+int explain_why(const Globals& globals, const std::vector<std::string>& words);
 /// `tornadoctl config check [FILE]`, without a daemon.
 int check_config(const Globals& globals, const std::vector<std::string>& words);
+
+/// The verb of an operation that people call by its noun alone: `report`, `why`. Empty: there is none.
+std::string verb_of_single(const std::string& noun);
 
 void print_help();
 /// Help of one noun, or of one command.

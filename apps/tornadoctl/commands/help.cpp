@@ -10,7 +10,8 @@ namespace {
 std::string command_of(const Operation& operation) {
   std::string out(operation.name);
   for (char& c : out) c = c == '.' ? ' ' : c == '_' ? '-' : c;
-  return out == "report create" ? "report" : out;
+  const std::string noun = out.substr(0, out.find(' '));
+  return verb_of_single(noun).empty() ? out : noun;
 }
 
 std::string synopsis(const Operation& operation) {
@@ -38,6 +39,10 @@ constexpr const char* others[][2] = {
 
 }  // namespace
 
+std::string verb_of_single(const std::string& noun) {
+  return noun == "report" ? "create" : noun == "why" ? "explain" : "";
+}
+
 void print_help() {
   std::cout << "usage: tornadoctl [--socket PATH] [--json] NOUN VERB [WORDS]\n\n"
                "Runs a Tornado gateway over its control socket.\n\n";
@@ -61,8 +66,9 @@ void print_help() {
 bool print_help_for(const std::string& noun, const std::string& verb) {
   bool found = false;
   for (const auto& operation : operations()) {
-    std::string wanted = noun + "." + (noun == "report" ? "create" : verb);
-    bool matches = verb.empty() && noun != "report" ? operation.name.starts_with(noun + ".") : operation.name == wanted;
+    const std::string single = verb_of_single(noun);
+    std::string wanted = noun + "." + (single.empty() ? verb : single);
+    bool matches = verb.empty() && single.empty() ? operation.name.starts_with(noun + ".") : operation.name == wanted;
     if (!matches) continue;
     found = true;
     std::cout << "usage: tornadoctl " << synopsis(operation) << "\n\n" << operation.summary << ".\n";

@@ -66,7 +66,7 @@ Task<json::value> config(Gateway& gateway, Caller, Arguments) {
 }
 
 /// Everything somebody who helps needs to know, without a secret and without a name.
-Task<json::value> report(Gateway& gateway, Caller, Arguments) {
+Task<json::value> report(Gateway& gateway, Caller caller, Arguments arguments) {
   json::object out;
   utsname host{};
   ::uname(&host);
@@ -88,6 +88,12 @@ Task<json::value> report(Gateway& gateway, Caller, Arguments) {
     told["version"] = tor.version;
     told["restarts"] = tor.restarts;
     out["tor"] = std::move(told);
+  }
+  if (auto subject = arguments.maybe_text("subject")) {
+    TRY(auto why, co_await gateway.why(std::move(caller), *subject));
+    json::object steps;
+    for (const auto& step : why.steps) steps[step.check] = std::string(name(step.found));
+    out["why"] = std::move(steps);
   }
   out["ruleset"] = gateway.firewall_text();
   co_return json::value(std::move(out));
@@ -132,7 +138,7 @@ void add_gateway_operations(std::vector<Operation>& table) {
                    Permission::read,
                    "Collect what a helper needs to know, without secrets and names",
                    "tornadoctl report > report.json",
-                   {},
+                   {{"subject", ParameterKind::text, true, false, "explain this user or device too, as `why` does"}},
                    {},
                    false,
                    report});
