@@ -1,6 +1,8 @@
 #pragma once
 
+#include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -62,12 +64,36 @@ class TunnelConfig {
   Seconds heartbeat_ttl{90}, hard_ttl{1296000};
 };
 
-/// What an account change has cut.
+/// What ending sessions has taken from the kernel and from Tor, and how long it took.
+class CutNumbers {
+ public:
+  CutNumbers() {}
+  std::size_t peers = 0;                  ///< that were on the interfaces, each lane counted
+  std::size_t flushed = 0;                ///< addresses whose tracked connections were flushed
+  int circuits = 0;                       ///< of Tor
+  std::chrono::microseconds stopped{0};   ///< from the request until the last packet that could pass
+  std::chrono::microseconds finished{0};  ///< until everything was gone and recorded
+};
+
+/// What a change of an account, a device or a session has cut.
 class Revocation {
  public:
   Revocation() {}
-  User user;
+  User user;                          ///< of a change of an account
+  std::optional<Device> device;       ///< that was revoked
   std::vector<std::string> sessions;  ///< session ids that were closed
+  std::vector<Session> closed;        ///< the same, as they were recorded
+  std::size_t sign_ins = 0;           ///< devices whose tokens are refused from now on
+  CutNumbers cut;
+};
+
+/// What is not as it should be on this host.
+class GatewayDifference {
+ public:
+  GatewayDifference() {}
+  bool empty() const noexcept { return peers.empty() && peers.interfaces_missing.empty() && host.empty(); }
+  Difference peers;
+  std::vector<std::string> host;  ///< links, addresses and the ruleset, in words: "wg0 has no address 10.8.0.1/24"
 };
 
 /// A part of the gateway and whether it works now.
@@ -159,13 +185,13 @@ class TORNADO_API Gateway {
 
   // Operator use cases.
   /// Ends one session, whatever state it is in. not_found.
-  Task<Session> close(Caller caller, Instance instance, CloseReason reason);
+  Task<Revocation> close(Caller caller, Instance instance, CloseReason reason);
   Task<Revocation> suspend(Caller caller, UserId user);
   Task<User> reinstate(Caller caller, UserId user);
   Task<Revocation> remove_user(Caller caller, UserId user);
   /// Sessions end if the change ends access: a new password, or inactive.
   Task<Revocation> update_user(Caller caller, UserId user, UserChanges changes);
-  Task<Device> revoke_device(Caller caller, DeviceId device);
+  Task<Revocation> revoke_device(Caller caller, DeviceId device);
   Task<std::vector<Session>> history(HistoryQuery query);
   /// Closes the circuits of a device and lets it begin on new ones; how many. not_found: it has no session;
   /// tor_unavailable; failed_precondition: this gateway runs without Tor.
@@ -186,6 +212,8 @@ class TORNADO_API Gateway {
   Task<Why> why(Caller caller, std::string subject);
   /// Reconciles peers now.
   Task<Difference> reconcile();
+  /// What a pass would change now; changes nothing. Errors: those of reading.
+  Task<GatewayDifference> difference();
   std::string firewall_text() const;
   /// Everything a monitor wants to know, in the text exposition format of Prometheus: docs/operations/metrics.md.
   std::string metrics() const;

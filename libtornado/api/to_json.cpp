@@ -103,6 +103,21 @@ json::object shown(const KeyInfo& key) {
   return out;
 }
 
+void add_cut(json::object& out, const Revocation& revocation) {
+  auto milliseconds = [](std::chrono::microseconds time) { return static_cast<double>(time.count()) / 1000; };
+  json::array sessions;
+  for (const auto& id : revocation.sessions) sessions.emplace_back(id);
+  out["closed_sessions"] = std::move(sessions);
+  out["revoked_sign_ins"] = revocation.sign_ins;
+  json::object cut;
+  cut["peers"] = revocation.cut.peers;
+  cut["addresses_flushed"] = revocation.cut.flushed;
+  cut["circuits"] = revocation.cut.circuits;
+  cut["stopped_ms"] = milliseconds(revocation.cut.stopped);
+  cut["finished_ms"] = milliseconds(revocation.cut.finished);
+  out["cut"] = std::move(cut);
+}
+
 json::object shown(const Component& component) {
   json::object out;
   out["component"] = component.name;

@@ -18,36 +18,56 @@ Task<void> Cutter::strip(const Session& session) {
   co_return co_await peers_.strip(owner_of(session.device), session.key);
 }
 
-Task<void> Cutter::finish(const Session& session) {
+Task<void> Cutter::finish(const Session& session, CutNumbers* numbers) {
   Item self(session);
   auto run = [this](std::vector<Item*>& batch) { return finish_all(batch); };
   co_await batches_.join(self, run);
+  if (numbers != nullptr) {
+    numbers->peers += self.lanes_read;
+    numbers->flushed += self.numbers.flushed;
+    numbers->circuits += self.numbers.circuits;
+  }
   co_return std::move(self.result);
 }
 
 /// The kernel walks its whole table for a flush: a session of which no byte ever came has nothing there.
-Task<void> Cutter::flush(const Item& item) {
+Task<void> Cutter::flush(Item& item) {
   auto now = sessions_.find(item.session.instance);
   bool silent = now && !now->bytes_missed && now->received == 0 && item.lanes_read == item.session.addresses.size();
   if (silent) co_return Result<void>();
   for (const auto& address : item.session.addresses) {
-    TRY_VOID(co_await host_.flush_connections(connection_mark(address.v4)));
-    if (address.v6) TRY_VOID(co_await host_.flush_connections(connection_mark(*address.v6)));
+    TRY_VOID(co_await flush_address(item, address.v4));
+    if (address.v6) TRY_VOID(co_await flush_address(item, *address.v6));
   }
+  co_return Result<void>();
+}
+
+Task<void> Cutter::flush_address(Item& item, const Address& address) {
+  TRY_VOID(co_await host_.flush_connections(connection_mark(address)));
+  ++item.numbers.flushed;
   co_return Result<void>();
 }
 
 /// A tor that cannot be asked keeps no address from being freed: quarantine is longer than a circuit can live without
 /// streams (I-08), and there are none any more.
-boost::asio::awaitable<void> Cutter::close_circuits(const Session& session) {
+boost::asio::awaitable<void> Cutter::close_circuits(Item& item) {
   if (!tor_) co_return;
+  const Session& session = item.session;
   auto current = sessions_.find(session.device);
   bool replaced = current && current->instance != session.instance && current->live();
   for (const auto& address : session.addresses) {
     if (replaced || !(address.lane == tor_lane_)) continue;
-    (void)co_await tor_->close_circuits(address.v4);
-    if (address.v6) (void)co_await tor_->close_circuits(*address.v6);
+    auto task = close_circuits_of(item, address.v4);
+    co_await std::move(task);
+    if (!address.v6) continue;
+    task = close_circuits_of(item, *address.v6);
+    co_await std::move(task);
   }
+}
+
+boost::asio::awaitable<void> Cutter::close_circuits_of(Item& item, const Address& address) {
+  auto closed = co_await tor_->close_circuits(address);
+  if (closed) item.numbers.circuits += *closed;
 }
 
 boost::asio::awaitable<void> Cutter::finish_all(std::vector<Item*>& batch) {
@@ -73,7 +93,7 @@ boost::asio::awaitable<void> Cutter::finish_all(std::vector<Item*>& batch) {
     ++item->lanes_read;
   }
   for (Item* item : batch) {
-    auto task = close_circuits(item->session);
+    auto task = close_circuits(*item);
     co_await std::move(task);
     item->result = co_await flush(*item);
   }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "base/batcher.hpp"
+#include "tornado/gateway.hpp"
 #include "tornado/host.hpp"
 #include "tornado/peer_programmer.hpp"
 #include "tornado/session_store.hpp"
@@ -21,7 +22,8 @@ class Cutter {
   Task<void> strip(const Session& session);
   /// The peer is gone from every lane, the session has its final counters, and no tracked connection of its addresses
   /// is left. Addresses that a newer instance of the device holds are left alone.
-  Task<void> finish(const Session& session);
+  /// `numbers`, if there are any, are added to.
+  Task<void> finish(const Session& session, CutNumbers* numbers = nullptr);
 
  private:
   struct Item {
@@ -29,9 +31,12 @@ class Cutter {
     const Session& session;
     Result<void> result;
     std::size_t lanes_read = 0;
+    CutNumbers numbers;
   };
-  Task<void> flush(const Item& item);
-  boost::asio::awaitable<void> close_circuits(const Session& session);
+  Task<void> flush(Item& item);
+  Task<void> flush_address(Item& item, const Address& address);
+  boost::asio::awaitable<void> close_circuits(Item& item);
+  boost::asio::awaitable<void> close_circuits_of(Item& item, const Address& address);
   boost::asio::awaitable<void> finish_all(std::vector<Item*>& batch);
 
   PeerProgrammer& peers_;

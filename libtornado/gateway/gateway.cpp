@@ -204,15 +204,19 @@ PublicKey Gateway::login_key() const {
   return impl_->keys.ring()->login_key();
 }
 
-Task<Session> Gateway::close(Caller, Instance instance, CloseReason reason) {
-  co_return co_await impl_->close_in_gate(std::move(instance), reason);
+Task<Revocation> Gateway::close(Caller, Instance instance, CloseReason reason) {
+  Cutting cutting;
+  TRY_VOID(co_await impl_->close_in_gate(std::move(instance), reason, &cutting));
+  co_return cutting.take();
 }
 
 Task<Revocation> Gateway::suspend(Caller, UserId user) {
-  Revocation cut;
-  TRY(cut.user, co_await impl_->users.suspend(user));
-  TRY(cut.sessions, co_await impl_->close_all_of(user, CloseReason::revoked));
-  co_return cut;
+  Cutting cutting;
+  TRY(auto devices, co_await impl_->users.devices(user));
+  TRY(cutting.made.user, co_await impl_->users.suspend(user));
+  cutting.made.sign_ins = devices.size();
+  TRY_VOID(co_await impl_->close_all_of(user, CloseReason::revoked, cutting));
+  co_return cutting.take();
 }
 
 Task<User> Gateway::reinstate(Caller, UserId user) {
@@ -220,27 +224,33 @@ Task<User> Gateway::reinstate(Caller, UserId user) {
 }
 
 Task<Revocation> Gateway::remove_user(Caller, UserId user) {
-  Revocation cut;
-  TRY(cut.user, co_await impl_->users.remove(user));
-  TRY(cut.sessions, co_await impl_->close_all_of(user, CloseReason::revoked));
-  co_return cut;
+  Cutting cutting;
+  TRY(auto devices, co_await impl_->users.devices(user));
+  TRY(cutting.made.user, co_await impl_->users.remove(user));
+  cutting.made.sign_ins = devices.size();
+  TRY_VOID(co_await impl_->close_all_of(user, CloseReason::revoked, cutting));
+  co_return cutting.take();
 }
 
 Task<Revocation> Gateway::update_user(Caller, UserId user, UserChanges changes) {
-  Revocation cut;
+  Cutting cutting;
   bool ends_access = changes.password.has_value() || (changes.active && !*changes.active);
-  TRY(cut.user, co_await impl_->users.update(user, std::move(changes)));
+  TRY(auto devices, co_await impl_->users.devices(user));
+  TRY(cutting.made.user, co_await impl_->users.update(user, std::move(changes)));
   if (ends_access) {
-    TRY(cut.sessions, co_await impl_->close_all_of(user, CloseReason::revoked));
+    cutting.made.sign_ins = devices.size();
+    TRY_VOID(co_await impl_->close_all_of(user, CloseReason::revoked, cutting));
   }
-  co_return cut;
+  co_return cutting.take();
 }
 
-Task<Device> Gateway::revoke_device(Caller, DeviceId id) {
-  TRY(auto device, co_await impl_->users.revoke(id));
+Task<Revocation> Gateway::revoke_device(Caller, DeviceId id) {
+  Cutting cutting;
+  TRY(cutting.made.device, co_await impl_->users.revoke(id));
+  cutting.made.sign_ins = 1;
   if (auto session = impl_->sessions.find(id))
-    TRY_VOID(co_await impl_->close_in_gate(session->instance, CloseReason::revoked));
-  co_return device;
+    TRY_VOID(co_await impl_->close_in_gate(session->instance, CloseReason::revoked, &cutting));
+  co_return cutting.take();
 }
 
 Task<std::vector<Session>> Gateway::history(HistoryQuery query) {
@@ -258,6 +268,9 @@ Task<std::vector<Session>> Gateway::history(HistoryQuery query) {
 
 Task<Difference> Gateway::reconcile() {
   co_return co_await impl_->reconcile();
+}
+Task<GatewayDifference> Gateway::difference() {
+  co_return co_await impl_->difference();
 }
 std::string Gateway::firewall_text() const {
   return impl_->ruleset ? to_text(*impl_->ruleset) : std::string();

@@ -15,6 +15,22 @@ namespace tornado::inline v1 {
 
 class WhyFacts;
 
+/// A revocation under way, timed from its first step.
+class Cutting {
+ public:
+  std::chrono::microseconds elapsed() const {
+    return std::chrono::microseconds(static_cast<std::int64_t>(watch_.seconds() * 1e6));
+  }
+  Revocation take() {
+    made.cut.finished = elapsed();
+    return std::move(made);
+  }
+  Revocation made;
+
+ private:
+  Stopwatch watch_;
+};
+
 /// What a gateway is made of, in order of dependency; background work comes last.
 struct Gateway::Impl {
   Impl(Runtime& runtime, Config config, GatewayParts parts);
@@ -89,6 +105,7 @@ struct Gateway::Impl {
   Task<void> finish_closing(Instance instance);
   Task<void> drain_history();
   Task<Difference> mend();
+  Task<GatewayDifference> difference();
   Task<Difference> reconcile();
   void watch_pools();
   bool watch_clock();
@@ -124,9 +141,10 @@ struct Gateway::Impl {
   std::optional<Instance> in_doubt(const DeviceId& device) const;
   Task<Session> end_and_strip(Instance instance, CloseReason reason);
   /// Ends it entirely: peers gone, addresses free, recorded.
-  Task<Session> finish(Instance instance, CloseReason reason);
-  Task<std::vector<std::string>> close_all_of(UserId user, CloseReason reason);
-  Task<Session> close_in_gate(Instance instance, CloseReason reason);
+  Task<Session> finish(Instance instance, CloseReason reason, Cutting* cutting = nullptr);
+  /// Closes every session of the user and adds to the revocation what that cut.
+  Task<void> close_all_of(UserId user, CloseReason reason, Cutting& cutting);
+  Task<Session> close_in_gate(Instance instance, CloseReason reason, Cutting* cutting = nullptr);
   Result<PublicKey> acceptable_key(std::string_view text, const DeviceId& device) const;
   Task<TunnelConfig> tunnel_config(Session session);
   Result<void> check_place(const Caller& caller) const;

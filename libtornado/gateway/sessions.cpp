@@ -174,9 +174,14 @@ Task<Session> Gateway::Impl::end_and_strip(Instance instance, CloseReason reason
   co_return stripped.error();
 }
 
-Task<Session> Gateway::Impl::finish(Instance instance, CloseReason reason) {
+Task<Session> Gateway::Impl::finish(Instance instance, CloseReason reason, Cutting* cutting) {
   TRY(auto session, co_await end_and_strip(instance, reason));
-  auto gone = co_await cutter.finish(session);
+  CutNumbers* numbers = nullptr;
+  if (cutting != nullptr) {
+    numbers = &cutting->made.cut;
+    numbers->stopped = cutting->elapsed();
+  }
+  auto gone = co_await cutter.finish(session, numbers);
   auto lease = ipam.find(owner_of(session.device));
   if (!gone) {
     if (lease && !session.addresses.empty()) (void)ipam.mark_dirty(lease->id);
@@ -187,30 +192,29 @@ Task<Session> Gateway::Impl::finish(Instance instance, CloseReason reason) {
   if (lease && !closed.addresses.empty()) (void)ipam.release(lease->id);
   (void)co_await parts.live->erase(closed.id(), closed.instance);
   events.session("session_closed", closed);
+  if (cutting != nullptr) {
+    cutting->made.sessions.push_back(closed.id());
+    cutting->made.closed.push_back(closed);
+  }
   co_return closed;
 }
 
-Task<Session> Gateway::Impl::close_in_gate(Instance instance, CloseReason reason) {
+Task<Session> Gateway::Impl::close_in_gate(Instance instance, CloseReason reason, Cutting* cutting) {
   auto session = sessions.find(instance);
   if (!session) co_return Error(errc::not_found, "no such session");
   TRY(auto pass, co_await gates.enter(session->device));
-  auto finished = co_await finish(std::move(instance), reason);
+  auto finished = co_await finish(std::move(instance), reason, cutting);
   if (!finished) closing.notify();
   co_return finished;
 }
 
-Task<std::vector<std::string>> Gateway::Impl::close_all_of(UserId user, CloseReason reason) {
-  std::vector<std::string> closed;
-  std::optional<Error> failed;
+Task<void> Gateway::Impl::close_all_of(UserId user, CloseReason reason, Cutting& cutting) {
+  Result<void> outcome;
   for (const auto& session : sessions.of(user)) {
-    auto done = co_await close_in_gate(session.instance, reason);
-    if (done)
-      closed.push_back(session.id());
-    else if (done.error().code() != errc::not_found)
-      failed = done.error();
+    auto done = co_await close_in_gate(session.instance, reason, &cutting);
+    if (!done && done.error().code() != errc::not_found) outcome = done.error();
   }
-  if (failed) co_return *failed;
-  co_return closed;
+  co_return outcome;
 }
 
 }  // namespace tornado::inline v1

@@ -198,6 +198,35 @@ Task<Difference> Gateway::Impl::reconcile() {
   co_return difference;
 }
 
+Task<GatewayDifference> Gateway::Impl::difference() {
+  GatewayDifference out;
+  TRY(out.peers, co_await peers.difference());
+  TRY(auto links, co_await parts.host->links());
+  TRY(auto addresses, co_await parts.host->addresses());
+  for (const auto& [lane, settings] : lanes) {
+    const std::string& interface = settings->interface;
+    auto link = std::find_if(links.begin(), links.end(), [&](const Link& l) { return l.name == interface; });
+    if (link == links.end()) {
+      out.host.push_back("there is no " + interface);
+      continue;
+    }
+    if (!link->up) out.host.push_back(interface + " is down");
+    if (link->mtu != static_cast<std::uint32_t>(settings->mtu))
+      out.host.push_back(interface + " has MTU " + std::to_string(link->mtu) + ", not " +
+                         std::to_string(settings->mtu));
+    Pool pool = config.pool(lane.str());
+    std::vector<LinkAddress> wanted{LinkAddress(interface, pool.gateway(), pool.v4.length())};
+    if (pool.gateway6()) wanted.emplace_back(interface, *pool.gateway6(), pool.v6->length());
+    for (const auto& address : wanted)
+      if (std::find(addresses.begin(), addresses.end(), address) == addresses.end())
+        out.host.push_back(interface + " has no address " + address.address.str() + "/" +
+                           std::to_string(address.length));
+  }
+  TRY(bool intact, co_await parts.firewall->intact());
+  if (!intact) out.host.emplace_back("the ruleset is not ours any more");
+  co_return out;
+}
+
 /// Links, identities and addresses first, then peers.
 Task<Difference> Gateway::Impl::mend() {
   TRY_VOID(co_await bring_links_up());

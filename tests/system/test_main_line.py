@@ -103,6 +103,23 @@ class MainLine(LabCase):
         self.assert_page(client)
         until(lambda: self.session_of(client)["lane"] == "vpn", "the lane in use is seen", 5)
 
+    def test_revocations_say_what_they_cut(self):
+        def revoke(*words):
+            client = self.client().connect()
+            self.assert_page(client)
+            answer = self.gateway.ctl(*(word.format(client=client) for word in words))
+            self.assertIsNone(fetch(client.namespace, timeout=1))
+            self.assertEqual(answer["closed_sessions"], [f"{client.user}-{client.device}"])
+            self.assertEqual((answer["cut"]["peers"], answer["cut"]["addresses_flushed"], answer["cut"]["circuits"]), (2, 2, 0))
+            self.assertLess(0, answer["cut"]["stopped_ms"])
+            self.assertLessEqual(answer["cut"]["stopped_ms"], answer["cut"]["finished_ms"])
+            client.down()
+            self.gateway.ctl("user", "delete", client.name, "--yes")
+            return answer["revoked_sign_ins"]
+        self.assertEqual(revoke("user", "suspend", "{client.name}"), 1)
+        self.assertEqual(revoke("device", "revoke", "{client.device}"), 1)
+        self.assertEqual(revoke("session", "close", "{client.device}"), 0)
+
     def test_suspend_stops_traffic_and_tokens(self):
         client = self.client().connect()
         self.assert_page(client)

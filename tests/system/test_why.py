@@ -39,9 +39,13 @@ class Why(LabCase):
         self.why(client.name)
         run("wg", "set", "wg0", "peer", client.public, "remove")
         self.assertIn("reconcile", self.why(client.name, "peer_vpn")["remedy"])
+        for words in (("gateway", "diff"), ("gateway", "reconcile", "--dry-run")):
+            diff = self.gateway.ctl(*words)
+            self.assertEqual((diff["same"], diff["missing"], diff["host"]), (False, [client.public], []))
         self.gateway.ctl("gateway", "reconcile")
         until(lambda: fetch(client.namespace, timeout=1) is not None, "traffic again", 30)
         self.why(client.name)
+        self.assertTrue(self.gateway.ctl("gateway", "diff")["same"])
 
     def test_nobody(self):
         self.gateway.ctl("why", "nobody", expect=3)

@@ -211,6 +211,8 @@ class ControlClient:
         """List the WireGuard peers of every lane as the interfaces have them."""
     def firewall_show(self) -> Dict[str, Any]:
         """Show the ruleset in nft syntax."""
+    def why_explain(self, *, subject: str) -> Dict[str, Any]:
+        """Say what keeps a user or a device from the network, and what to do."""
     def lane_verify_begin(self, *, lane: str, public_key: str) -> Dict[str, Any]:
         """Admit a throw-away device to a lane for a minute (lane verify does it for you)."""
     def lane_verify_end(self, *, token: str, held: int, failed: Optional[str] = None) -> Dict[str, Any]:
@@ -247,5 +249,5 @@ class ControlClient:
         """Compare peers with sessions now and mend the difference."""
     def config_show(self) -> Dict[str, Any]:
         """Show the configuration the daemon runs with."""
-    def report_create(self) -> Dict[str, Any]:
+    def report_create(self, *, subject: Optional[str] = None) -> Dict[str, Any]:
         """Collect what a helper needs to know, without secrets and names."""

@@ -25,8 +25,10 @@ Task<json::value> list(Gateway& gateway, Caller, Arguments arguments) {
 
 Task<json::value> revoke(Gateway& gateway, Caller caller, Arguments arguments) {
   DeviceId id(arguments.text("device"));
-  TRY(auto device, co_await gateway.revoke_device(std::move(caller), std::move(id)));
-  co_return json::value(shown(device));
+  TRY(auto revocation, co_await gateway.revoke_device(std::move(caller), std::move(id)));
+  json::object out = shown(*revocation.device);
+  add_cut(out, revocation);
+  co_return json::value(std::move(out));
 }
 
 }  // namespace

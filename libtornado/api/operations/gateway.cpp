@@ -51,7 +51,30 @@ Task<json::value> health(Gateway& gateway, Caller, Arguments) {
   co_return json::value(shown_list(gateway.health()));
 }
 
-Task<json::value> reconcile(Gateway& gateway, Caller, Arguments) {
+json::array shown_keys(const std::vector<PublicKey>& keys) {
+  json::array out;
+  for (const auto& key : keys) out.emplace_back(key.str());
+  return out;
+}
+
+Task<json::value> diff(Gateway& gateway, Caller, Arguments) {
+  TRY(auto difference, co_await gateway.difference());
+  json::object out;
+  out["same"] = difference.empty();
+  json::array host;
+  for (const auto& line : difference.host) host.emplace_back(line);
+  out["host"] = std::move(host);
+  json::array missing;
+  for (const auto& peer : difference.peers.missing) missing.emplace_back(peer.key.str());
+  out["missing"] = std::move(missing);
+  out["surplus"] = shown_keys(difference.peers.surplus);
+  out["foreign"] = shown_keys(difference.peers.foreign);
+  out["parked"] = shown_keys(difference.peers.parked);
+  co_return json::value(std::move(out));
+}
+
+Task<json::value> reconcile(Gateway& gateway, Caller caller, Arguments arguments) {
+  if (arguments.flag("dry-run")) co_return co_await diff(gateway, std::move(caller), std::move(arguments));
   TRY(auto difference, co_await gateway.reconcile());
   json::object out;
   out["missing"] = difference.missing.size();
@@ -118,11 +141,19 @@ void add_gateway_operations(std::vector<Operation>& table) {
                    {"component", "ready", "detail"},
                    false,
                    health});
+  table.push_back({"gateway.diff",
+                   Permission::read,
+                   "Show what is not as it should be, and change nothing",
+                   "tornadoctl gateway diff",
+                   {},
+                   {},
+                   false,
+                   diff});
   table.push_back({"gateway.reconcile",
                    Permission::write,
                    "Compare peers with sessions now and mend the difference",
-                   "tornadoctl gateway reconcile",
-                   {},
+                   "tornadoctl gateway reconcile --dry-run",
+                   {{"dry-run", ParameterKind::flag, false, false, "only say what would change, as `gateway diff`"}},
                    {},
                    false,
                    reconcile});

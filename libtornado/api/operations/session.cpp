@@ -55,8 +55,10 @@ Task<json::value> show(Gateway& gateway, Caller, Arguments arguments) {
 
 Task<json::value> close(Gateway& gateway, Caller caller, Arguments arguments) {
   TRY(auto session, session_named(gateway, arguments.text("session")));
-  TRY(auto closed, co_await gateway.close(std::move(caller), session.instance, CloseReason::killed));
-  co_return json::value(shown(closed));
+  TRY(auto revocation, co_await gateway.close(std::move(caller), session.instance, CloseReason::killed));
+  json::object out = shown(revocation.closed.empty() ? session : revocation.closed.front());
+  add_cut(out, revocation);
+  co_return json::value(std::move(out));
 }
 
 const Parameter session_parameter{"session", ParameterKind::text, true, true, "session id, instance or device id"};

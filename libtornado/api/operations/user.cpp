@@ -45,9 +45,7 @@ Task<json::value> show(Gateway& gateway, Caller, Arguments arguments) {
 
 json::object shown_revocation(const Revocation& cut) {
   json::object out = shown(cut.user);
-  json::array sessions;
-  for (const auto& id : cut.sessions) sessions.emplace_back(id);
-  out["closed_sessions"] = std::move(sessions);
+  add_cut(out, cut);
   return out;
 }
 
