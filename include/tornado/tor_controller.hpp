@@ -142,10 +142,9 @@ class TORNADO_API TorController {
   /// Errors here and below: tor_unavailable.
   Task<std::vector<Circuit>> circuits();
   Task<TorTraffic> traffic();
-  /// Closes the circuits that have carried streams of that address, with their streams; how many. Nobody else's.
+  /// Closes the circuits that have carried streams of that address, with their streams; how many. Nobody else's. What
+  /// the device opens next travels on circuits it has never used.
   Task<int> close_circuits(Address source);
-  /// The same, so that what the device opens next travels on circuits nobody has used.
-  Task<int> new_identity(Address source);
   /// Ends the process. It is started again only by `run` or a wish.
   Task<void> end();
 

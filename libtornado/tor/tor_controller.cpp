@@ -526,20 +526,17 @@ Task<TorTraffic> TorController::traffic() {
 Task<int> TorController::close_circuits(Address source) {
   TRY_VOID(impl_->connected());
   auto control = impl_->control;
+  std::vector<std::string> commands;
+  for (const std::string& id : impl_->book.streams_of(source)) commands.push_back("CLOSESTREAM " + id + " 1");
+  const std::size_t streams = commands.size();
+  // A circuit of which tor is not sure that it ever worked is tested first and closed later; asked again, at once.
+  for (const std::string& id : impl_->book.circuits_of(source))
+    commands.insert(commands.end(), 2, "CLOSECIRCUIT " + id);
+  TRY(auto told, co_await control->ask_all(std::move(commands)));
   int closed = 0;
-  for (const std::string& id : impl_->book.streams_of(source)) (void)co_await control->ask("CLOSESTREAM " + id + " 1");
-  for (const std::string& id : impl_->book.circuits_of(source)) {
-    TRY(auto told, co_await control->ask("CLOSECIRCUIT " + id));
-    // 552: it has closed by itself meanwhile.
-    if (told.ok()) ++closed;
-    // A circuit of which tor is not sure that it ever worked is tested first and closed later; asked again, at once.
-    (void)co_await control->ask("CLOSECIRCUIT " + id);
-  }
+  // 552: it has closed by itself meanwhile.
+  for (std::size_t i = streams; i < told.size(); i += 2) closed += told[i].ok() ? 1 : 0;
   co_return closed;
-}
-
-Task<int> TorController::new_identity(Address source) {
-  co_return co_await close_circuits(source);
 }
 
 Task<void> TorController::end() {

@@ -239,5 +239,26 @@ TEST_F(BookOfTwo, RemembersTheDeviceAfterItsStreamHasEnded) {
   EXPECT_EQ(book.circuits_of(two).size(), 1u);
 }
 
+TEST_F(BookOfTwo, OneDeviceHasItsOwnAmongAThousandAndLeavesNothingBehind) {
+  for (int i = 100; i < 1100; ++i) tell_circuit(std::to_string(i) + " BUILT PURPOSE=GENERAL");
+  tell_stream("3 NEW 0 a:80 SOURCE_ADDR=10.9.0.2:2");
+  tell_stream("3 SENTCONNECT 500 a:80");
+  tell_stream("3 REMAP 500 b:80");
+  EXPECT_EQ(book.circuits_of(one), (std::vector<std::string>{"31", "32", "500"}));
+  tell_circuit("32 CLOSED REASON=FINISHED");
+  EXPECT_EQ(book.circuits_of(one), (std::vector<std::string>{"31", "500"}));
+  tell_circuit("500 CLOSED REASON=REQUESTED");
+  tell_stream("3 CLOSED 500 a:80 REASON=DESTROY");
+  EXPECT_EQ(book.circuits_of(one), (std::vector<std::string>{"31"}));
+  EXPECT_EQ(book.streams_of(one), (std::vector<std::string>{"1"}));
+  tell_circuit("31 CLOSED REASON=REQUESTED");
+  tell_stream("1 DETACHED 31 a:80 REASON=DESTROY");
+  tell_stream("1 CLOSED 0 a:80 REASON=DESTROY");
+  EXPECT_TRUE(book.circuits_of(one).empty());
+  EXPECT_TRUE(book.streams_of(one).empty());
+  book.clear();
+  EXPECT_TRUE(book.circuits_of(two).empty());
+}
+
 }  // namespace
 }  // namespace tornado
