@@ -32,7 +32,7 @@ bool wants_a_start(const Error& error) {
 /// Gives tor our configuration if it has another: at once where it can change it while it runs, else by its next start,
 /// which the unit sees to. What it refuses it gets neither way, and goes on without the network.
 Task<void> TorController::Impl::configure() {
-  auto leave = [this] { return leave_torrc(options.service, configuration); };
+  auto leave = [this] { return leave_torrc(options.service + "/config", configuration); };
   TRY(auto told, co_await control->order("GETINFO process/pid"));
   int pid = std::atoi(std::string(told.value("process/pid").value_or("0")).c_str());
   if (served_before != 0 && served_before != pid) ++status.restarts;

@@ -283,7 +283,7 @@ class TorServiceTest : public TorControllerTest {
  protected:
   TorServiceTest() {
     options_.service = scratch_ / "service";
-    std::filesystem::create_directories(options_.service);
+    std::filesystem::create_directories(options_.service + "/config");
     EXPECT_TRUE(replace_file(scratch_ / "unit", "ControlSocket \"" + options_.service +
                                                     "/control\"\nCookieAuthFile \"" + options_.service +
                                                     "/cookie\"\nDisableNetwork 1\n"));
@@ -318,11 +318,11 @@ TEST_F(TorServiceTest, IsWaitedForToldItsConfigurationAndFoundUpByTheNextOne) {
   status = settled(TorPhase::up);
   EXPECT_EQ(status.pid, pid);
   EXPECT_FALSE(status.error);
-  auto left = read_file(options_.service + "/torrc");
+  auto left = read_file(options_.service + "/config/torrc");
   ASSERT_TRUE(left);
   EXPECT_EQ(*left, torrc(options_).value());
   struct stat entry {};
-  ASSERT_EQ(::stat((options_.service + "/torrc").c_str(), &entry), 0);
+  ASSERT_EQ(::stat((options_.service + "/config/torrc").c_str(), &entry), 0);
   EXPECT_EQ(entry.st_mode & 07777, 0640u);
   stop();
   EXPECT_TRUE(runs());
@@ -374,13 +374,13 @@ TEST_F(TorServiceTest, WhatItRefusesIsSaidInItsWordsAndWhatNeedsAStartGetsOne) {
   start();
   auto status = failing(errc::tor_config_refused);
   EXPECT_NE(status.reason.find("Unknown option 'X'"), status.reason.npos);
-  EXPECT_FALSE(std::filesystem::exists(options_.service + "/torrc")) << "its next start would fail";
+  EXPECT_FALSE(std::filesystem::exists(options_.service + "/config/torrc")) << "its next start would fail";
   EXPECT_TRUE(runs());
   behave(
       R"({"loadconf": "553 Transition not allowed: While Tor is running, changing TestingTorNetwork is not allowed."})");
   failing(errc::tor_unavailable);
   end_unit(0);
-  EXPECT_TRUE(std::filesystem::exists(options_.service + "/torrc"));
+  EXPECT_TRUE(std::filesystem::exists(options_.service + "/config/torrc"));
   behave("{}");
   begin_unit();
   EXPECT_FALSE(settled(TorPhase::up).error);

@@ -366,9 +366,10 @@ class Packaged(Form, LabCase):
             self.assertEqual(int(status[name], 16), 0, name)
         self.assertEqual((status["NoNewPrivs"], status["Seccomp"]), ("1", "2"))
         outside = self.machine.main_pid(self.TOR)
-        for path in ("/var/lib/tornado", "/run/tornado", CONFIG, "/proc/1"):
+        for path in ("/var/lib/tornado", "/run/tornado", CONFIG):
             self.assertFalse(os.path.exists(f"/proc/{outside}/root{path}"), path)
-        for name, mode in (("control", 0o660), ("cookie", 0o640), ("torrc", 0o640)):
+        self.assertEqual(self.machine.show(self.TOR, "ProtectProc"), "invisible")
+        for name, mode in (("control", 0o660), ("cookie", 0o640), ("config/torrc", 0o640)):
             state = os.stat(f"{self.machine.root}/run/tornado-tor/{name}")
             self.assertEqual((state.st_gid, state.st_mode & 0o777), (int(group), mode), name)
 
@@ -449,7 +450,6 @@ class Supervised(Form, LabCase):
         for pid in self.gateway.wireguard_pids().values():
             with open(f"/proc/{pid}/cgroup") as file:
                 self.assertIn("tornadod.service", file.read())
-
 
     def test_tor_outlives_the_daemon_and_has_no_privileges(self):
         self.gateway.configure(**{"tor.launch": "supervised"})
