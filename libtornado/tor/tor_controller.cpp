@@ -497,6 +497,7 @@ Task<TorStatus> TorController::wish(TorWish wish) {
   TRY_VOID(co_await impl_->runtime.offload(Blocking::file, work));
   impl_->status.wish = wish;
   impl_->rested();
+  if (wish != TorWish::stopped) impl_->supervisor.hurry(std::string(child_name));
   impl_->publish();
   impl_->wished.notify();
   impl_->nudge.notify();

@@ -404,6 +404,7 @@ class Packaged(Form, LabCase):
         self.wait_tor(lambda now: now["phase"] == "up", "tor is up with a configuration that it has to be started for", 90)
         client = self.client().connect("tor")
         page = self.lab.web.PAGE
+        self.lab.web.seen.clear()
         until(lambda: fetch("c0", timeout=4) == page, "a page through tor", 30)
         self.assertLessEqual(set(self.lab.web.seen), set(network.exit_addresses))
 
