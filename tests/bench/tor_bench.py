@@ -135,8 +135,8 @@ def drained(sock, size):
         return size / (time.monotonic() - began)
 
 
-def through_socks():
-    sock = connect("gw", "127.0.0.1", SOCKS, 20)
+def through_socks(namespace="gw", host="127.0.0.1"):
+    sock = connect(namespace, host, SOCKS, 20)
     sock.sendall(b"\5\1\0")
     sock.recv(2, socket.MSG_WAITALL)
     sock.sendall(b"\5\1\0\1" + socket.inet_aton(WEB) + struct.pack("!H", BLOB))
