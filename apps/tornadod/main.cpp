@@ -1,6 +1,4 @@
 // tornadod: parse, load, build, start, wait for a signal, stop.
-#include <fcntl.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include <boost/asio/as_tuple.hpp>
@@ -12,8 +10,8 @@
 #include <cstdio>
 #include <iostream>
 
-#include "base/file.hpp"
 #include "process/exec_as.hpp"
+#include "process/own_process.hpp"
 #include "process/service_manager.hpp"
 #include "tornado/api_server.hpp"
 #include "tornado/control.hpp"
@@ -55,6 +53,10 @@ po::options_description described() {
   return out;
 }
 
+int say(const char* line) {
+  return std::puts(line) >= 0 ? 0 : 1;
+}
+
 int fail(int status, const Error& error) {
   std::cerr << "tornadod: " << error.detail() << "\n";
   return status;
@@ -84,35 +86,9 @@ Result<Options> read_options(const po::variables_map& given, const char* const* 
 }
 
 LogLevel level_named(const std::string& name) {
-  return name == "debug"     ? LogLevel::debug
-         : name == "warning" ? LogLevel::warning
-         : name == "error"   ? LogLevel::error
-                             : LogLevel::info;
-}
-
-/// One daemon per state directory: the lock lives as long as the process.
-Result<void> lock_state(const Config& config) {
-  if (auto made = make_directory(config.state_dir, 0700); !made) return made;
-  if (auto made = make_directory(config.runtime_dir, 0755); !made) return made;
-  int fd = ::open((config.state_dir + "/lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
-  // A daemon that was killed while it started a child leaves the lock to it for a moment.
-  bool locked = false;
-  for (int attempt = 0; fd >= 0 && !locked && attempt < 20; ++attempt) {
-    if (attempt > 0) ::usleep(50'000);
-    locked = ::flock(fd, LOCK_EX | LOCK_NB) == 0;
-  }
-  if (!locked) return Error(errc::already_exists, config.state_dir + " is in use by another tornadod");
-  return replace_file(config.runtime_dir + "/tornadod.pid", std::to_string(::getpid()) + "\n", 0644);
-}
-
-Task<void> beat_watchdog(Runtime& runtime) {
-  int every = watchdog_interval();
-  while (every > 0) {
-    notify_service_manager("WATCHDOG=1");
-    bool slept = co_await runtime.sleep_until(runtime.now() + Seconds(every));
-    if (!slept) co_return Error(errc::cancelled);
-  }
-  co_return Result<void>();
+  if (name == "debug") return LogLevel::debug;
+  if (name == "warning") return LogLevel::warning;
+  return name == "error" ? LogLevel::error : LogLevel::info;
 }
 
 Task<void> run(Runtime& runtime, Gateway& gateway, ApiServer& api, MetricsServer& metrics, ControlServer& control,
@@ -131,14 +107,9 @@ Task<void> run(Runtime& runtime, Gateway& gateway, ApiServer& api, MetricsServer
   co_return co_await api.drain(Seconds(3));
 }
 
-std::string own_path() {
-  char path[4096];
-  ssize_t size = ::readlink("/proc/self/exe", path, sizeof path);
-  return std::string(path, static_cast<std::size_t>(std::max<ssize_t>(size, 0)));
-}
-
 int serve(const Options& options, std::vector<int> sockets) {
-  if (auto locked = lock_state(options.config); !locked) return fail(4, locked.error());
+  auto lock = lock_state(options.config.state_dir, options.config.runtime_dir);
+  if (!lock) return fail(4, lock.error());
   auto log = json_log(level_named(options.config.log.level));
   Runtime runtime(RuntimeOptions().log(*log));
   GatewayParts parts;
@@ -174,16 +145,10 @@ int main(int argc, char** argv, char** environment) {
     std::cout << help_text << description << examples_text;
     return 0;
   }
-  if (given.count("version") > 0) {
-    std::cout << "tornadod " << TORNADO_VERSION << "\n";
-    return 0;
-  }
+  if (given.count("version") > 0) return say("tornadod " TORNADO_VERSION);
   auto options = read_options(given, environment);
   if (!options) return fail(2, options.error());
-  if (options->check) {
-    std::cout << "the configuration is good\n";
-    return 0;
-  }
+  if (options->check) return say("the configuration is good");
   std::signal(SIGPIPE, SIG_IGN);
   return serve(*options, inherited_sockets());
 }

@@ -124,7 +124,10 @@ class TORNADO_API Config {
 
   struct TorConfig {
     TorConfig() {}
-    std::string launch = "supervised";  ///< or "none": the tor lane stays closed
+    /// Whose tor it is: "supervised", the daemon starts and adopts it; "external", a service manager runs it
+    /// (tornado-tor.service) and the daemon waits for it and tells it what to do; "none", the tor lane stays closed.
+    std::string launch = "supervised";
+    std::string socket_dir = "/run/tornado-tor";  ///< of an external tor: control socket, cookie, torrc
     std::string program = "/usr/bin/tor";
     /// Tor runs under this account where the daemon is root; else under the daemon's, without its capabilities.
     std::string account = "debian-tor";

@@ -59,6 +59,8 @@ class TORNADO_API Supervisor {
   Task<void> ensure(ChildSpec spec);
   /// Ends a child: SIGTERM, 5 s, SIGKILL; and forgets it. Errors: not_found; backend_failed (it survived).
   Task<void> stop(std::string name);
+  /// A child that is dead and rests, from a death or by the breaker, is started now; every other goes on as it is.
+  void hurry(const std::string& name);
   std::vector<ChildStatus> status() const;
   /// Waits until a child's state or pid changed since that revision (start with 0). Errors: cancelled.
   Task<std::uint64_t> changed(std::uint64_t since);

@@ -15,7 +15,7 @@ namespace tornado::inline v1 {
 enum class TorWish : std::uint8_t {
   up,           ///< connected
   maintenance,  ///< running, off the network: its ports are closed
-  stopped,      ///< no process
+  stopped,      ///< no process; one of a service manager stays, off the network
 };
 
 /// What is observed of Tor.
@@ -40,8 +40,11 @@ class TorOptions {
   std::string program = "/usr/bin/tor";  ///< 0.4.7 or later
   /// Put before the program: a launcher that gives up privileges. Empty: none.
   std::vector<std::string> launcher;
-  std::string directory;             ///< data, torrc, cookie, control socket, wish; 0700
-  std::string children;              ///< record and log of the process; 0700
+  std::string directory;  ///< data, torrc, cookie, control socket, wish; 0700
+  std::string children;   ///< record and log of the process; 0700
+  /// Where a tor of a service manager has its control socket, cookie and torrc: it is waited for and told what to do,
+  /// never started or ended (I-30). Empty: one of our own is started; the four members above are for that.
+  std::string service;
   std::string account;               ///< owns the data directory if we are root; empty: ours
   std::vector<Endpoint> trans, dns;  ///< TransPort and DNSPort; addresses must exist when tor starts
   std::optional<Endpoint> socks;     ///< none unless asked for
@@ -115,7 +118,7 @@ class TorTraffic {
   std::vector<std::string> guards;      ///< "nickname up"
 };
 
-/// Runs a tor of its own and drives it towards the operator's wish, for ever.
+/// Runs a tor of its own, or has one of a service manager, and drives it towards the operator's wish, for ever.
 ///
 /// The process outlives this object and is adopted by the next one (I-30); no other tor of the host is touched (D-090).
 /// Control is a Unix socket with a cookie inside `directory`. Its death is seen at once, launches are repeated with
@@ -142,11 +145,11 @@ class TORNADO_API TorController {
   /// Errors here and below: tor_unavailable.
   Task<std::vector<Circuit>> circuits();
   Task<TorTraffic> traffic();
-  /// Closes the circuits that have carried streams of that address, with their streams; how many. Nobody else's.
+  /// Closes the circuits that have carried streams of that address, with their streams; how many. Nobody else's. What
+  /// the device opens next travels on circuits it has never used.
   Task<int> close_circuits(Address source);
-  /// The same, so that what the device opens next travels on circuits nobody has used.
-  Task<int> new_identity(Address source);
-  /// Ends the process. It is started again only by `run` or a wish.
+  /// Ends the process. It is started again only by `run` or a wish; one of a service manager comes back at once,
+  /// without the network.
   Task<void> end();
 
  private:

@@ -8,24 +8,11 @@
 #include <cstring>
 #include <filesystem>
 
+#include "base/descriptor.hpp"
 #include "base/try.hpp"
 
 namespace tornado::inline v1 {
 namespace {
-
-class File {
- public:
-  explicit File(int fd) : fd_(fd) {}
-  ~File() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
-  int fd() const noexcept { return fd_; }
-
- private:
-  int fd_;
-};
 
 Error failure(const std::string& path) {
   int cause = errno;
@@ -53,12 +40,12 @@ Result<void> write_all(int fd, std::string_view content, const std::string& path
 }  // namespace
 
 Result<std::string> read_file(const std::string& path, std::size_t limit) {
-  File file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (file.fd() < 0) return failure(path);
+  Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.get() < 0) return failure(path);
   std::string content;
   char block[16384];
   for (;;) {
-    ssize_t got = ::read(file.fd(), block, sizeof block);
+    ssize_t got = ::read(file.get(), block, sizeof block);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return failure(path);
     if (got == 0) return content;
@@ -71,18 +58,18 @@ Result<std::string> read_file(const std::string& path, std::size_t limit) {
 Result<void> replace_file(const std::string& path, std::string_view content, unsigned mode) {
   std::string temporary = path + ".tmp." + std::to_string(::getpid());
   ::unlink(temporary.c_str());
-  File file(::open(temporary.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, mode));
-  if (file.fd() < 0) return failure(temporary);
+  Descriptor file(::open(temporary.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, mode));
+  if (file.get() < 0) return failure(temporary);
   auto undo = [&](Error why) -> Result<void> {
     ::unlink(temporary.c_str());
     return why;
   };
-  if (::fchmod(file.fd(), mode) != 0) return undo(failure(temporary));
-  if (auto written = write_all(file.fd(), content, temporary); !written) return undo(written.error());
-  if (::fsync(file.fd()) != 0) return undo(failure(temporary));
+  if (::fchmod(file.get(), mode) != 0) return undo(failure(temporary));
+  if (auto written = write_all(file.get(), content, temporary); !written) return undo(written.error());
+  if (::fsync(file.get()) != 0) return undo(failure(temporary));
   if (::rename(temporary.c_str(), path.c_str()) != 0) return undo(failure(path));
-  File directory(::open(parent_of(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (directory.fd() < 0 || ::fsync(directory.fd()) != 0) return failure(path);
+  Descriptor directory(::open(parent_of(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (directory.get() < 0 || ::fsync(directory.get()) != 0) return failure(path);
   return {};
 }
 

@@ -13,6 +13,7 @@
 #include <stdexcept>
 
 #include "auth/sealed_login.hpp"
+#include "base/descriptor.hpp"
 #include "base/json.hpp"
 #include "base/try.hpp"
 #include "client/response_codec.hpp"
@@ -25,23 +26,6 @@ namespace {
 
 using Deadline = std::chrono::steady_clock::time_point;
 constexpr std::size_t most_answer = 1 << 20;
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd = -1) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  int get() const noexcept { return fd_; }
-
- private:
-  int fd_;
-};
 
 Result<void> wait_for(int fd, short what, Deadline deadline) {
   for (;;) {

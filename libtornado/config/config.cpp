@@ -78,6 +78,7 @@ void each_field(C& c, Visit&& visit) {
   visit("wireguard.socket_dir", c.wireguard.socket_dir);
   visit("wireguard.foreign_peers", c.wireguard.foreign_peers);
   visit("tor.launch", c.tor.launch);
+  visit("tor.socket_dir", c.tor.socket_dir);
   visit("tor.program", c.tor.program);
   visit("tor.account", c.tor.account);
   visit("tor.trans_port", c.tor.trans_port);
@@ -374,7 +375,9 @@ Result<void> check_backends(const Config& c) {
 constexpr int circuit_margin = 60;
 
 Result<void> check_tor(const Config& c) {
-  if (!one_of(c.tor.launch, {"supervised", "none"})) return invalid("tor.launch", "supervised or none is expected");
+  if (!one_of(c.tor.launch, {"supervised", "external", "none"}))
+    return invalid("tor.launch", "supervised, external or none is expected");
+  if (!c.tor.socket_dir.starts_with('/')) return invalid("tor.socket_dir", "an absolute path is expected");
   if (!c.tor.program.starts_with('/')) return invalid("tor.program", "an absolute path is expected");
   std::vector<std::pair<std::string_view, std::uint16_t>> ports{{"tor.trans_port", c.tor.trans_port},
                                                                 {"tor.dns_port", c.tor.dns_port},
@@ -508,6 +511,7 @@ TorOptions Config::tor_options() const {
   options.account = tor.account;
   options.directory = state_dir + "/tor";
   options.children = state_dir + "/children";
+  if (tor.launch == "external") options.service = tor.socket_dir;
   Pool own = pool("tor");
   options.trans = {Endpoint(own.gateway(), tor.trans_port)};
   options.dns = {Endpoint(own.gateway(), tor.dns_port)};

@@ -50,10 +50,14 @@ void notify_service_manager(std::string_view state) {
   ::close(fd);
 }
 
-int watchdog_interval() {
-  long usec = number("WATCHDOG_USEC");
-  if (usec <= 0) return 0;
-  return static_cast<int>(std::max(1L, usec / 2'000'000));
+Task<void> beat_watchdog(Runtime& runtime) {
+  const long period = number("WATCHDOG_USEC");
+  while (period > 0) {
+    notify_service_manager("WATCHDOG=1");
+    bool slept = co_await runtime.sleep_until(runtime.now() + Seconds(std::max(1L, period / 2'000'000)));
+    if (!slept) co_return Error(errc::cancelled);
+  }
+  co_return Result<void>();
 }
 
 }  // namespace tornado::inline v1

@@ -3,6 +3,8 @@
 #include <string_view>
 #include <vector>
 
+#include "tornado/runtime.hpp"
+
 namespace tornado::inline v1 {
 
 /// Listening sockets handed over by the service manager (sd_listen_fds(3)); the variables are taken from the
@@ -12,7 +14,7 @@ std::vector<int> inherited_sockets();
 /// Tells the service manager, if there is one (sd_notify(3)): "READY=1", "WATCHDOG=1", "STOPPING=1", "STATUS=...".
 void notify_service_manager(std::string_view state);
 
-/// Half of the watchdog's period in seconds, 0 without one.
-int watchdog_interval();
+/// Tells it twice in a period of its watchdog that the loop turns; returns at once without one.
+Task<void> beat_watchdog(Runtime& runtime);
 
 }  // namespace tornado::inline v1

@@ -328,6 +328,11 @@ Task<void> Supervisor::stop(std::string name) {
   co_return *child->outcome;
 }
 
+void Supervisor::hurry(const std::string& name) {
+  auto it = impl_->children.find(name);
+  if (it != impl_->children.end()) it->second->alarm.notify();
+}
+
 std::vector<ChildStatus> Supervisor::status() const {
   std::vector<ChildStatus> out;
   for (const auto& [name, child] : impl_->children) out.push_back(child->status);

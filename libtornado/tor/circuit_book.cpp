@@ -5,10 +5,7 @@
 namespace tornado::inline v1 {
 
 void CircuitBook::circuit(const CircuitLine& line) {
-  if (line.status == "CLOSED" || line.status == "FAILED") {
-    circuits_.erase(line.id);
-    return;
-  }
+  if (line.status == "CLOSED" || line.status == "FAILED") return forget(line.id);
   bool minor = line.status == "PURPOSE_CHANGED" || line.status == "CANNIBALIZED";
   if (minor && !circuits_.contains(line.id)) return;
   Entry& entry = circuits_[line.id];
@@ -19,24 +16,55 @@ void CircuitBook::circuit(const CircuitLine& line) {
   if (entry.line.path.empty()) entry.line.path = std::move(former.path);
   if (entry.line.purpose.empty()) entry.line.purpose = std::move(former.purpose);
   if (entry.line.time_created.empty()) entry.line.time_created = std::move(former.time_created);
-  if (entry.line.conflux.empty()) entry.line.conflux = std::move(former.conflux);
+  if (entry.line.conflux.empty()) entry.line.conflux = former.conflux;
+  if (entry.line.conflux == former.conflux) return;
+  leave(former.conflux, line.id);
+  conflux_[entry.line.conflux].insert(line.id);
+}
+
+void CircuitBook::leave(const std::string& conflux, const std::string& id) {
+  auto legs = conflux_.find(conflux);
+  if (legs == conflux_.end()) return;
+  legs->second.erase(id);
+  if (legs->second.empty()) conflux_.erase(legs);
+}
+
+void CircuitBook::forget(const std::string& id) {
+  auto known = circuits_.find(id);
+  if (known == circuits_.end()) return;
+  leave(known->second.line.conflux, id);
+  for (const Address& source : known->second.sources) {
+    auto device = devices_.find(source);
+    device->second.circuits.erase(id);
+    if (device->second.empty()) devices_.erase(device);
+  }
+  circuits_.erase(known);
 }
 
 void CircuitBook::stream(const StreamLine& line) {
-  if (!line.source.empty() && streams_.size() < most_streams) {
-    if (auto source = Address::parse(line.source)) streams_[line.id] = *source;
-  }
   auto known = streams_.find(line.id);
-  if (known != streams_.end() && !line.circuit.empty()) {
-    auto circuit = circuits_.find(line.circuit);
-    if (circuit != circuits_.end()) circuit->second.sources.insert(known->second);
+  if (known == streams_.end() && !line.source.empty() && streams_.size() < most_streams) {
+    if (auto source = Address::parse(line.source)) {
+      known = streams_.emplace(line.id, *source).first;
+      devices_[*source].streams.insert(line.id);
+    }
   }
-  if (line.status == "CLOSED" || line.status == "FAILED") streams_.erase(line.id);
+  if (known == streams_.end()) return;
+  auto circuit = circuits_.find(line.circuit);
+  if (circuit != circuits_.end() && circuit->second.sources.insert(known->second).second)
+    devices_[known->second].circuits.insert(line.circuit);
+  if (line.status != "CLOSED" && line.status != "FAILED") return;
+  auto device = devices_.find(known->second);
+  device->second.streams.erase(line.id);
+  if (device->second.empty()) devices_.erase(device);
+  streams_.erase(known);
 }
 
 void CircuitBook::clear() {
   circuits_.clear();
+  conflux_.clear();
   streams_.clear();
+  devices_.clear();
 }
 
 std::vector<Circuit> CircuitBook::list() const {
@@ -62,23 +90,20 @@ std::vector<Circuit> CircuitBook::list() const {
 }
 
 std::vector<std::string> CircuitBook::circuits_of(const Address& source) const {
-  std::vector<std::string> out;
-  std::set<std::string> linked;
-  for (const auto& [id, entry] : circuits_) {
-    if (!entry.sources.contains(source)) continue;
-    out.push_back(id);
-    if (!entry.line.conflux.empty()) linked.insert(entry.line.conflux);
+  auto device = devices_.find(source);
+  if (device == devices_.end()) return {};
+  std::set<std::string> out = device->second.circuits;
+  for (const std::string& id : device->second.circuits) {
+    auto legs = conflux_.find(circuits_.at(id).line.conflux);
+    if (legs != conflux_.end()) out.insert(legs->second.begin(), legs->second.end());
   }
-  for (const auto& [id, entry] : circuits_)
-    if (linked.contains(entry.line.conflux) && !entry.sources.contains(source)) out.push_back(id);
-  return out;
+  return std::vector<std::string>(out.begin(), out.end());
 }
 
 std::vector<std::string> CircuitBook::streams_of(const Address& source) const {
-  std::vector<std::string> out;
-  for (const auto& [id, from] : streams_)
-    if (from == source) out.push_back(id);
-  return out;
+  auto device = devices_.find(source);
+  if (device == devices_.end()) return {};
+  return std::vector<std::string>(device->second.streams.begin(), device->second.streams.end());
 }
 
 }  // namespace tornado::inline v1

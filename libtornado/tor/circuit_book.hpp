@@ -30,8 +30,18 @@ class CircuitBook {
     CircuitLine line;
     std::set<Address> sources;
   };
+  /// What belongs to one device, so that nobody looks through what belongs to the others.
+  struct Device {
+    std::set<std::string> circuits, streams;
+    bool empty() const { return circuits.empty() && streams.empty(); }
+  };
+  void forget(const std::string& id);
+  void leave(const std::string& conflux, const std::string& id);
+
   std::map<std::string, Entry> circuits_;
+  std::map<std::string, std::set<std::string>> conflux_;  // the legs of a set
   std::map<std::string, Address> streams_;
+  std::map<Address, Device> devices_;
 };
 
 }  // namespace tornado::inline v1

@@ -23,18 +23,18 @@ namespace tornado::inline v1 {
 namespace {
 
 constexpr std::chrono::seconds answer_deadline{5};
-constexpr std::size_t most_questions = 256, most_events = 8192, cookie_size = 32;
+constexpr std::size_t most_questions = 256, most_at_once = 64, most_events = 8192, cookie_size = 32;
 constexpr auto completion = asio::as_tuple(asio::use_awaitable);
 const std::vector<int> oldest{0, 4, 7};
 
+}  // namespace
+
 /// A question on its way.
-struct Question {
+struct ControlConnection::Question {
   explicit Question(asio::io_context& io) : timer(io, answer_deadline) {}
   asio::steady_timer timer;
   std::optional<Result<ControlReply>> answer;
 };
-
-}  // namespace
 
 struct ControlConnection::Impl {
   explicit Impl(Runtime& runtime_) : runtime(runtime_), socket(runtime_.loop()), event_came(runtime_) {}
@@ -110,18 +110,20 @@ const std::string& ControlConnection::version() const noexcept {
   return impl_->version;
 }
 
-Task<ControlReply> ControlConnection::ask(std::string command) {
-  auto impl = impl_;
-  if (command.find_first_of("\r\n") != std::string::npos) co_return Error(errc::invalid_argument, "a line break");
-  if (impl->ended) co_return *impl->ended;
-  if (impl->questions.size() >= most_questions) co_return Error(errc::overloaded, "tor: too many questions");
-  auto question = std::make_shared<Question>(impl->runtime.loop());
-  impl->questions.push_back(question);
-  command += "\r\n";
+Result<std::shared_ptr<ControlConnection::Question>> ControlConnection::send(std::string text) {
+  if (impl_->ended) return *impl_->ended;
+  if (impl_->questions.size() >= most_questions) return Error(errc::overloaded, "tor: too many questions");
+  auto question = std::make_shared<Question>(impl_->runtime.loop());
+  impl_->questions.push_back(question);
   // Small commands into a local socket: a write that would block means that tor does not read.
   boost::system::error_code error;
-  asio::write(impl->socket, asio::buffer(command), error);
-  if (error) impl->end(Error(errc::tor_unavailable, "tor: " + error.message()));
+  asio::write(impl_->socket, asio::buffer(text), error);
+  if (error) impl_->end(Error(errc::tor_unavailable, "tor: " + error.message()));
+  return question;
+}
+
+Task<ControlReply> ControlConnection::answer(std::shared_ptr<Question> question) {
+  auto impl = impl_;
   if (!question->answer) {
     co_await question->timer.async_wait(completion);
   }
@@ -131,6 +133,38 @@ Task<ControlReply> ControlConnection::ask(std::string command) {
   Error why(errc::deadline_exceeded, "tor does not answer");
   impl->end(why);
   co_return why;
+}
+
+Task<ControlReply> ControlConnection::ask(std::string command) {
+  if (command.find_first_of("\r\n") != std::string::npos) co_return Error(errc::invalid_argument, "a line break");
+  TRY(auto question, send(command + "\r\n"));
+  co_return co_await answer(std::move(question));
+}
+
+Task<std::vector<ControlReply>> ControlConnection::ask_all(std::vector<std::string> commands) {
+  std::vector<ControlReply> out;
+  std::vector<std::shared_ptr<Question>> asked;
+  for (std::size_t i = 0; i < commands.size(); ++i) {
+    if (commands[i].find_first_of("\r\n") != std::string::npos) co_return Error(errc::invalid_argument, "a line break");
+    TRY(auto question, send(commands[i] + "\r\n"));
+    asked.push_back(std::move(question));
+    if (asked.size() < most_at_once && i + 1 < commands.size()) continue;
+    for (auto& one : asked) {
+      TRY(ControlReply reply, co_await answer(std::move(one)));
+      out.push_back(std::move(reply));
+    }
+    asked.clear();
+  }
+  co_return out;
+}
+
+Task<ControlReply> ControlConnection::load(std::string configuration) {
+  std::string text = "+LOADCONF\r\n";
+  for (char c : configuration) text += c == '\n' ? std::string("\r\n") : std::string(1, c);
+  TRY(auto question, send(text + ".\r\n"));
+  TRY(ControlReply reply, co_await answer(std::move(question)));
+  if (!reply.ok()) co_return Error(errc::backend_failed, "tor: " + reply.text());
+  co_return reply;
 }
 
 Task<ControlReply> ControlConnection::order(std::string command) {

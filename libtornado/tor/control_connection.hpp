@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/task_group.hpp"
 #include "tor/control_codec.hpp"
@@ -28,6 +29,10 @@ class ControlConnection {
   Task<ControlReply> ask(std::string command);
   /// The same; a status that is not 2xx is backend_failed with tor's text.
   Task<ControlReply> order(std::string command);
+  /// Sends all commands and waits for their answers afterwards: they cost one turn of tor, not one each.
+  Task<std::vector<ControlReply>> ask_all(std::vector<std::string> commands);
+  /// Gives tor a whole configuration as if it stood in its torrc; lines as in the file. As `order`.
+  Task<ControlReply> load(std::string configuration);
   /// The next event. More than 8192 that nobody has taken end the connection. Errors: those of the end; cancelled.
   Task<ControlReply> event();
   bool ended() const noexcept;
@@ -36,6 +41,9 @@ class ControlConnection {
 
  private:
   struct Impl;
+  struct Question;
+  Result<std::shared_ptr<Question>> send(std::string text);
+  Task<ControlReply> answer(std::shared_ptr<Question> question);
   explicit ControlConnection(std::shared_ptr<Impl> impl);
   Task<void> authenticate(std::string cookie_file);
   std::shared_ptr<Impl> impl_;

@@ -25,6 +25,7 @@ using std::chrono::milliseconds;
 
 constexpr std::string_view child_name = "tor";
 constexpr milliseconds first_pause{200}, longest_pause{30'000};
+constexpr milliseconds longest_wait{1000};  // for a tor that somebody else starts
 constexpr std::size_t breaker_failures = 5;
 constexpr Seconds breaker_window{60}, breaker_pause{60};
 constexpr Seconds look_again{1};  // while it bootstraps; events say most of it earlier
@@ -137,7 +138,7 @@ void TorController::Impl::failed(const Error& error) {
   bool same = status.error == error.code() && status.phase == TorPhase::failed;
   status.error = error.code();
   status.reason = error.detail();
-  status.remedy = tor_remedy(error.code());
+  status.remedy = tor_remedy(error.code(), external());
   status.circuit_established = status.probe_answered = false;
   if (!same)
     runtime.log().write(
@@ -179,7 +180,7 @@ Task<void> TorController::Impl::answers() {
     if (!asked) co_return asked.error();
     co_return Result<void>();
   }
-  auto opened = co_await ControlConnection::open(runtime, tasks, data() + "/control", data() + "/cookie");
+  auto opened = co_await ControlConnection::open(runtime, tasks, place() + "/control", place() + "/cookie");
   // Whatever is wrong with it, it has answered; what to do about it is not the supervisor's to decide.
   bool answered = opened || opened.error().code() == errc::tor_authentication ||
                   opened.error().code() == errc::tor_too_old || opened.error().code() == errc::cancelled;
@@ -202,7 +203,7 @@ Task<void> TorController::Impl::prepare() {
 
 asio::awaitable<void> TorController::Impl::halt_other() {
   control.reset();
-  auto opened = co_await ControlConnection::open(runtime, tasks, data() + "/control", data() + "/cookie");
+  auto opened = co_await ControlConnection::open(runtime, tasks, place() + "/control", place() + "/cookie");
   if (!opened) co_return;
   (void)co_await (*opened)->ask("SIGNAL HALT");
   // It answers, closes the socket, and is gone soon after.
@@ -214,20 +215,30 @@ asio::awaitable<void> TorController::Impl::halt_other() {
 
 Task<void> TorController::Impl::look() {
   TRY_VOID(co_await load_wish(TorWish::up));
+  if (status.wish != TorWish::up) co_return Result<void>();
+  if (external()) co_return co_await look_up();
   auto read = [this] { return read_file(options.directory + "/torrc", 1 << 20); };
   auto former = co_await runtime.offload(Blocking::file, read);
-  if (!former || *former != configuration || status.wish != TorWish::up) co_return Result<void>();
+  if (!former || *former != configuration) co_return Result<void>();
+  co_return co_await look_up();
+}
+
+/// One with our configuration that is connected is up; the probe follows, and the former daemon has had its answer.
+Task<void> TorController::Impl::look_up() {
   TRY_VOID(co_await ensure_control());
   TRY(auto network, co_await control->order("GETCONF DisableNetwork"));
   if (network.value("DisableNetwork") != "0" || status.bootstrap != 100 || !status.circuit_established)
     co_return Result<void>();
-  // The probe follows; the former daemon has had its answer.
   status.probe_answered = true;
   enter(TorPhase::up);
   co_return Result<void>();
 }
 
 Task<void> TorController::Impl::ensure_process() {
+  if (external()) {
+    if (status.phase != TorPhase::up && status.phase != TorPhase::failed && !control) enter(TorPhase::launching);
+    co_return Result<void>();
+  }
   for (const auto& child : supervisor.status()) {
     if (child.name != child_name || child.state == ChildState::stopped) continue;
     status.pid = child.pid;
@@ -261,16 +272,23 @@ Task<void> TorController::Impl::ensure_control() {
   if (control && !control->ended()) co_return Result<void>();
   control.reset();
   book.clear();
-  auto opened = co_await ControlConnection::open(runtime, tasks, data() + "/control", data() + "/cookie");
+  auto opened = co_await ControlConnection::open(runtime, tasks, place() + "/control", place() + "/cookie");
   if (!opened) {
     // One that cannot be controlled is of no use, and only a new one has a cookie that holds.
     if (opened.error().code() == errc::tor_authentication) (void)co_await end_process();
-    co_return opened.error();
+    if (!external() || opened.error().code() != errc::tor_unavailable) co_return opened.error();
+    co_return Error(errc::tor_unavailable,
+                    opened.error().detail() + "; tor.launch is external: is its service running?");
   }
   control = std::move(*opened);
+  status.version = control->version();
+  if (external()) {
+    auto configured = co_await configure();
+    if (!configured) control.reset();
+    TRY_VOID(std::move(configured));
+  }
   clear_cause();
   progress_at = runtime.now();
-  status.version = control->version();
   for (const auto& child : supervisor.status()) {
     if (child.name != child_name) continue;
     status.pid = child.pid;
@@ -328,7 +346,7 @@ Task<void> TorController::Impl::judge() {
     enter(TorPhase::bootstrapping);
     if (!status.error && now - progress_at >= options.patience) {
       status.error = errc::tor_stuck;
-      status.remedy = tor_remedy(errc::tor_stuck);
+      status.remedy = tor_remedy(errc::tor_stuck, external());
       if (status.reason.empty())
         status.reason = "no progress at " + std::to_string(status.bootstrap) + " %: " + status.summary;
     }
@@ -338,6 +356,8 @@ Task<void> TorController::Impl::judge() {
 }
 
 Task<void> TorController::Impl::end_process() {
+  if (external() && control) (void)co_await control->ask("SIGNAL HALT");
+  if (external()) control.reset();
   if (!watched()) co_return Result<void>();
   control.reset();
   auto stopped = co_await supervisor.stop(std::string(child_name));
@@ -352,11 +372,12 @@ Task<void> TorController::Impl::end_process() {
 /// One step in the direction of the wish. An error: it failed, and is to be repeated.
 Task<void> TorController::Impl::step() {
   if (status.wish == TorWish::stopped) {
+    if (external()) TRY_VOID(co_await rest_service());
     // One that a former daemon has left is taken over first: nothing else could end it.
     auto read = [this]() -> Result<std::string> { return read_file(options.children + "/tor.json", 4096); };
     auto left = co_await runtime.offload(Blocking::file, read);
-    if (left && !watched()) (void)co_await ensure_process();
-    TRY_VOID(co_await end_process());
+    if (left && !watched() && !external()) (void)co_await ensure_process();
+    if (!external()) TRY_VOID(co_await end_process());
     status.bootstrap = 0;
     status.tag.clear();
     status.summary.clear();
@@ -383,10 +404,12 @@ void TorController::Impl::rested() {
 }
 
 milliseconds TorController::Impl::pause_after_failure() {
+  if (external() && status.error == errc::tor_unavailable)
+    return std::min(first_pause * (1 << std::min(failures++, 10)), longest_wait);
   Instant now = runtime.now();
   failed_at.push_back(now);
   while (failed_at.front() + breaker_window <= now) failed_at.pop_front();
-  if (failed_at.size() >= breaker_failures && !watched()) {
+  if (failed_at.size() >= breaker_failures && !watched() && !external()) {
     failed_at.clear();
     failed(Error(errc::tor_breaker, "five starts within a minute failed, the last: " + status.reason));
     return breaker_pause;
@@ -474,6 +497,7 @@ Task<TorStatus> TorController::wish(TorWish wish) {
   TRY_VOID(co_await impl_->runtime.offload(Blocking::file, work));
   impl_->status.wish = wish;
   impl_->rested();
+  if (wish != TorWish::stopped) impl_->supervisor.hurry(std::string(child_name));
   impl_->publish();
   impl_->wished.notify();
   impl_->nudge.notify();
@@ -526,20 +550,17 @@ Task<TorTraffic> TorController::traffic() {
 Task<int> TorController::close_circuits(Address source) {
   TRY_VOID(impl_->connected());
   auto control = impl_->control;
+  std::vector<std::string> commands;
+  for (const std::string& id : impl_->book.streams_of(source)) commands.push_back("CLOSESTREAM " + id + " 1");
+  const std::size_t streams = commands.size();
+  // A circuit of which tor is not sure that it ever worked is tested first and closed later; asked again, at once.
+  for (const std::string& id : impl_->book.circuits_of(source))
+    commands.insert(commands.end(), 2, "CLOSECIRCUIT " + id);
+  TRY(auto told, co_await control->ask_all(std::move(commands)));
   int closed = 0;
-  for (const std::string& id : impl_->book.streams_of(source)) (void)co_await control->ask("CLOSESTREAM " + id + " 1");
-  for (const std::string& id : impl_->book.circuits_of(source)) {
-    TRY(auto told, co_await control->ask("CLOSECIRCUIT " + id));
-    // 552: it has closed by itself meanwhile.
-    if (told.ok()) ++closed;
-    // A circuit of which tor is not sure that it ever worked is tested first and closed later; asked again, at once.
-    (void)co_await control->ask("CLOSECIRCUIT " + id);
-  }
+  // 552: it has closed by itself meanwhile.
+  for (std::size_t i = streams; i < told.size(); i += 2) closed += told[i].ok() ? 1 : 0;
   co_return closed;
-}
-
-Task<int> TorController::new_identity(Address source) {
-  co_return co_await close_circuits(source);
 }
 
 Task<void> TorController::end() {

@@ -17,6 +17,7 @@ struct TorController::Impl {
   // tor_controller.cpp: towards the wish.
   Task<void> load_wish(TorWish first);
   Task<void> look();
+  Task<void> look_up();
   Task<void> converge();
   Task<void> step();
   Task<void> ensure_process();
@@ -32,6 +33,11 @@ struct TorController::Impl {
   void rested();
   std::chrono::milliseconds pause_after_failure();
   bool watched() const;
+
+  // tor_service.cpp: a tor that a service manager runs.
+  Task<void> configure();
+  Task<void> rest_service();
+  void service_ended();
 
   // tor_events.cpp: what tor tells.
   Task<void> observe();
@@ -49,6 +55,9 @@ struct TorController::Impl {
   void clear_cause();
   Result<ControlConnection*> connected();
   std::string data() const { return options.directory + "/data"; }
+  bool external() const { return !options.service.empty(); }
+  /// Where control socket and cookie are.
+  std::string place() const { return external() ? options.service : data(); }
 
   Runtime& runtime;
   TorOptions options;
@@ -61,6 +70,7 @@ struct TorController::Impl {
   Instant progress_at, probed_at;
   int probes_missed = 0, ports_missed = 0;
   int failures = 0;
+  int served_before = 0;          // pid of the service's tor, when it was last seen
   std::deque<Instant> failed_at;  // within the breaker's window
   bool running = false;
   TaskGroup tasks;

@@ -42,6 +42,7 @@ Task<void> TorController::Impl::run_events(std::shared_ptr<ControlConnection> fr
   for (;;) {
     auto reply = co_await from->event();
     if (!reply) {
+      if (external() && from == control && reply.error().code() != errc::cancelled) service_ended();
       nudge.notify();
       co_return Error(errc::cancelled);
     }
@@ -96,7 +97,7 @@ void TorController::Impl::status_general(const ControlWords& words) {
     if (status.phase != TorPhase::up) {
       status.error = errc::tor_clock_skewed;
       status.reason = status.warning;
-      status.remedy = tor_remedy(errc::tor_clock_skewed);
+      status.remedy = tor_remedy(errc::tor_clock_skewed, external());
     }
   } else if (words.at(1) == "DANGEROUS_VERSION") {
     status.warning = "tor " + std::string(words["CURRENT"]) + " is " + std::string(words["REASON"]);

@@ -50,8 +50,10 @@ Error tor_failure(const Error& error) {
   return Error(silent ? errc::tor_unavailable : errc::tor_died, error.detail());
 }
 
-std::string tor_remedy(errc code) {
+std::string tor_remedy(errc code, bool service) {
   switch (code) {
+    case errc::tor_unavailable:
+      return service ? "systemctl start tornado-tor.service; journalctl -u tornado-tor says why it does not run" : "";
     case errc::tor_missing:
       return "install tor (apt install tor), or set tor.program to where it is; tor.launch none does without";
     case errc::tor_too_old:
@@ -72,10 +74,12 @@ std::string tor_remedy(errc code) {
     case errc::tor_clock_skewed:
       return "set the clock of this host (timedatectl set-ntp true)";
     case errc::tor_authentication:
+      if (service) return "systemctl restart tornado-tor.service; the daemon must be in its group to read the cookie";
       return "another tor answers on the control socket or the cookie was replaced: tornadoctl tor stop, then start";
     case errc::interface_missing:
       return "the lane's interface has no address yet; it is tried again";
     case errc::protocol_error:
+      if (service) return "what answers on the control socket is not tor: see tor.socket_dir";
       return "what answers on the control socket is not tor: tornadoctl tor stop, then start";
     default:
       return "";

@@ -3,7 +3,9 @@
 #include <cctype>
 #include <charconv>
 
+#include "base/encoding.hpp"
 #include "base/try.hpp"
+#include "crypto/seal.hpp"
 #include "tornado/tor_controller.hpp"
 
 namespace tornado::inline v1 {
@@ -216,9 +218,12 @@ Result<std::string> torrc(const TorOptions& options) {
   TRY_PLAIN(std::string data, path_of("directory", options.directory + "/data"));
   TRY_PLAIN(std::string socket, path_of("directory", options.directory + "/data/control"));
   TRY_PLAIN(std::string cookie, path_of("directory", options.directory + "/data/cookie"));
-  std::string out =
-      "DataDirectory " + data + "\nControlSocket " + socket + "\nCookieAuthentication 1\nCookieAuthFile " + cookie +
-      "\nDisableNetwork 1\nDormantCanceledByStartup 1\nClientOnly 1\nRunAsDaemon 0\nLog notice stdout\nSafeLogging 1\n";
+  std::string out;
+  // What concerns the process and its control socket is the unit's where there is one.
+  if (options.service.empty())
+    out += "DataDirectory " + data + "\nControlSocket " + socket + "\nCookieAuthentication 1\nCookieAuthFile " +
+           cookie + "\nRunAsDaemon 0\nLog notice stdout\n";
+  out += "DisableNetwork 1\nDormantCanceledByStartup 1\nClientOnly 1\nSafeLogging 1\n";
   ports(options, out);
   TRY_PLAIN(std::string exits, countries("exit_countries", options.exit_countries));
   TRY_PLAIN(std::string excluded, countries("excluded_countries", options.excluded_countries));
@@ -232,6 +237,8 @@ Result<std::string> torrc(const TorOptions& options) {
     out += "MapAddress " + name + " " + address.str() + "\n";
   }
   TRY_VOID_PLAIN(extra_lines(options, out));
+  // Nothing in a client uses it: by it a tor that runs tells which configuration it has taken.
+  if (!options.service.empty()) out += "ContactInfo tornado-" + hex(sha256(out)).substr(0, 32) + "\n";
   return out;
 }
 

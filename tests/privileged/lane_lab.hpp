@@ -107,6 +107,24 @@ class LanePackets : public testing::Test {
     api6_ = std::make_unique<Listener>(net_->gateway, "[::]:4605");
   }
 
+  /// A device to whom 127.0.0.0/8 lies behind its lane, and a gateway that would route it there.
+  void route_loopback(const Namespace& device, const std::string& link, const std::string& octet) {
+    for (const std::string& name : {std::string("all"), link})
+      sh(net_->gateway, "sysctl -qw net.ipv4.conf." + name + ".route_localnet=1");
+    sh(device,
+       "sysctl -qw net.ipv4.conf.all.route_localnet=1; ip route flush table local 127.0.0.0/8 || true; "
+       "ip address flush dev lo; ip link set lo down; ip route add 127.0.0.0/8 via 10." +
+           octet + ".0.1");
+  }
+  /// Without the firewall the same datagram arrives, or what was seen before means nothing.
+  void expect_loopback_without_firewall(Udp& device, Udp& secret) {
+    runtime_.wait(firewall_->remove()).value();
+    device.send("127.0.0.1:9000", "control");
+    auto arrived = secret.receive();
+    ASSERT_TRUE(arrived) << "the probe would not have arrived anyway";
+    EXPECT_EQ(arrived->text, "control");
+  }
+
   /// A connection to the API of the own lane: when it stands, everything sent before has arrived or been dropped.
   void settle(const Namespace& device, const std::string& octet) {
     Stream stream(device, "10." + octet + ".0.2:0", "10." + octet + ".0.1:4605");

@@ -197,23 +197,12 @@ TEST_F(LanePackets, OnlyTheOwnGatewayAnswersEcho) {
 /// route_localnet is never set, but should somebody set it, the lane still does not reach loopback (D-076).
 TEST_F(LanePackets, LoopbackIsOutOfReachEvenIfItIsRouted) {
   apply(LaneMode::open, LaneMode::open);
-  {
-    Inside inside(net_->gateway);
-    for (const char* name : {"all", "vpn0"})
-      runtime_.wait(host_->ensure_sysctl(std::string("net/ipv4/conf/") + name + "/route_localnet", "1")).value();
-  }
-  sh(net_->vpn,
-     "sysctl -qw net.ipv4.conf.all.route_localnet=1; ip route flush table local 127.0.0.0/8 || true; "
-     "ip address flush dev lo; ip link set lo down; ip route add 127.0.0.0/8 via 10.8.0.1");
+  route_loopback(net_->vpn, "vpn0", "8");
   Udp secret(net_->gateway, "127.0.0.1:9000"), device(net_->vpn, "10.8.0.2:0");
   device.send("127.0.0.1:9000", "probe");
   settle(net_->vpn, "8");
   EXPECT_FALSE(secret.arrived());
-  runtime_.wait(firewall_->remove()).value();
-  device.send("127.0.0.1:9000", "control");
-  auto control = secret.receive();
-  ASSERT_TRUE(control) << "the probe would not have arrived anyway";
-  EXPECT_EQ(control->text, "control");
+  expect_loopback_without_firewall(device, secret);
 }
 
 TEST_F(LanePackets, TheApiAnswersAtEveryAddressItIsKnownBy) {

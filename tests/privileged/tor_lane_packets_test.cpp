@@ -180,11 +180,7 @@ TEST_F(TorLanePackets, D085WithoutRedirectsNothingButTheApiIsInReach) {
 /// Should somebody set route_localnet, the lane still does not reach loopback, where the control ports are (I-23).
 TEST_F(TorLanePackets, LoopbackIsOutOfReachEvenIfItIsRouted) {
   guard(LaneMode::tor);
-  for (const char* name : {"all", "tor0"})
-    sh(net_->gateway, std::string("sysctl -qw net.ipv4.conf.") + name + ".route_localnet=1");
-  sh(net_->tor,
-     "sysctl -qw net.ipv4.conf.all.route_localnet=1; ip route flush table local 127.0.0.0/8 || true; "
-     "ip address flush dev lo; ip link set lo down; ip route add 127.0.0.0/8 via 10.9.0.1");
+  route_loopback(net_->tor, "tor0", "9");
   Udp secret(net_->gateway, "127.0.0.1:9000"), device(net_->tor, "10.9.0.2:0");
   Listener control(net_->gateway, "127.0.0.1:9051");
   for (LaneMode mode : {LaneMode::tor, LaneMode::maintenance, LaneMode::closed}) {
@@ -198,11 +194,7 @@ TEST_F(TorLanePackets, LoopbackIsOutOfReachEvenIfItIsRouted) {
     EXPECT_FALSE(trans_->arrived());
     EXPECT_FALSE(stream.connected(0));
   }
-  runtime_.wait(firewall_->remove()).value();
-  device.send("127.0.0.1:9000", "control");
-  auto arrived = secret.receive();
-  ASSERT_TRUE(arrived) << "the probe would not have arrived anyway";
-  EXPECT_EQ(arrived->text, "control");
+  expect_loopback_without_firewall(device, secret);
 }
 
 /// D-098. The filter hooks cut what was redirected before; after the flush it follows the new mode.

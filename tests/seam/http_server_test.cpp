@@ -66,7 +66,7 @@ class Draining : public ::testing::Test {
       runtime.wait(drained(within)).value();
       took = std::chrono::steady_clock::now() - begun;
     });
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    while (runtime.call([this] { return !server->endpoints().empty(); })) std::this_thread::yield();
   }
   Task<void> drained(Seconds within) {
     co_await server->drain(within);

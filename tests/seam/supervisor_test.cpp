@@ -202,6 +202,19 @@ TEST_F(SupervisorTest, opens_the_breaker_after_five_deaths_within_a_minute) {
   wait_for([&] { return status("a").state == ChildState::running; });
 }
 
+TEST_F(SupervisorTest, starts_at_once_a_child_that_rests_if_it_is_told_to_hurry) {
+  ASSERT_TRUE(ensure(script("a", stays)));
+  int pid = status("a").pid;
+  supervisor_->hurry("a");
+  supervisor_->hurry("nobody");
+  runtime_.settle();
+  EXPECT_EQ(status("a").pid, pid) << "one that lives is left alone";
+  ::kill(pid, SIGKILL);
+  wait_for([&] { return status("a").state == ChildState::backing_off; });
+  supervisor_->hurry("a");
+  wait_for([&] { return status("a").state == ChildState::running; });
+}
+
 TEST_F(SupervisorTest, stops_a_child_that_is_backing_off) {
   ASSERT_TRUE(ensure(script("a", stays)));
   ::kill(status("a").pid, SIGKILL);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -275,6 +276,129 @@ TEST_F(TorControllerTest, OneDevicesCircuitsAreClosedAndNobodyElses) {
   EXPECT_EQ(closed(), "CLOSESTREAM 1 1\nCLOSECIRCUIT 3\nCLOSECIRCUIT 3\nCLOSECIRCUIT 4\nCLOSECIRCUIT 4\n");
   EXPECT_EQ(runtime_.wait(tor_->close_circuits(Address::parse("10.9.0.9").value())).value(), 0);
   EXPECT_EQ(runtime_.wait(tor_->traffic())->guards, std::vector<std::string>{"guard1 up"});
+}
+
+/// A tor of a service manager, whose part the test plays.
+class TorServiceTest : public TorControllerTest {
+ protected:
+  TorServiceTest() {
+    options_.service = scratch_ / "service";
+    std::filesystem::create_directories(options_.service + "/config");
+    EXPECT_TRUE(replace_file(scratch_ / "unit", "ControlSocket \"" + options_.service +
+                                                    "/control\"\nCookieAuthFile \"" + options_.service +
+                                                    "/cookie\"\nDisableNetwork 1\n"));
+  }
+  ~TorServiceTest() override { end_unit(); }
+  int begin_unit() {
+    unit_ = ::fork();
+    if (unit_ == 0) {
+      std::string program = options_.program, unit = scratch_ / "unit";
+      ::execl(program.c_str(), program.c_str(), "-f", unit.c_str(), nullptr);
+      ::_exit(127);
+    }
+    return unit_;
+  }
+  /// Waits until it is gone: by our signal, or by itself.
+  void end_unit(int number = SIGKILL) {
+    if (unit_ == 0) return;
+    if (number != 0) ::kill(unit_, number);
+    ::waitpid(unit_, nullptr, 0);
+    unit_ = 0;
+  }
+  bool runs() const { return unit_ != 0 && ::waitpid(unit_, nullptr, WNOHANG) == 0; }
+  int unit_ = 0;
+};
+
+TEST_F(TorServiceTest, IsWaitedForToldItsConfigurationAndFoundUpByTheNextOne) {
+  start();
+  auto status = failing(errc::tor_unavailable);
+  EXPECT_NE(status.reason.find("tor.launch is external"), status.reason.npos) << status.reason;
+  EXPECT_NE(status.remedy.find("systemctl start tornado-tor"), status.remedy.npos);
+  int pid = begin_unit();
+  status = settled(TorPhase::up);
+  EXPECT_EQ(status.pid, pid);
+  EXPECT_FALSE(status.error);
+  auto left = read_file(options_.service + "/config/torrc");
+  ASSERT_TRUE(left);
+  EXPECT_EQ(*left, torrc(options_).value());
+  struct stat entry {};
+  ASSERT_EQ(::stat((options_.service + "/config/torrc").c_str(), &entry), 0);
+  EXPECT_EQ(entry.st_mode & 07777, 0640u);
+  stop();
+  EXPECT_TRUE(runs());
+  tor_ = std::make_unique<TorController>(runtime_, options_);
+  EXPECT_EQ(runtime_.wait(tor_->look())->phase, TorPhase::up) << "untouched";
+  run_ = runtime_.spawn(tor_->run());
+  EXPECT_EQ(settled(TorPhase::up).pid, pid);
+}
+
+TEST_F(TorServiceTest, ItsDeathIsToldAtOnceAndWhatComesBackIsTakenIn) {
+  begin_unit();
+  start();
+  settled(TorPhase::up);
+  auto before = std::chrono::steady_clock::now();
+  end_unit();
+  auto status = failing(errc::tor_unavailable);
+  EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(2));
+  EXPECT_EQ(status.pid, 0);
+  int pid = begin_unit();
+  status = settled(TorPhase::up);
+  EXPECT_EQ(status.pid, pid);
+  EXPECT_EQ(status.restarts, 1);
+}
+
+TEST_F(TorServiceTest, NoWishEndsIt) {
+  int pid = begin_unit();
+  start();
+  settled(TorPhase::up);
+  for (auto [wish, phase] : {std::pair(TorWish::stopped, TorPhase::stopped), std::pair(TorWish::up, TorPhase::up),
+                             std::pair(TorWish::maintenance, TorPhase::maintenance)}) {
+    ASSERT_TRUE(runtime_.wait(tor_->wish(wish)));
+    settled(phase);
+    EXPECT_TRUE(runs());
+  }
+  ASSERT_TRUE(runtime_.wait(tor_->wish(TorWish::stopped)));
+  settled(TorPhase::stopped);
+  end_unit();
+  stop();
+  start();
+  EXPECT_FALSE(settled(TorPhase::stopped).error) << "wanted is what is";
+  pid = begin_unit();
+  ASSERT_TRUE(runtime_.wait(tor_->wish(TorWish::up)));
+  EXPECT_EQ(settled(TorPhase::up).pid, pid);
+}
+
+TEST_F(TorServiceTest, WhatItRefusesIsSaidInItsWordsAndWhatNeedsAStartGetsOne) {
+  begin_unit();
+  behave(R"({"loadconf": "552 Invalid config file: Failed to parse/validate config: Unknown option 'X'."})");
+  start();
+  auto status = failing(errc::tor_config_refused);
+  EXPECT_NE(status.reason.find("Unknown option 'X'"), status.reason.npos);
+  EXPECT_FALSE(std::filesystem::exists(options_.service + "/config/torrc")) << "its next start would fail";
+  EXPECT_TRUE(runs());
+  behave(
+      R"({"loadconf": "553 Transition not allowed: While Tor is running, changing TestingTorNetwork is not allowed."})");
+  failing(errc::tor_unavailable);
+  end_unit(0);
+  EXPECT_TRUE(std::filesystem::exists(options_.service + "/config/torrc"));
+  behave("{}");
+  begin_unit();
+  EXPECT_FALSE(settled(TorPhase::up).error);
+}
+
+TEST(Torrc, OfAServiceLeavesTheProcessToItsUnitAndSaysWhichItIs) {
+  TorOptions options;
+  options.directory = "/x";
+  options.service = "/run/y";
+  auto one = torrc(options);
+  ASSERT_TRUE(one);
+  for (const char* name : {"DataDirectory", "ControlSocket", "Cookie", "RunAsDaemon", "Log "})
+    EXPECT_EQ(one->find(name), one->npos) << name;
+  EXPECT_NE(one->find("\nContactInfo tornado-"), one->npos);
+  options.extra = {"MaxCircuitDirtiness 300"};
+  auto other = torrc(options);
+  ASSERT_TRUE(other);
+  EXPECT_NE(one->substr(one->find("ContactInfo")), other->substr(other->find("ContactInfo")));
 }
 
 TEST(Torrc, RefusesWhatBelongsToTheGateway) {

@@ -24,6 +24,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/descriptor.hpp"
 #include "tornado/types.hpp"
 
 /// Network namespaces made by a test, and plain sockets in them. One thread visits them all: a socket stays in the
@@ -33,25 +34,10 @@ namespace tornado::lab {
 /// How long a test waits for something that must happen. What must not happen is followed by something that must.
 inline constexpr int patience_ms = 5000;
 
-class Descriptor {
- public:
-  Descriptor() = default;
-  explicit Descriptor(int fd) : fd_(fd) {
-    if (fd < 0) throw std::runtime_error(std::string("descriptor: ") + std::strerror(errno));
-  }
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_ = -1;
-};
+inline Descriptor opened(int fd) {
+  if (fd < 0) throw std::runtime_error(std::string("descriptor: ") + std::strerror(errno));
+  return Descriptor(fd);
+}
 
 /// A network namespace of its own; it goes with the last descriptor and socket.
 class Namespace {
@@ -146,7 +132,8 @@ inline bool wait_for(int fd, short events, int ms = patience_ms) {
 
 inline Descriptor make_socket(const Namespace& where, const Endpoint& local, int type, int protocol = 0) {
   Inside inside(where);
-  Descriptor out(::socket(local.address.is_v4() ? AF_INET : AF_INET6, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol));
+  Descriptor out =
+      opened(::socket(local.address.is_v4() ? AF_INET : AF_INET6, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol));
   int on = 1;
   ::setsockopt(out.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   if (!local.address.is_v4()) ::setsockopt(out.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
@@ -242,7 +229,7 @@ class Listener {
     SocketAddress from;
     int fd = ::accept4(socket_.get(), from.get(), &from.size, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) return std::nullopt;
-    return Stream(Descriptor(fd), from.read());
+    return Stream(opened(fd), from.read());
   }
   std::optional<Stream> arrived() { return accept(0); }
 
@@ -294,7 +281,7 @@ class RawIp {
  public:
   RawIp(const Namespace& where, const std::string& local) : from_(*Address::parse(local)) {
     Inside inside(where);
-    socket_ = Descriptor(::socket(from_.is_v4() ? AF_INET : AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW));
+    socket_ = opened(::socket(from_.is_v4() ? AF_INET : AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW));
   }
   /// `fragment`: offset in units of eight bytes, of IPv4.
   void send(const std::string& to, unsigned char protocol, std::uint16_t fragment = 0) {
@@ -330,7 +317,7 @@ class Capture {
  public:
   Capture(const Namespace& where, const std::string& interface) {
     Inside inside(where);
-    socket_ = Descriptor(::socket(AF_PACKET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, htons(ETH_P_ALL)));
+    socket_ = opened(::socket(AF_PACKET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, htons(ETH_P_ALL)));
     sockaddr_ll address{};
     address.sll_family = AF_PACKET;
     address.sll_protocol = htons(ETH_P_ALL);

@@ -11,7 +11,8 @@ import threading
 import time
 import unittest
 
-from lab import API_PORT, GATEWAY, ROOT, SLOW, Gateway, Lab, Transfer, connect, fetch, in_namespace, run
+import tor_network
+from lab import API_PORT, GATEWAY, ROOT, SLOW, WEB, Gateway, Lab, Transfer, connect, fetch, in_namespace, run
 from machine import UNITS, Machine
 from support import LabCase, inconsistencies, until
 
@@ -54,7 +55,7 @@ class Service(Gateway):
         return self
 
     def said(self):
-        units = [f"--unit={name}" for name in ("tornadod.*", "tornado-wg@*")]
+        units = [f"--unit={name}" for name in ("tornadod.*", "tornado-wg@*", "tornado-tor.*")]
         return self.machine.run("journalctl", *units, "--output=short-monotonic", "--no-pager")[-6000:] + self.machine.said()
 
     def answers(self):
@@ -164,7 +165,7 @@ class Form:
         return prober.slowest
 
     def test_units_are_well_formed(self):
-        units = [f"{UNITS}/{name}" for name in ("tornadod.service", "tornadod.socket", "tornado-wg@wg0.service")]
+        units = [f"{UNITS}/{name}" for name in ("tornadod.service", "tornadod.socket", "tornado-wg@wg0.service", "tornado-tor.service")]
         self.assertEqual(self.machine.run("sh", "-c", "systemd-analyze verify " + " ".join(units) + " 2>&1"), "")
 
     def test_confined(self):
@@ -182,31 +183,6 @@ class Form:
             self.assertEqual((state.st_uid, state.st_mode & 0o777), (user, 0o700))
         state = os.stat(self.machine.root + "/var/lib/tornado")
         self.assertEqual((state.st_uid, state.st_mode & 0o777), (user, 0o700))
-
-    def test_tor_outlives_the_daemon_and_has_no_privileges(self):
-        self.gateway.configure(**{"tor.launch": "supervised"})
-        self.machine.systemctl("restart", "tornadod.service")
-        self.addCleanup(self.without_tor)
-        pid = until(lambda: self.gateway.call("tor.status")["phase"] == "bootstrapping" and self.gateway.call("tor.status")["pid"],
-                    "tor runs", 20)
-        lines = self.machine.run("cat", f"/proc/{pid}/status").splitlines()
-        status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
-        self.assertEqual(set(status["Uid"].split()), {self.machine.run("id", "--user", "tornado").strip()})
-        for name in ("CapEff", "CapPrm", "CapInh", "CapAmb"):
-            self.assertEqual(int(status[name], 16), 0, name)
-        self.assertEqual(status["NoNewPrivs"], "1")
-        for disturb in (lambda daemon: self.machine.systemctl("restart", "tornadod.service"), lambda daemon: os.kill(daemon, signal.SIGKILL)):
-            daemon = self.gateway.pid()
-            disturb(daemon)
-            self.gateway.restarted_from(daemon)
-            until(lambda: self.gateway.answers() and self.gateway.call("tor.status")["adopted"], "tor is adopted", 20)
-            self.assertEqual(self.gateway.call("tor.status")["pid"], pid)
-
-    def without_tor(self):
-        self.gateway.call("tor.stop")
-        until(lambda: self.gateway.call("tor.status")["phase"] == "stopped", "tor is stopped", 20)
-        self.gateway.configure()
-        self.machine.systemctl("restart", "tornadod.service")
 
     def test_ready_when_it_says_so(self):
         self.machine.systemctl("stop", "tornadod.socket")
@@ -281,7 +257,8 @@ class Form:
         self.assertNotIn("wg", Lab.ip("gw", "-o", "link"))
         self.assertEqual(run(*in_namespace("gw", "nft", "list", "ruleset")), "")
         for path in ("/var/lib/tornado", "/etc/tornado", "/etc/systemd/system/multi-user.target.wants/tornadod.service",
-                     "/etc/systemd/system/tornadod.service.wants/tornado-wg@wg0.service"):
+                     "/etc/systemd/system/tornadod.service.wants/tornado-wg@wg0.service", "/var/lib/tornado-tor",
+                     "/etc/systemd/system/tornadod.service.wants/tornado-tor.service"):
             self.assertFalse(os.path.lexists(self.machine.root + path), path)
 
     @classmethod
@@ -291,7 +268,8 @@ class Form:
 
 
 class Packaged(Form, LabCase):
-    """tornado-wg@.service runs the WireGuard processes."""
+    """tornado-wg@.service runs the WireGuard processes, tornado-tor.service tor."""
+    TOR = "tornado-tor.service"
 
     @classmethod
     def install(cls):
@@ -355,21 +333,149 @@ class Packaged(Form, LabCase):
         for path in ("/var/lib/tornado", "/run/tornado", CONFIG, "/proc/1"):
             self.assertFalse(os.path.exists(f"/proc/{pid}/root{path}"))
 
+    # Tor.
+
+    def tor(self):
+        return self.gateway.call("tor.status")
+
+    def tor_pid(self):
+        return int(self.machine.show(self.TOR, "MainPID"))
+
+    def wait_tor(self, condition, what, seconds=20):
+        """The status of tor once it is as wanted; a daemon that is being restarted has none."""
+        def status():
+            try:
+                now = self.tor()
+            except (OSError, ValueError):
+                return None
+            return now if condition(now) else None
+        try:
+            return until(status, what, seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.tor()}\n{self.gateway.said()}") from error
+
+    def test_tor_has_its_own_unit_and_account(self):
+        pid = self.tor_pid()
+        self.assertNotEqual(pid, 0)
+        self.wait_tor(lambda now: now["pid"] == pid, "the daemon has found it")
+        lines = self.machine.run("cat", f"/proc/{pid}/status").splitlines()
+        status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+        user, group = (self.machine.run("id", what, "tornado-tor").strip() for what in ("--user", "--group"))
+        self.assertEqual((set(status["Uid"].split()), set(status["Gid"].split()), set(status["Groups"].split())), ({user}, {group}, {group}))
+        for name in ("CapEff", "CapPrm", "CapInh", "CapAmb", "CapBnd"):
+            self.assertEqual(int(status[name], 16), 0, name)
+        self.assertEqual((status["NoNewPrivs"], status["Seccomp"]), ("1", "2"))
+        outside = self.machine.main_pid(self.TOR)
+        for path in ("/var/lib/tornado", "/run/tornado", CONFIG):
+            self.assertFalse(os.path.exists(f"/proc/{outside}/root{path}"), path)
+        self.assertEqual(self.machine.show(self.TOR, "ProtectProc"), "invisible")
+        for name, mode in (("control", 0o660), ("cookie", 0o640), ("config/torrc", 0o640)):
+            state = os.stat(f"{self.machine.root}/run/tornado-tor/{name}")
+            self.assertEqual((state.st_gid, state.st_mode & 0o777), (int(group), mode), name)
+
+    def test_tor_outlives_the_daemon(self):
+        pid = self.tor_pid()
+
+        def stop(_):
+            self.machine.systemctl("stop", "tornadod.socket")
+            self.gateway.start()
+        for disturb in (lambda _: self.machine.systemctl("restart", "tornadod.service"), lambda daemon: os.kill(daemon, signal.SIGKILL), stop):
+            self.wait_tor(lambda now: now["pid"] == pid, "the daemon has found it")
+            daemon = self.gateway.pid()
+            disturb(daemon)
+            self.gateway.restarted_from(daemon)
+            self.assertEqual(self.tor_pid(), pid)
+        self.wait_tor(lambda now: now["pid"] == pid and now["restarts"] == 0, "the daemon has found it")
+
+    def test_no_wish_ends_tor(self):
+        self.addCleanup(self.gateway.call, "tor.up")
+        pid = self.tor_pid()
+        for wish, phase in (("tor.stop", "stopped"), ("tor.down", "maintenance"), ("tor.up", "bootstrapping")):
+            self.gateway.call(wish)
+            self.wait_tor(lambda now: now["phase"] == phase, phase)
+            self.assertEqual(self.tor_pid(), pid)
+
+    def test_the_tor_lane_follows_the_unit(self):
+        network = tor_network.shared(self.lab).wait_usable()
+        self.gateway.configure(**{"tor.options": network.client_options(), "tor.probe_name": "www.example.org"})
+        self.machine.systemctl("restart", "tornadod.service")
+        self.addCleanup(self.machine.systemctl, "restart", "tornadod.service")
+        self.addCleanup(self.gateway.configure)
+        self.wait_tor(lambda now: now["phase"] == "up", "tor is up with a configuration that it has to be started for", 90)
+        client = self.client().connect("tor")
+        page = self.lab.web.PAGE
+        self.lab.web.seen.clear()
+        until(lambda: fetch("c0", timeout=4) == page, "a page through tor", 30)
+        self.assertLessEqual(set(self.lab.web.seen), set(network.exit_addresses))
+
+        pid = self.tor_pid()
+        with connect("c0", WEB, self.lab.echo.PORT, 10) as sock:
+            sock.settimeout(10 * SLOW)
+            for disturb in (lambda _: self.machine.systemctl("restart", "tornadod.service"), lambda daemon: os.kill(daemon, signal.SIGKILL)):
+                daemon = self.gateway.pid()
+                disturb(daemon)
+                self.gateway.restarted_from(daemon)
+                sock.sendall(b"still here")
+                self.assertEqual(sock.recv(100), b"still here")
+        self.assertEqual(self.tor_pid(), pid)
+
+        self.machine.systemctl("stop", self.TOR)
+        status = self.wait_tor(lambda now: now["phase"] == "failed", "its absence is noticed")
+        self.assertEqual(status["error"], "tor_unavailable")
+        self.assertIn("systemctl start tornado-tor", status["remedy"])
+        self.lab.web.seen.clear()
+        until(lambda: "Tor is not working" in (fetch("c0", timeout=2) or ""), "the page", 10)
+        self.assertEqual(self.lab.web.seen, [])
+        self.assertEqual(client.heartbeat().status, 200)
+        begun = time.monotonic()
+        self.machine.systemctl("start", self.TOR)
+        until(lambda: fetch("c0", timeout=2) == page, "a page through tor again", 60)
+        print(f"[a page {time.monotonic() - begun:.1f} s after the unit was started] ", end="", flush=True)
+        os.kill(self.machine.main_pid(self.TOR), signal.SIGKILL)
+        self.wait_tor(lambda now: now["restarts"] > 0 and now["phase"] == "up", "it comes back by itself", 60)
+        until(lambda: fetch("c0", timeout=2) == page, "a page through tor again", 30)
+        self.assertLessEqual(set(self.lab.web.seen), set(network.exit_addresses))
+
 
 class Supervised(Form, LabCase):
-    """The daemon starts the WireGuard processes itself."""
+    """The daemon starts the WireGuard processes, and tor, itself."""
 
     @classmethod
     def install(cls):
         cls.machine.run("install", "-D", "-m", "644", "/usr/share/tornado/supervised.conf",
                         "/etc/systemd/system/tornadod.service.d/supervised.conf")
         cls.machine.systemctl("enable", "tornadod.service")
-        cls.machine.systemctl("disable", "tornado-wg@wg0.service", "tornado-wg@wg1.service")
+        cls.machine.systemctl("disable", "tornado-wg@wg0.service", "tornado-wg@wg1.service", "tornado-tor.service")
 
     def test_wireguard_is_in_the_daemons_group(self):
         for pid in self.gateway.wireguard_pids().values():
             with open(f"/proc/{pid}/cgroup") as file:
                 self.assertIn("tornadod.service", file.read())
+
+    def test_tor_outlives_the_daemon_and_has_no_privileges(self):
+        self.gateway.configure(**{"tor.launch": "supervised"})
+        self.machine.systemctl("restart", "tornadod.service")
+        self.addCleanup(self.without_tor)
+        pid = until(lambda: self.gateway.call("tor.status")["phase"] == "bootstrapping" and self.gateway.call("tor.status")["pid"],
+                    "tor runs", 20)
+        lines = self.machine.run("cat", f"/proc/{pid}/status").splitlines()
+        status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+        self.assertEqual(set(status["Uid"].split()), {self.machine.run("id", "--user", "tornado").strip()})
+        for name in ("CapEff", "CapPrm", "CapInh", "CapAmb"):
+            self.assertEqual(int(status[name], 16), 0, name)
+        self.assertEqual(status["NoNewPrivs"], "1")
+        for disturb in (lambda daemon: self.machine.systemctl("restart", "tornadod.service"), lambda daemon: os.kill(daemon, signal.SIGKILL)):
+            daemon = self.gateway.pid()
+            disturb(daemon)
+            self.gateway.restarted_from(daemon)
+            until(lambda: self.gateway.answers() and self.gateway.call("tor.status")["adopted"], "tor is adopted", 20)
+            self.assertEqual(self.gateway.call("tor.status")["pid"], pid)
+
+    def without_tor(self):
+        self.gateway.call("tor.stop")
+        until(lambda: self.gateway.call("tor.status")["phase"] == "stopped", "tor is stopped", 20)
+        self.gateway.configure()
+        self.machine.systemctl("restart", "tornadod.service")
 
 
 if __name__ == "__main__":
