@@ -20,14 +20,14 @@ Task<void> Gateway::Impl::run_sampling() {
   const std::chrono::milliseconds interval = Seconds(config.session.sample_interval);
   const auto share = interval / static_cast<int>(lane_names.size());
   std::map<Lane, std::string> failed;
-  Instant round = runtime.now();
+  Instant round = runtime.now() - interval;
   for (;;) {
     round += interval;
     // A reading that takes longer than the interval, or a sleep of the host, leaves out what it has missed.
     const Instant now = runtime.now();
-    if (round <= now) {
+    if (now - round > share) {
       runtime.log().write(LogLevel::warning, "sampling_late",
-                          {{"milliseconds", std::to_string((now - round + interval).count())}});
+                          {{"milliseconds", std::to_string((now - round).count())}});
       round = now + interval;
     }
     Instant turn = round;

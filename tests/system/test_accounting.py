@@ -1,0 +1,49 @@
+"""Bytes are counted once, to the byte, whatever happens to the daemon (I-09, D-037, D-041)."""
+
+import unittest
+
+from lab import Transfer, fetch, until
+from support import LabCase
+
+KILLS = 50
+
+
+class Ledger(LabCase):
+    SETTINGS = {"session.checkpoint_interval": 1}
+
+    def counted(self, client):
+        """Received and sent on both interfaces, as WireGuard itself has them."""
+        rows = [self.gateway.dump(name)[1][client.public] for name in ("wg0", "wg1")]
+        return tuple(sum(row[i] for row in rows) for i in (2, 3))
+
+    def test_fifty_kills(self):
+        client = self.client().connect()
+        self.assertIsNotNone(fetch(client.namespace))
+        transfer = Transfer(client.namespace)
+        self.addCleanup(transfer.close)
+        for _ in range(KILLS):
+            self.gateway.kill()
+            self.gateway.start()
+            transfer.goes_on()
+        transfer.close()
+        client.down()
+
+        def equal():
+            session = self.session_of(client)
+            before = self.counted(client)
+            return before == (session["bytes_rx"], session["bytes_tx"]) == self.counted(client) and before
+        sums = until(equal, "session totals equal the interfaces", 20)
+        self.assertGreater(sum(sums), 1e6, "the transfer did carry something")
+        user = self.gateway.ctl("user", "show", client.name)
+        self.assertEqual((user["total_bytes_rx"], user["total_bytes_tx"]), (0, 0), "users are told by history")
+        closed = self.gateway.ctl("session", "close", client.device)
+        self.assertEqual((closed["bytes_rx"], closed["bytes_tx"]), sums)
+        row = self.assert_closed(client, "killed")
+        self.assertEqual((row["bytes_rx"], row["bytes_tx"]), sums)
+        user = self.gateway.ctl("user", "show", client.name)
+        self.assertEqual((user["total_bytes_rx"], user["total_bytes_tx"]), sums)
+        print(f"[{KILLS} kills, {sum(sums)} bytes agree] ", end="", flush=True)
+
+
+if __name__ == "__main__":
+    unittest.main()
