@@ -12,6 +12,10 @@ Task<void> Host::flush_network(Prefix) {
   co_return Error(errc::unimplemented, "this host does not flush by pool");
 }
 
+Task<void> Host::ensure_link(std::string, std::string) {
+  co_return Error(errc::unimplemented, "this host makes no links");
+}
+
 struct MemoryHost::Impl {
   explicit Impl(Runtime& runtime) : changes(runtime) {}
 
@@ -56,6 +60,16 @@ Task<void> MemoryHost::remove_link(std::string name) {
   std::erase_if(impl_->addresses, [&](const LinkAddress& address) { return address.link == name; });
   std::erase_if(impl_->routes, [&](const Route& route) { return route.link == name; });
   impl_->changes.notify();
+  co_return Result<void>();
+}
+
+Task<void> MemoryHost::ensure_link(std::string name, std::string kind) {
+  TRY_VOID(impl_->begin());
+  TRY_VOID(check_link(name, kind));
+  auto there = impl_->link(name);
+  if (there) co_return check_kind(**there, kind);
+  if (kind == "missing") co_return Error(errc::failed_precondition, "this host has no links of kind missing");
+  create_link(name, kind);
   co_return Result<void>();
 }
 
@@ -170,12 +184,13 @@ std::string MemoryHost::sysctl(const std::string& name) const {
   return it != impl_->sysctls.end() ? it->second : std::string();
 }
 
-void MemoryHost::create_link(const std::string& name) {
+void MemoryHost::create_link(const std::string& name, const std::string& kind) {
   if (impl_->link(name)) return;
   Link link;
   link.name = name;
   link.index = impl_->next_index++;
   link.mtu = 1420;
+  link.kind = kind;
   impl_->links.push_back(std::move(link));
   impl_->changes.notify();
 }
