@@ -67,6 +67,8 @@ class TORNADO_API WireGuard {
   virtual Task<Interface> get(std::string name) = 0;
   /// Applies a change in chunks of at most 32 peers; not atomic across peers.
   virtual Task<void> set(InterfaceChange change) = 0;
+  /// How many peers an interface can hold. Default: what wireguard-go takes.
+  virtual std::size_t most_peers() const noexcept { return 65'536; }
 };
 
 /// An in-memory implementation with the semantics of the kernel: allowed IPs move to the peer that claims them last,
@@ -78,7 +80,10 @@ class TORNADO_API MemoryWireGuard final : public WireGuard {
   Task<std::vector<std::string>> list() override;
   Task<Interface> get(std::string name) override;
   Task<void> set(InterfaceChange change) override;
+  std::size_t most_peers() const noexcept override;
 
+  /// From now on interfaces refuse more peers than that.
+  void hold_at_most(std::size_t peers);
   /// Simulates traffic and a handshake of a peer. False: no such peer.
   bool traffic(const std::string& name, const PublicKey& key, std::uint64_t received, std::uint64_t sent,
                Instant handshake);

@@ -24,6 +24,7 @@ struct Gateway::Impl {
   Task<void> bring_links_up();
   Task<void> bring_lane_up(const LaneConfig& lane, const Pool& pool);
   Task<void> ensure_wireguard(const LaneConfig& lane, std::string name);
+  Task<void> ensure_kernel_link(const LaneConfig& lane);
   Task<void> probe_interface(std::string name);
   Task<void> program_identity(const LaneConfig& lane, const std::string& name);
   Task<void> restore();
@@ -35,8 +36,11 @@ struct Gateway::Impl {
   LanePolicy lane_policy(const Lane& lane, const LaneConfig& settings) const;
   Task<GatewayPolicy> policy();
   Task<std::vector<Endpoint>> api_endpoints();
-  bool in_memory() const { return config.wireguard.backend == "memory"; }
-  bool external() const { return !in_memory() && config.wireguard.launch == "external"; }
+  bool in_memory() const { return choice.backend == WireGuardBackend::memory; }
+  bool in_kernel() const { return choice.backend == WireGuardBackend::kernel; }
+  bool external() const {
+    return choice.backend == WireGuardBackend::userspace && config.wireguard.launch == "external";
+  }
 
   // external.cpp: WireGuard processes that belong to a service manager.
   Task<void> await_wireguard(const LaneConfig& lane, std::string name);
@@ -79,6 +83,7 @@ struct Gateway::Impl {
   Task<void> run_ticks();
   Task<void> run_sampling();
   Task<void> run_reconciling();
+  Task<void> run_reconcile_timer();
   Task<void> run_closing();
   Task<void> run_child_watch();
   Task<void> run_host_watch();
@@ -116,6 +121,7 @@ struct Gateway::Impl {
 
   Runtime& runtime;
   Config config;
+  WireGuardChoice choice;
   GatewayParts parts;
   Users users;
   KeyRotator keys;
@@ -148,6 +154,7 @@ struct Gateway::Impl {
   Notifier closing;
   std::unordered_set<Instance> leaving;  // ended by their own devices, not yet cut
   Notifier reconcile_wanted;
+  Instant reconcile_due;
   std::chrono::milliseconds awake_at{0};
   Instant wall_at;
   TaskGroup background;

@@ -29,6 +29,7 @@ void Gateway::Impl::start_upkeep() {
   background.add("ticks", run_ticks());
   background.add("sampling", run_sampling());
   background.add("reconciling", run_reconciling());
+  background.add("reconcile_timer", run_reconcile_timer());
   background.add("closing", run_closing());
   background.add("child_watch", run_child_watch());
   background.add("host_watch", run_host_watch());
@@ -229,26 +230,33 @@ Task<Difference> Gateway::Impl::mend() {
 
 Task<void> Gateway::Impl::run_reconciling() {
   Seconds backoff(1);
+  std::uint64_t seen = reconcile_wanted.revision();
   for (;;) {
-    std::uint64_t seen = reconcile_wanted.revision();
-    Instant next = runtime.now() + Seconds(config.session.reconcile_interval);
-    // Whoever asks for a pass shortens the wait; a pass follows another after at least the backoff.
-    while (runtime.now() < next && reconcile_wanted.revision() == seen) {
-      bool slept = co_await runtime.sleep_until(std::min(next, runtime.now() + Seconds(1)));
-      if (!slept) co_return Error(errc::cancelled);
-    }
+    reconcile_due = runtime.now() + Seconds(config.session.reconcile_interval);
+    bool told = co_await reconcile_wanted.wait(seen);
+    if (!told) co_return Error(errc::cancelled);
+    // Whoever asks from here on may mean something that this pass has already looked at.
+    seen = reconcile_wanted.revision();
     (void)co_await check_foreign_chains();
     auto done = co_await mend();
     components["peers"] = Component("peers", done.has_value(), done ? "as wanted" : done.error().detail());
     if (!done) {
       runtime.log().write(LogLevel::error, "reconcile_failed", {{"detail", done.error().detail()}});
-      bool slept = co_await runtime.sleep_until(runtime.now() + backoff);
-      if (!slept) co_return Error(errc::cancelled);
-      backoff = std::min(backoff * 2, Seconds(30));
       reconcile_wanted.notify();
-    } else {
-      backoff = Seconds(1);
     }
+    // A pass follows another after at least a second, and after the backoff if it failed.
+    bool slept = co_await runtime.sleep_until(runtime.now() + backoff);
+    if (!slept) co_return Error(errc::cancelled);
+    backoff = done ? Seconds(1) : std::min(backoff * 2, Seconds(30));
+  }
+}
+
+/// Asks for a pass when none was asked for in `session.reconcile_interval`.
+Task<void> Gateway::Impl::run_reconcile_timer() {
+  for (;;) {
+    bool slept = co_await runtime.sleep_until(runtime.now() + Seconds(1));
+    if (!slept) co_return Error(errc::cancelled);
+    if (runtime.now() >= reconcile_due) reconcile_wanted.notify();
   }
 }
 

@@ -76,9 +76,10 @@ Task<void> MemoryHost::ensure_link(std::string name, std::string kind) {
 Task<void> MemoryHost::set_link(std::string name, bool up, std::optional<std::uint32_t> mtu) {
   TRY_VOID(impl_->begin());
   TRY(Link * link, impl_->link(name));
+  bool changes = link->up != up || (mtu && link->mtu != *mtu);
   link->up = up;
   if (mtu) link->mtu = *mtu;
-  impl_->changes.notify();
+  if (changes) impl_->changes.notify();
   co_return Result<void>();
 }
 

@@ -143,7 +143,7 @@ std::string list_addresses() {
 }
 
 std::string add_address(int index, const LinkAddress& address) {
-  return address_request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, index, address);
+  return address_request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, index, address);
 }
 
 std::string remove_address(int index, const LinkAddress& address) {

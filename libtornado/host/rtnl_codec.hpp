@@ -20,6 +20,7 @@ std::string set_link(int index, bool up, std::optional<std::uint32_t> mtu);
 std::string remove_link(int index);
 
 std::string list_addresses();
+/// Refused with EEXIST if it is there: to replace it would be told to everybody as a change.
 std::string add_address(int index, const LinkAddress& address);
 std::string remove_address(int index, const LinkAddress& address);
 

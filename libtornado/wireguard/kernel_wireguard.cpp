@@ -63,6 +63,7 @@ class KernelWireGuard final : public WireGuard {
   Task<std::vector<std::string>> list() override;
   Task<Interface> get(std::string name) override;
   Task<void> set(InterfaceChange change) override;
+  std::size_t most_peers() const noexcept override { return 1 << 20; }  // MAX_PEERS_PER_DEVICE
 
  private:
   Result<std::shared_ptr<InterfaceQueue>> queue(const std::string& name);

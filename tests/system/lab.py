@@ -335,6 +335,8 @@ class Gateway:
     DEFAULTS = {
         "dns.upstream": DNS, "auth.hash_memory_kib": 256, "auth.hash_passes": 1, "auth.hash_lanes": 1,
         "session.sample_interval": 1, "session.reconcile_interval": 2, "endpoint.host": GATEWAY, "tor.launch": "none",
+        # Under a kernel with WireGuard the suites run on it; what they say about processes is about wireguard-go.
+        "wireguard.backend": os.environ.get("TORNADO_TEST_BACKEND", "userspace"),
     }
 
     def __init__(self, name="gw", **settings):
