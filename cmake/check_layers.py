@@ -24,7 +24,8 @@ PUBLIC = {"config": "config", "users": "users", "ipam": "ipam", "key_rotator": "
           "auth": "auth", "session_store": "session", "history": "session", "gateway": "gateway", "api_server": "api",
           "control": "api", "client": "client", "why": "explain", "tor_controller": "tor"}
 # The configuration tree holds the options of every module as values; passwords are hashed by a policy of users.
-EXTRA = {("config", "auth"), ("config", "keys"), ("config", "session"), ("config", "ipam"), ("config", "tor"), ("crypto", "users")}
+# Interfaces of the kernel's WireGuard are links: the requests for those are the codec of host.
+EXTRA = {("wireguard", "host"), ("config", "auth"), ("config", "keys"), ("config", "session"), ("config", "ipam"), ("config", "tor"), ("crypto", "users")}
 # database/rows.hpp is shared by the repositories; drivers use transports of their own rank's neighbours.
 SQL_HOMES = re.compile(r"(_repo\.cpp|session/journal\.cpp|database/.*)$")
 SQL = re.compile(r'"\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|CREATE TABLE)\b')

@@ -113,7 +113,9 @@ class TORNADO_API Config {
 
   struct WireGuardConfig {
     WireGuardConfig() {}
-    std::string backend = "userspace";  ///< or "memory": no tunnel at all, for tests of automation
+    /// "auto": the kernel's WireGuard where it is there, else "userspace" (see `choose_wireguard`); or one by name:
+    /// "kernel", "userspace", "memory" (no tunnel at all, for tests of automation).
+    std::string backend = "auto";
     /// Whose the userspace processes are: "supervised", the daemon starts and adopts them; "external", a service
     /// manager runs one per interface (tornado-wg@.service) and the daemon only waits for it and watches it.
     std::string launch = "supervised";

@@ -139,6 +139,7 @@ class GatewayParts {
   GatewayParts() {}
   std::unique_ptr<Database> database;
   std::unique_ptr<LiveStore> live;
+  /// What stands behind it goes by `wireguard.backend` all the same: links, processes, or nothing for "memory".
   std::unique_ptr<WireGuard> wireguard;
   std::unique_ptr<Host> host;
   std::unique_ptr<Firewall> firewall;
@@ -168,6 +169,8 @@ class TORNADO_API Gateway {
   void listening();
   bool ready() const noexcept;
   std::vector<Component> health() const;
+  /// Decided once, when the gateway is made.
+  const WireGuardChoice& wireguard_choice() const noexcept;
 
   // Client use cases.
   Task<Login> login(Caller caller, Sealed sealed);

@@ -18,6 +18,7 @@ class Link {
   int index = 0;
   bool up = false;
   std::uint32_t mtu = 0;
+  std::string kind;  ///< "wireguard", "tun", "bridge" ...; empty for hardware and loopback
 };
 
 /// An address on a link, host bits and all: 10.8.0.1/24.
@@ -79,6 +80,10 @@ class TORNADO_API Host {
   virtual ~Host() = default;
   virtual Task<std::vector<Link>> links() = 0;
   virtual Task<void> remove_link(std::string name) = 0;  ///< absent: success
+  /// Makes a link of a kind that needs no further parameters, such as "wireguard"; one that is there is left as it is.
+  /// Errors: failed_precondition (the kernel knows no such kind: the module is not there), already_exists (a link of
+  /// another kind has the name), invalid_argument. Default: unimplemented.
+  virtual Task<void> ensure_link(std::string name, std::string kind);
   virtual Task<void> set_link(std::string name, bool up, std::optional<std::uint32_t> mtu) = 0;
   virtual Task<std::vector<LinkAddress>> addresses() = 0;
   virtual Task<void> ensure_address(LinkAddress address) = 0;
@@ -112,6 +117,7 @@ class TORNADO_API MemoryHost final : public Host {
   ~MemoryHost() override;
   Task<std::vector<Link>> links() override;
   Task<void> remove_link(std::string name) override;
+  Task<void> ensure_link(std::string name, std::string kind) override;
   Task<void> set_link(std::string name, bool up, std::optional<std::uint32_t> mtu) override;
   Task<std::vector<LinkAddress>> addresses() override;
   Task<void> ensure_address(LinkAddress address) override;
@@ -133,7 +139,7 @@ class TORNADO_API MemoryHost final : public Host {
   const std::vector<RoutingRule>& rules() const noexcept;
   /// Empty if it was never written.
   std::string sysctl(const std::string& name) const;
-  void create_link(const std::string& name);
+  void create_link(const std::string& name, const std::string& kind = {});
   /// The next `count` mutations fail with `code` and change nothing.
   void fail_next(int count, errc code);
 

@@ -102,6 +102,9 @@ class TORNADO_API PeerProgrammer {
   /// Also for keys that are retired or whose removal is not confirmed.
   std::optional<Owner> owner_of(const PublicKey& key) const;
   std::size_t wanted_count() const noexcept;
+  /// Whether `add` would take a peer with this key: one of ours, or one that the interfaces have room for. Errors:
+  /// pool_exhausted.
+  Result<void> room_for(const PublicKey& key) const;
   /// A change failed or its outcome is unknown, and no `reconcile` has put that right since.
   bool dirty() const noexcept;
 

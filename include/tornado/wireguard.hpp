@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tornado/runtime.hpp"
@@ -54,9 +55,10 @@ class InterfaceChange {
 /// Seam: WireGuard interfaces and their peers. Interfaces are made elsewhere (Host, or a userspace process).
 ///
 /// Loop thread. Operations on one interface are carried out in the order in which they were begun. Each carries its
-/// own deadline (5 s, the time in the queue apart). Errors of all verbs: interface_missing, backend_failed (refused;
-/// nothing or a part of the batch was applied), deadline_exceeded, cancelled and protocol_error (outcome unknown: read
-/// back before relying on anything, see I-27), overloaded (the queue is full or stands still; nothing was done).
+/// own deadline (5 s for each chunk, the time in the queue apart). Errors of all verbs: interface_missing,
+/// backend_failed (refused; nothing or a part of the batch was applied), permission_denied, deadline_exceeded,
+/// cancelled and protocol_error (outcome unknown: read back before relying on anything, see I-27), overloaded (the
+/// queue is full or stands still; nothing was done).
 /// The interface's own public key as a peer is accepted and ignored, by every implementation (I-28).
 class TORNADO_API WireGuard {
  public:
@@ -66,6 +68,8 @@ class TORNADO_API WireGuard {
   virtual Task<Interface> get(std::string name) = 0;
   /// Applies a change in chunks of at most 32 peers; not atomic across peers.
   virtual Task<void> set(InterfaceChange change) = 0;
+  /// How many peers an interface can hold. Default: what wireguard-go takes.
+  virtual std::size_t most_peers() const noexcept { return 65'536; }
 };
 
 /// An in-memory implementation with the semantics of the kernel: allowed IPs move to the peer that claims them last,
@@ -77,7 +81,10 @@ class TORNADO_API MemoryWireGuard final : public WireGuard {
   Task<std::vector<std::string>> list() override;
   Task<Interface> get(std::string name) override;
   Task<void> set(InterfaceChange change) override;
+  std::size_t most_peers() const noexcept override;
 
+  /// From now on interfaces refuse more peers than that.
+  void hold_at_most(std::size_t peers);
   /// Simulates traffic and a handshake of a peer. False: no such peer.
   bool traffic(const std::string& name, const PublicKey& key, std::uint64_t received, std::uint64_t sent,
                Instant handshake);
@@ -93,6 +100,40 @@ class TORNADO_API MemoryWireGuard final : public WireGuard {
 };
 
 /// The cross-platform userspace protocol of wireguard-go: UNIX stream sockets `<directory>/<interface>.sock`.
+/// An interface holds at most 65,536 peers.
 TORNADO_API std::unique_ptr<WireGuard> uapi_wireguard(Runtime& runtime, std::string directory = "/var/run/wireguard");
+
+/// WireGuard of the Linux kernel over generic netlink, in the network namespace of the thread that makes it; interfaces
+/// are links of kind "wireguard" (`Host::ensure_link`). An interface holds at most 1,048,576 peers.
+///
+/// The kernel executes a change while it is sent. Peers therefore go out in chunks of at most 32, fewer where that
+/// takes longer than 4 ms, and others run in between; a private key and `replace_peers`, which cost in proportion to
+/// the peers that are there, are sent on the blocking pool. A dump is read message by message; one that was
+/// interrupted by a change or did not fit is read again. Buffers that held a private key are wiped.
+///
+/// Errors beside those of the seam: permission_denied (CAP_NET_ADMIN is missing, for reading too); interface_missing
+/// also stands for a link of another kind and for a kernel without WireGuard.
+TORNADO_API std::unique_ptr<WireGuard> kernel_wireguard(Runtime& runtime);
+
+enum class WireGuardBackend : std::uint8_t { kernel, userspace, memory };
+
+/// "kernel", "userspace", "memory".
+TORNADO_API std::string_view name(WireGuardBackend backend) noexcept;
+
+/// Which implementation a gateway uses, and why.
+class WireGuardChoice {
+ public:
+  WireGuardChoice(WireGuardBackend backend_, std::string reason_) : backend(backend_), reason(std::move(reason_)) {}
+  WireGuardBackend backend;
+  std::string reason;
+};
+
+/// Decides for `wireguard.backend`. What is named is taken; "auto" is the kernel if it has the module, which is loaded
+/// if need be, else userspace. It is userspace too if one of the interfaces is there as a link of another kind: a
+/// userspace process has it, and an upgrade must not cut its tunnels.
+///
+/// A plain call: asks the kernel in the network namespace of the calling thread, which answers at once, but for the
+/// moment in which it loads the module.
+TORNADO_API WireGuardChoice choose_wireguard(std::string_view wanted, const std::vector<std::string>& interfaces);
 
 }  // namespace tornado::inline v1

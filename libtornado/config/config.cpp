@@ -358,8 +358,8 @@ Result<void> check_backends(const Config& c) {
   for (const auto& chain : c.firewall.known_chains)
     if (!names_chain(chain))
       return invalid("firewall.known_chains", "\"family table chain\" is expected, not '" + chain + "'");
-  if (!one_of(c.wireguard.backend, {"userspace", "memory"}))
-    return invalid("wireguard.backend", "userspace or memory is expected");
+  if (!one_of(c.wireguard.backend, {"auto", "kernel", "userspace", "memory"}))
+    return invalid("wireguard.backend", "auto, kernel, userspace or memory is expected");
   if (!one_of(c.wireguard.launch, {"supervised", "external"}))
     return invalid("wireguard.launch", "supervised or external is expected");
   if (!one_of(c.wireguard.foreign_peers, {"alert", "remove"}))

@@ -12,15 +12,20 @@ namespace {
 /// A login that took longer is of no use to its client (K-12).
 constexpr std::chrono::milliseconds login_deadline{9000};
 
-GatewayParts complete(Runtime& runtime, const Config& config, GatewayParts parts) {
+WireGuardChoice choose(const Config& config) {
   if (auto checked = config.check(); !checked) throw std::invalid_argument(checked.error().detail());
-  bool memory = config.wireguard.backend == "memory";
+  return choose_wireguard(config.wireguard.backend, {config.lanes.vpn.interface, config.lanes.tor.interface});
+}
+
+GatewayParts complete(Runtime& runtime, const Config& config, const WireGuardChoice& choice, GatewayParts parts) {
+  bool memory = choice.backend == WireGuardBackend::memory;
   if (!parts.database)
     parts.database =
         open_sqlite(runtime, config.database_path(), static_cast<std::uint64_t>(config.database.reserve_mib) << 20);
   if (!parts.live) parts.live = memory_live_store(runtime);
   std::vector<std::string> interfaces{config.lanes.vpn.interface, config.lanes.tor.interface};
   if (!parts.wireguard && memory) parts.wireguard = std::make_unique<MemoryWireGuard>(runtime, interfaces);
+  if (!parts.wireguard && choice.backend == WireGuardBackend::kernel) parts.wireguard = kernel_wireguard(runtime);
   if (!parts.wireguard) parts.wireguard = uapi_wireguard(runtime, config.wireguard.socket_dir);
   if (!parts.host && memory) parts.host = std::make_unique<MemoryHost>(runtime, interfaces);
   if (!parts.host) parts.host = netlink_host(runtime);
@@ -34,7 +39,8 @@ GatewayParts complete(Runtime& runtime, const Config& config, GatewayParts parts
 Gateway::Impl::Impl(Runtime& runtime_, Config config_, GatewayParts parts_)
     : runtime(runtime_),
       config(std::move(config_)),
-      parts(complete(runtime, config, std::move(parts_))),
+      choice(choose(config)),
+      parts(complete(runtime, config, choice, std::move(parts_))),
       users(runtime, *parts.database, config.password_policy()),
       keys(runtime, config.key_options()),
       auth(runtime, users, *parts.live, keys, config.auth_options()),
@@ -96,6 +102,9 @@ std::vector<std::string> Gateway::steps() const {
 }
 bool Gateway::ready() const noexcept {
   return impl_->ready;
+}
+const WireGuardChoice& Gateway::wireguard_choice() const noexcept {
+  return impl_->choice;
 }
 
 void Gateway::listening() {

@@ -42,6 +42,7 @@ struct Gateway::Impl {
   Task<void> bring_links_up();
   Task<void> bring_lane_up(const LaneConfig& lane, const Pool& pool);
   Task<void> ensure_wireguard(const LaneConfig& lane, std::string name);
+  Task<void> ensure_kernel_link(const LaneConfig& lane);
   Task<void> probe_interface(std::string name);
   Task<void> program_identity(const LaneConfig& lane, const std::string& name);
   Task<void> restore();
@@ -53,8 +54,11 @@ struct Gateway::Impl {
   LanePolicy lane_policy(const Lane& lane, const LaneConfig& settings) const;
   Task<GatewayPolicy> policy();
   Task<std::vector<Endpoint>> api_endpoints();
-  bool in_memory() const { return config.wireguard.backend == "memory"; }
-  bool external() const { return !in_memory() && config.wireguard.launch == "external"; }
+  bool in_memory() const { return choice.backend == WireGuardBackend::memory; }
+  bool in_kernel() const { return choice.backend == WireGuardBackend::kernel; }
+  bool external() const {
+    return choice.backend == WireGuardBackend::userspace && config.wireguard.launch == "external";
+  }
 
   // external.cpp: WireGuard processes that belong to a service manager.
   Task<void> await_wireguard(const LaneConfig& lane, std::string name);
@@ -152,6 +156,7 @@ struct Gateway::Impl {
 
   Runtime& runtime;
   Config config;
+  WireGuardChoice choice;
   GatewayParts parts;
   Users users;
   KeyRotator keys;

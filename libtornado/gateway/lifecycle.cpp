@@ -49,6 +49,8 @@ void Gateway::Impl::step_done(std::string name) {
 
 Task<void> Gateway::Impl::start() {
   TRY_VOID(co_await prepare_directories());
+  runtime.log().write(LogLevel::info, "wireguard_backend",
+                      {{"backend", std::string(name(choice.backend))}, {"reason", choice.reason}});
   step_done("config");
   auto migrated = co_await parts.database->migrate();
   if (!migrated) co_return Error(migrated.error().code(), config.database_path() + ": " + migrated.error().detail());
@@ -199,7 +201,9 @@ Task<void> Gateway::Impl::bring_links_up() {
 
 Task<void> Gateway::Impl::bring_lane_up(const LaneConfig& lane, const Pool& pool) {
   std::string process = "wireguard-" + pool.lane.str();
-  if (external()) {
+  if (in_kernel()) {
+    TRY_VOID(co_await ensure_kernel_link(lane));
+  } else if (external()) {
     TRY_VOID(co_await await_wireguard(lane, process));
   } else if (!in_memory()) {
     TRY_VOID(co_await ensure_wireguard(lane, process));
@@ -212,6 +216,16 @@ Task<void> Gateway::Impl::bring_lane_up(const LaneConfig& lane, const Pool& pool
     TRY_VOID(co_await parts.host->ensure_address(address6));
   }
   co_return co_await parts.host->set_link(lane.interface, true, static_cast<std::uint32_t>(lane.mtu));
+}
+
+/// The kernel's interface: made at the start, and again if somebody has removed it. Its peers follow.
+Task<void> Gateway::Impl::ensure_kernel_link(const LaneConfig& lane) {
+  TRY(auto names, co_await parts.wireguard->list());
+  if (std::find(names.begin(), names.end(), lane.interface) != names.end()) co_return Result<void>();
+  if (ready)
+    runtime.log().write(LogLevel::error, "interface_lost",
+                        {{"interface", lane.interface}, {"reason", "the link is gone; it is made again"}});
+  co_return co_await parts.host->ensure_link(lane.interface, "wireguard");
 }
 
 /// The process behind a userspace interface: started or adopted once, watched by the supervisor from then on.
@@ -322,7 +336,7 @@ Task<void> Gateway::Impl::teardown() {
       TRY_VOID(co_await leave_external(*settings));
       continue;
     }
-    if (!in_memory()) (void)co_await supervisor.stop("wireguard-" + lane.str());
+    if (!in_memory() && !in_kernel()) (void)co_await supervisor.stop("wireguard-" + lane.str());
     TRY_VOID(co_await parts.host->remove_link(settings->interface));
   }
   Barrier tor_barrier = barrier(lane_policy(Lane("tor"), config.lanes.tor), barrier_table(1));

@@ -76,6 +76,7 @@ std::optional<Instance> Gateway::Impl::in_doubt(const DeviceId& device) const {
 /// Lease and journal row; what this request made is undone if it fails, and nothing else is (D-066).
 Task<Session> Gateway::Impl::open_session(const Caller& caller, const Account& account, PublicKey key) {
   const Owner owner = owner_of(account.device.id);
+  TRY_VOID(peers.room_for(key));
   bool had_lease = ipam.find(owner).has_value();
   TRY(auto lease, ipam.lease(owner, lane_names, Seconds(config.ipam.lease_term), Owner(account.user.id.str())));
   NewSession wanted(account.user.id, account.device.id, lease.addresses, key);

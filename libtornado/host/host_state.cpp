@@ -23,6 +23,18 @@ std::uint32_t connection_mark(const Address& lane_address) noexcept {
   return mark != 0 ? mark : 1;
 }
 
+Result<void> check_link(const std::string& name, const std::string& kind) {
+  if (!usable_name(name)) return invalid("not a link name: '" + name + "'");
+  if (kind.empty() || kind.size() > 31) return invalid("not a kind of link: '" + kind + "'");
+  return {};
+}
+
+Result<void> check_kind(const Link& link, const std::string& kind) {
+  if (link.kind == kind) return {};
+  return Error(errc::already_exists, link.name + " is there as a link of another kind (" +
+                                         (link.kind.empty() ? "hardware" : link.kind) + ")");
+}
+
 Result<void> check(const LinkAddress& address) {
   if (!usable_name(address.link)) return invalid("not a link name: '" + address.link + "'");
   if (address.length < 0 || address.length > (address.address.is_v4() ? 32 : 128))

@@ -12,6 +12,10 @@ Task<void> Host::flush_network(Prefix) {
   co_return Error(errc::unimplemented, "this host does not flush by pool");
 }
 
+Task<void> Host::ensure_link(std::string, std::string) {
+  co_return Error(errc::unimplemented, "this host makes no links");
+}
+
 struct MemoryHost::Impl {
   explicit Impl(Runtime& runtime) : changes(runtime) {}
 
@@ -59,12 +63,23 @@ Task<void> MemoryHost::remove_link(std::string name) {
   co_return Result<void>();
 }
 
+Task<void> MemoryHost::ensure_link(std::string name, std::string kind) {
+  TRY_VOID(impl_->begin());
+  TRY_VOID(check_link(name, kind));
+  auto there = impl_->link(name);
+  if (there) co_return check_kind(**there, kind);
+  if (kind == "missing") co_return Error(errc::failed_precondition, "this host has no links of kind missing");
+  create_link(name, kind);
+  co_return Result<void>();
+}
+
 Task<void> MemoryHost::set_link(std::string name, bool up, std::optional<std::uint32_t> mtu) {
   TRY_VOID(impl_->begin());
   TRY(Link * link, impl_->link(name));
+  bool changes = link->up != up || (mtu && link->mtu != *mtu);
   link->up = up;
   if (mtu) link->mtu = *mtu;
-  impl_->changes.notify();
+  if (changes) impl_->changes.notify();
   co_return Result<void>();
 }
 
@@ -170,12 +185,13 @@ std::string MemoryHost::sysctl(const std::string& name) const {
   return it != impl_->sysctls.end() ? it->second : std::string();
 }
 
-void MemoryHost::create_link(const std::string& name) {
+void MemoryHost::create_link(const std::string& name, const std::string& kind) {
   if (impl_->link(name)) return;
   Link link;
   link.name = name;
   link.index = impl_->next_index++;
   link.mtu = 1420;
+  link.kind = kind;
   impl_->links.push_back(std::move(link));
   impl_->changes.notify();
 }

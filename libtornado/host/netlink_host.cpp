@@ -88,6 +88,20 @@ class NetlinkHost final : public Host {
     co_return reply.check("remove link " + name, {ENODEV});
   }
 
+  Task<void> ensure_link(std::string name, std::string kind) override {
+    TRY_VOID(check_link(name, kind));
+    auto there = co_await find(name);
+    if (there) co_return check_kind(*there, kind);
+    if (there.error().code() != errc::interface_missing) co_return there.error();
+    TRY(NetlinkReply reply, co_await route_.exchange(rtnl::add_link(name, kind)));
+    if (reply.ack.error == EOPNOTSUPP)
+      co_return Error(errc::failed_precondition, "the kernel has no links of kind " + kind + " (is its module there?)");
+    TRY_VOID(reply.check("add link " + name, {EEXIST}));
+    if (reply.ack.error == 0) co_return Result<void>();
+    TRY(Link other, co_await find(name));
+    co_return check_kind(other, kind);
+  }
+
   Task<void> set_link(std::string name, bool up, std::optional<std::uint32_t> mtu) override {
     TRY(int index, co_await index_of(name));
     TRY(NetlinkReply reply, co_await route_.exchange(rtnl::set_link(index, up, mtu)));
@@ -219,12 +233,17 @@ class NetlinkHost final : public Host {
   }
 
   Task<int> index_of(std::string name) {
+    TRY(Link link, co_await find(std::move(name)));
+    co_return link.index;
+  }
+
+  Task<Link> find(std::string name) {
     if (name.empty() || name.size() > 15) co_return Error(errc::interface_missing, "no link '" + name + "'");
     TRY(NetlinkReply reply, co_await route_.exchange(rtnl::get_link(name)));
     TRY_VOID(reply.check("link " + name));
     for (const NetlinkMessage& message : reply.messages) {
       TRY(auto link, rtnl::decode_link(message));
-      if (link) co_return link->index;
+      if (link) co_return std::move(*link);
     }
     co_return Error(errc::protocol_error, "no answer about link '" + name + "'");
   }

@@ -110,6 +110,15 @@ std::string get_link(const std::string& name) {
   return link_request(RTM_GETLINK, 0, 0).put_text(IFLA_IFNAME, name).take();
 }
 
+std::string add_link(const std::string& name, const std::string& kind) {
+  NetlinkWriter out = link_request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0);
+  out.put_text(IFLA_IFNAME, name);
+  std::size_t nest = out.open(IFLA_LINKINFO);
+  out.put_text(IFLA_INFO_KIND, kind);
+  out.close(nest);
+  return out.take();
+}
+
 std::string set_link(int index, bool up, std::optional<std::uint32_t> mtu) {
   NetlinkWriter out(RTM_NEWLINK, 0);
   ifinfomsg header{};
@@ -134,7 +143,7 @@ std::string list_addresses() {
 }
 
 std::string add_address(int index, const LinkAddress& address) {
-  return address_request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, index, address);
+  return address_request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, index, address);
 }
 
 std::string remove_address(int index, const LinkAddress& address) {
@@ -169,6 +178,10 @@ Result<std::optional<Link>> decode_link(const NetlinkMessage& message) {
   out.index = header.ifi_index;
   out.up = (header.ifi_flags & IFF_UP) != 0;
   out.mtu = attributes.u32(IFLA_MTU).value_or(0);
+  if (auto info = attributes.find(IFLA_LINKINFO)) {
+    TRY_PLAIN(NetlinkAttributes parts, NetlinkAttributes::parse(*info));
+    out.kind = parts.text(IFLA_INFO_KIND).value_or(std::string());
+  }
   return std::optional(std::move(out));
 }
 

@@ -14,10 +14,13 @@ namespace rtnl {
 
 std::string list_links();
 std::string get_link(const std::string& name);
+/// Refused with EEXIST if the name is taken, with EOPNOTSUPP if the kernel does not know the kind.
+std::string add_link(const std::string& name, const std::string& kind);
 std::string set_link(int index, bool up, std::optional<std::uint32_t> mtu);
 std::string remove_link(int index);
 
 std::string list_addresses();
+/// Refused with EEXIST if it is there: to replace it would be told to everybody as a change.
 std::string add_address(int index, const LinkAddress& address);
 std::string remove_address(int index, const LinkAddress& address);
 

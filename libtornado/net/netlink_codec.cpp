@@ -45,7 +45,8 @@ errc code_of(int error) {
 
 }  // namespace
 
-NetlinkWriter::NetlinkWriter(std::uint16_t type, std::uint16_t flags) {
+NetlinkWriter::NetlinkWriter(std::uint16_t type, std::uint16_t flags, std::size_t room) {
+  bytes_.reserve(room);
   nlmsghdr header{};
   header.nlmsg_type = type;
   header.nlmsg_flags = static_cast<std::uint16_t>(flags | NLM_F_REQUEST);
@@ -68,6 +69,14 @@ NetlinkWriter& NetlinkWriter::put(std::uint16_t type, std::string_view value) {
 
 NetlinkWriter& NetlinkWriter::put_text(std::uint16_t type, const std::string& text) {
   return put(type, std::string_view(text.c_str(), text.size() + 1));
+}
+
+NetlinkWriter& NetlinkWriter::put_u8(std::uint16_t type, std::uint8_t value) {
+  return put(type, std::string_view(reinterpret_cast<const char*>(&value), sizeof value));
+}
+
+NetlinkWriter& NetlinkWriter::put_u16(std::uint16_t type, std::uint16_t value) {
+  return put(type, std::string_view(reinterpret_cast<const char*>(&value), sizeof value));
 }
 
 NetlinkWriter& NetlinkWriter::put_u32(std::uint16_t type, std::uint32_t value) {
@@ -136,6 +145,12 @@ std::optional<std::string_view> NetlinkAttributes::find(std::uint16_t type) cons
   for (const auto& [key, value] : all_)
     if (key == type) return value;
   return std::nullopt;
+}
+
+std::optional<std::uint16_t> NetlinkAttributes::u16(std::uint16_t type) const noexcept {
+  auto value = find(type);
+  if (!value || value->size() != sizeof(std::uint16_t)) return std::nullopt;
+  return read<std::uint16_t>(*value, 0);
 }
 
 std::optional<std::uint32_t> NetlinkAttributes::u32(std::uint16_t type) const noexcept {

@@ -16,7 +16,8 @@ namespace tornado::inline v1 {
 /// Writes one netlink message: header, family header, attributes. The socket stamps the sequence number.
 class NetlinkWriter {
  public:
-  NetlinkWriter(std::uint16_t type, std::uint16_t flags);
+  /// `room`: bytes set aside, so that writing as many leaves no copy of a secret in memory that was given up.
+  NetlinkWriter(std::uint16_t type, std::uint16_t flags, std::size_t room = 0);
 
   template <class T>
   NetlinkWriter& fixed(const T& header) {
@@ -25,11 +26,14 @@ class NetlinkWriter {
   NetlinkWriter& raw(const void* data, std::size_t size);
   NetlinkWriter& put(std::uint16_t type, std::string_view value);
   NetlinkWriter& put_text(std::uint16_t type, const std::string& text);  ///< with the zero at its end
+  NetlinkWriter& put_u8(std::uint16_t type, std::uint8_t value);
+  NetlinkWriter& put_u16(std::uint16_t type, std::uint16_t value);
   NetlinkWriter& put_u32(std::uint16_t type, std::uint32_t value);
   NetlinkWriter& put_be32(std::uint16_t type, std::uint32_t value);
   /// Opens a nested attribute; `close` takes what this returns.
   std::size_t open(std::uint16_t type);
   void close(std::size_t nest);
+  std::size_t size() const noexcept { return bytes_.size(); }
   std::string take();
 
  private:
@@ -59,6 +63,7 @@ class NetlinkAttributes {
   static Result<NetlinkAttributes> after(const NetlinkMessage& message, std::size_t header);
 
   std::optional<std::string_view> find(std::uint16_t type) const noexcept;
+  std::optional<std::uint16_t> u16(std::uint16_t type) const noexcept;   ///< empty also for a wrong size
   std::optional<std::uint32_t> u32(std::uint16_t type) const noexcept;   ///< empty also for a wrong size
   std::optional<std::uint32_t> be32(std::uint16_t type) const noexcept;  ///< empty also for a wrong size
   std::optional<std::string> text(std::uint16_t type) const;             ///< up to the first zero
@@ -101,6 +106,8 @@ class NetlinkExchange {
   /// Answers to others, which may have timed out, are ignored. Errors: protocol_error.
   Result<void> take(NetlinkMessage message);
   bool complete() const noexcept { return complete_; }
+  /// What was kept since the last call.
+  std::vector<NetlinkMessage> take_messages() { return std::exchange(reply_.messages, {}); }
   /// EINTR stands for a dump whose subject changed underneath (NLM_F_DUMP_INTR): it has to be repeated.
   NetlinkReply take_reply();
 

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/netlink.h>
+#include <openssl/crypto.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -30,6 +31,7 @@ namespace {
 constexpr auto deadline = std::chrono::seconds(5);
 constexpr int dump_attempts = 10;
 constexpr int socket_memory = 8 << 20;
+constexpr std::size_t largest_buffer = 1 << 20;
 
 Error system_error(const char* what, int error) {
   errc code = error == EPERM || error == EACCES ? errc::permission_denied : errc::backend_failed;
@@ -57,6 +59,29 @@ Result<bool> send_to_kernel(int fd, const std::string& bytes) {
   }
 }
 
+void wipe(std::string& bytes) {
+  OPENSSL_cleanse(bytes.data(), bytes.size());
+}
+
+/// What a socket that keeps secrets has sent or received, wiped when it goes.
+class Secrets {
+ public:
+  explicit Secrets(bool wanted) : wanted_(wanted) {}
+  ~Secrets() {
+    if (!wanted_) return;
+    for (NetlinkMessage& message : received) wipe(message.payload);
+    for (std::string& bytes : sent) wipe(bytes);
+  }
+  Secrets(const Secrets&) = delete;
+  Secrets& operator=(const Secrets&) = delete;
+
+  std::vector<NetlinkMessage> received;
+  std::vector<std::string> sent;
+
+ private:
+  bool wanted_;
+};
+
 bool is_dump(const std::string& request) {
   nlmsghdr header;
   std::memcpy(&header, request.data(), sizeof header);
@@ -82,10 +107,14 @@ struct NetlinkSocket::State {
 
   static Task<void> drain(std::shared_ptr<State> state);
   static Task<void> send_all(std::shared_ptr<State> state, const std::string& bytes, bool off_loop);
-  static Task<void> collect(std::shared_ptr<State> state, NetlinkExchange& exchange);
+  static Task<void> collect(std::shared_ptr<State> state, NetlinkExchange& exchange, Reader* reader);
   static Task<bool> send_off_loop(std::shared_ptr<State> state, const std::string& bytes);
+  static Task<NetlinkReply> attempt(std::shared_ptr<State> state, std::vector<std::string>& messages, bool off_loop,
+                                    Keep keep, Reader* reader);
   static Task<NetlinkReply> run(std::shared_ptr<State> state, std::vector<std::string> messages, bool off_loop,
-                                Keep keep = Keep::all);
+                                Keep keep = Keep::all, Reader* reader = nullptr);
+  Result<void> hand_over(NetlinkExchange& exchange, Reader& reader);
+  bool grow();
   static Task<std::vector<NetlinkMessage>> next(std::shared_ptr<State> state);
   static Task<void> under_way(std::shared_ptr<State> state);
   static Task<void> ready(std::shared_ptr<State> state, asio::posix::stream_descriptor::wait_type what);
@@ -102,6 +131,8 @@ struct NetlinkSocket::State {
   bool busy = false;
   bool expired = false;
   bool closed = false;
+  bool truncated = false;  // the last datagram was larger than the buffer
+  bool secret = false;
 };
 
 Result<void> NetlinkSocket::State::open(int protocol, const std::vector<int>& groups) {
@@ -157,10 +188,29 @@ Result<std::optional<std::vector<NetlinkMessage>>> NetlinkSocket::State::read() 
     if (n < 0 && errno == ENOBUFS) return Error(errc::data_loss, "netlink: receive queue overflowed");
     if (n < 0) return system_error("receive", errno);
     if (from.nl_pid != 0) continue;  // only the kernel is believed
-    if ((header.msg_flags & MSG_TRUNC) != 0) return Error(errc::protocol_error, "netlink: truncated datagram");
-    TRY_PLAIN(std::vector<NetlinkMessage> messages, split_netlink(std::string_view(buffer.data(), std::size_t(n))));
-    return std::optional(std::move(messages));
+    truncated = (header.msg_flags & MSG_TRUNC) != 0;
+    if (truncated) return Error(errc::protocol_error, "netlink: truncated datagram");
+    auto messages = split_netlink(std::string_view(buffer.data(), std::size_t(n)));
+    if (secret) OPENSSL_cleanse(buffer.data(), std::size_t(n));
+    if (!messages) return messages.error();
+    return std::optional(std::move(*messages));
   }
+}
+
+/// Gives the reader what the exchange has kept.
+Result<void> NetlinkSocket::State::hand_over(NetlinkExchange& exchange, Reader& reader) {
+  Secrets messages(secret);
+  messages.received = exchange.take_messages();
+  for (const NetlinkMessage& message : messages.received) TRY_VOID_PLAIN(reader.take(message));
+  return {};
+}
+
+bool NetlinkSocket::State::grow() {
+  if (!truncated || buffer.size() * 2 > largest_buffer) return false;
+  truncated = false;
+  if (secret) wipe(buffer);
+  buffer.assign(buffer.size() * 2, '\0');
+  return true;
 }
 
 Task<void> NetlinkSocket::State::under_way(std::shared_ptr<State> state) {
@@ -208,6 +258,7 @@ Task<void> NetlinkSocket::State::drain(std::shared_ptr<State> state) {
   for (;;) {
     ssize_t n = ::recv(state->descriptor.native_handle(), state->buffer.data(), state->buffer.size(), MSG_DONTWAIT);
     if (n < 0 && errno != EINTR && errno != ENOBUFS) co_return Result<void>();
+    if (n > 0 && state->secret) OPENSSL_cleanse(state->buffer.data(), static_cast<std::size_t>(n));
     if (pace.due()) {
       co_await pace.yield();
       TRY_VOID(co_await under_way(state));
@@ -216,7 +267,7 @@ Task<void> NetlinkSocket::State::drain(std::shared_ptr<State> state) {
 }
 
 /// The kernel makes the next part of a dump while the last one is read: there may always be something to read.
-Task<void> NetlinkSocket::State::collect(std::shared_ptr<State> state, NetlinkExchange& exchange) {
+Task<void> NetlinkSocket::State::collect(std::shared_ptr<State> state, NetlinkExchange& exchange, Reader* reader) {
   Pace pace(state->runtime);
   while (!exchange.complete()) {
     if (pace.due()) {
@@ -229,12 +280,38 @@ Task<void> NetlinkSocket::State::collect(std::shared_ptr<State> state, NetlinkEx
       continue;
     }
     for (NetlinkMessage& message : *messages) TRY_VOID(exchange.take(std::move(message)));
+    if (reader != nullptr) TRY_VOID(state->hand_over(exchange, *reader));
   }
   co_return Result<void>();
 }
 
+/// Sends the messages with new numbers and collects what answers them.
+Task<NetlinkReply> NetlinkSocket::State::attempt(std::shared_ptr<State> state, std::vector<std::string>& messages,
+                                                 bool off_loop, Keep keep, Reader* reader) {
+  bool dump = messages.size() == 1 && is_dump(messages.front());
+  std::uint32_t first = state->sequence + 1;
+  // In a batch the last message but one is acknowledged: BATCH_END is not, on older kernels.
+  std::uint32_t last = first + static_cast<std::uint32_t>(messages.size() > 1 ? messages.size() - 2 : 0);
+  Secrets secrets(state->secret);
+  std::size_t size = 0;
+  for (const std::string& message : messages) size += message.size();
+  std::string& bytes = secrets.sent.emplace_back();
+  bytes.reserve(size);
+  for (std::string& message : messages) {
+    ++state->sequence;
+    stamp(message, state->sequence, state->sequence == last && !dump);
+    bytes += message;
+  }
+  TRY_VOID(co_await send_all(state, bytes, off_loop));
+  NetlinkExchange exchange(first, last, keep);
+  TRY_VOID(co_await collect(state, exchange, reader));
+  co_return exchange.take_reply();
+}
+
 Task<NetlinkReply> NetlinkSocket::State::run(std::shared_ptr<State> state, std::vector<std::string> messages,
-                                             bool off_loop, Keep keep) {
+                                             bool off_loop, Keep keep, Reader* reader) {
+  Secrets secrets(state->secret);
+  secrets.sent = std::move(messages);
   if (state->broken) co_return *state->broken;
   while (state->busy) {
     std::uint64_t seen = state->freed.revision();
@@ -252,23 +329,14 @@ Task<NetlinkReply> NetlinkSocket::State::run(std::shared_ptr<State> state, std::
   };
   Turn turn(*state);
   state->arm(state);
-  TRY_VOID(co_await drain(state));
-  bool dump = messages.size() == 1 && is_dump(messages.front());
-  for (int attempt = 0; attempt < dump_attempts; ++attempt) {
-    std::uint32_t first = state->sequence + 1;
-    // In a batch the last message but one is acknowledged: BATCH_END is not, on older kernels.
-    std::uint32_t last = first + static_cast<std::uint32_t>(messages.size() > 1 ? messages.size() - 2 : 0);
-    std::string bytes;
-    for (std::string& message : messages) {
-      ++state->sequence;
-      stamp(message, state->sequence, state->sequence == last && !dump);
-      bytes += message;
-    }
-    TRY_VOID(co_await send_all(state, bytes, off_loop));
-    NetlinkExchange exchange(first, last, keep);
-    TRY_VOID(co_await collect(state, exchange));
-    NetlinkReply reply = exchange.take_reply();
-    if (!dump || reply.ack.error != EINTR) co_return reply;
+  state->truncated = false;
+  bool dump = secrets.sent.size() == 1 && is_dump(secrets.sent.front());
+  for (int number = 0; number < dump_attempts; ++number) {
+    TRY_VOID(co_await drain(state));
+    if (reader != nullptr) reader->begin();
+    auto reply = co_await attempt(state, secrets.sent, off_loop, keep, reader);
+    bool again = dump && (reply ? reply->ack.error == EINTR : state->grow());
+    if (!again) co_return reply;
   }
   co_return Error(errc::unavailable, "netlink: a dump changed underneath again and again");
 }
@@ -300,6 +368,16 @@ Task<NetlinkReply> NetlinkSocket::exchange(std::string request, Keep keep) {
   std::vector<std::string> one;
   one.push_back(std::move(request));
   return State::run(state_, std::move(one), false, keep);
+}
+
+Task<NetlinkReply> NetlinkSocket::dump(std::string request, Reader& reader) {
+  std::vector<std::string> one;
+  one.push_back(std::move(request));
+  return State::run(state_, std::move(one), false, Keep::all, &reader);
+}
+
+void NetlinkSocket::keep_secrets() noexcept {
+  state_->secret = true;
 }
 
 Task<NetlinkReply> NetlinkSocket::transact(std::vector<std::string> batch) {

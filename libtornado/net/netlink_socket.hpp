@@ -18,6 +18,16 @@ class NetlinkSocket {
  public:
   static constexpr std::size_t default_buffer = 65536;
 
+  /// Takes the answers of a dump as they come, so that a large one is never in memory as a whole.
+  class Reader {
+   public:
+    virtual ~Reader() = default;
+    /// The dump begins, perhaps anew: what was taken before is void.
+    virtual void begin() = 0;
+    /// An error ends the exchange.
+    virtual Result<void> take(const NetlinkMessage& message) = 0;
+  };
+
   /// `buffer` is the largest datagram that can be received; tests make it small.
   NetlinkSocket(Runtime& runtime, int protocol, const std::vector<int>& groups = {},
                 std::size_t buffer = default_buffer);
@@ -26,10 +36,16 @@ class NetlinkSocket {
   NetlinkSocket& operator=(const NetlinkSocket&) = delete;
 
   /// Sends one request and collects its answers; others run while a long dump is read. A dump that changed underneath
-  /// is repeated. Exchanges queue up.
+  /// is repeated, as is one with a datagram larger than the buffer, which grows then. Exchanges queue up.
   /// Errors: deadline_exceeded, cancelled, protocol_error (truncated or malformed), backend_failed, unavailable (a
   /// dump changed underneath ten times). What the kernel answers is in the reply.
   Task<NetlinkReply> exchange(std::string request, Keep keep = Keep::all);
+
+  /// The same for a dump whose messages go to a reader, and not into the reply. The reader outlives the task.
+  Task<NetlinkReply> dump(std::string request, Reader& reader);
+
+  /// From now on requests and what a reader was given are wiped from memory after use: they hold private keys.
+  void keep_secrets() noexcept;
 
   /// Sends nfnetlink messages, BATCH_BEGIN to BATCH_END, as one datagram. The reply carries the first error.
   Task<NetlinkReply> transact(std::vector<std::string> batch);

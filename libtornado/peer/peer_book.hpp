@@ -37,6 +37,8 @@ class PeerBook {
   /// The wanted peer that a key stands for; null for any other state.
   const WantedPeer* wanted(const PublicKey& key) const;
   std::size_t wanted_count() const noexcept { return wanted_.size(); }
+  /// Keys in any state: an interface holds at most as many peers of ours.
+  std::size_t held_count() const noexcept { return held_.size(); }
   Keys keys() const;
 
   /// Reserves a key before it is programmed. False: it is another owner's.

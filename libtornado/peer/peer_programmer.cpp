@@ -167,6 +167,7 @@ void PeerProgrammer::remove_lane(const Lane& lane) {
 
 Task<void> PeerProgrammer::add(WantedPeer peer) {
   TRY_VOID(impl_->check(peer));
+  TRY_VOID(room_for(peer.key));
   if (!impl_->book.reserve(peer.owner, peer.key)) co_return Error(errc::key_in_use, peer.key.str());
   impl_->refusals.erase(peer.key);
   std::optional<WantedPeer> former = wanted(peer.owner);
@@ -284,6 +285,12 @@ std::optional<WantedPeer> PeerProgrammer::wanted(const Owner& owner) const {
 std::optional<Owner> PeerProgrammer::owner_of(const PublicKey& key) const {
   const Holding* holding = impl_->book.find(key);
   return holding == nullptr ? std::nullopt : std::optional(holding->owner);
+}
+
+Result<void> PeerProgrammer::room_for(const PublicKey& key) const {
+  const std::size_t most = impl_->wireguard.most_peers();
+  if (impl_->book.find(key) != nullptr || impl_->book.held_count() < most) return {};
+  return Error(errc::pool_exhausted, "an interface holds no more than " + std::to_string(most) + " peers");
 }
 
 std::size_t PeerProgrammer::wanted_count() const noexcept {

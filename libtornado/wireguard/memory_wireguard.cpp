@@ -76,6 +76,7 @@ struct MemoryWireGuard::Impl {
   Runtime& runtime;
   std::map<std::string, Device> devices;
   std::uint32_t last_index = 1;
+  std::size_t most = 65'536;
   int failures = 0;
   errc failure = errc::backend_failed;
   bool applied = false;
@@ -118,6 +119,7 @@ Task<void> MemoryWireGuard::set(InterfaceChange change) {
   bool fails = impl_->failures > 0;
   if (fails) --impl_->failures;
   if (!fails || impl_->applied) device->apply(change);
+  if (device->peers.size() > impl_->most) co_return Error(errc::backend_failed, "too many peers");
   if (fails) co_return Error(impl_->failure, "injected");
   co_return Result<void>();
 }
@@ -132,6 +134,14 @@ bool MemoryWireGuard::traffic(const std::string& name, const PublicKey& key, std
   it->second.sent += sent;
   it->second.handshake = handshake;
   return true;
+}
+
+std::size_t MemoryWireGuard::most_peers() const noexcept {
+  return impl_->most;
+}
+
+void MemoryWireGuard::hold_at_most(std::size_t peers) {
+  impl_->most = peers;
 }
 
 void MemoryWireGuard::drop(const std::string& name) {

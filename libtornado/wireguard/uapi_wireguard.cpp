@@ -17,6 +17,7 @@
 #include "base/pace.hpp"
 #include "base/try.hpp"
 #include "tornado/wireguard.hpp"
+#include "wireguard/interface_queue.hpp"
 #include "wireguard/uapi_codec.hpp"
 
 // g++ 12 pairs a frame's allocation with the wrong deallocation when it inlines a short coroutine.
@@ -29,7 +30,6 @@ namespace tornado::inline v1 {
 namespace {
 
 constexpr std::chrono::seconds deadline{5};
-constexpr std::size_t queue_limit = 1024;
 constexpr std::size_t block_size = 256 * 1024;
 constexpr std::size_t slice_size = 16 * 1024;
 constexpr std::size_t answer_limit = std::size_t(1) << 28;
@@ -38,8 +38,8 @@ constexpr auto completion = asio::as_tuple(asio::use_awaitable);
 /// The connection to one interface and the queue of those who want it.
 class Line {
  public:
-  Line(asio::io_context& io, std::string name_, std::string path_)
-      : name(std::move(name_)), path(std::move(path_)), socket(io) {}
+  Line(Runtime& runtime, std::string name_, std::string path_)
+      : name(std::move(name_)), path(std::move(path_)), socket(runtime.loop()), queue(runtime, name) {}
 
   void drop() {
     boost::system::error_code ignored;
@@ -48,26 +48,7 @@ class Line {
 
   std::string name, path;
   stream_protocol::socket socket;
-  bool busy = false;
-  std::deque<asio::steady_timer*> waiting;
-};
-
-/// The right to use a line; the next in the queue gets it afterwards.
-class Turn {
- public:
-  explicit Turn(std::shared_ptr<Line> line) : line_(std::move(line)) {}
-  Turn(Turn&& other) noexcept = default;
-  Turn& operator=(Turn&&) = delete;
-  ~Turn() {
-    if (!line_) return;
-    line_->busy = !line_->waiting.empty();
-    if (!line_->busy) return;
-    line_->waiting.front()->cancel();
-    line_->waiting.pop_front();
-  }
-
- private:
-  std::shared_ptr<Line> line_;
+  InterfaceQueue queue;
 };
 
 /// An answer as it came, wiped when it goes: it may hold the interface's private key.
@@ -117,7 +98,6 @@ class UapiWireGuard final : public WireGuard {
  private:
   Result<std::string> path_of(const std::string& name) const;
   Result<std::shared_ptr<Line>> line(const std::string& name);
-  Task<Turn> turn(std::shared_ptr<Line> line);
   Task<void> connect(Line& line);
   Task<Answer> exchange(std::shared_ptr<Line> line, std::string_view request);
   Task<Answer> converse(Line& line, std::string_view request);
@@ -153,26 +133,8 @@ Result<std::string> UapiWireGuard::path_of(const std::string& name) const {
 Result<std::shared_ptr<Line>> UapiWireGuard::line(const std::string& name) {
   TRY_PLAIN(std::string path, path_of(name));
   auto& line = lines_[name];
-  if (!line) line = std::make_shared<Line>(runtime_.loop(), name, path);
+  if (!line) line = std::make_shared<Line>(runtime_, name, path);
   return line;
-}
-
-Task<Turn> UapiWireGuard::turn(std::shared_ptr<Line> line) {
-  if (!line->busy) {
-    line->busy = true;
-    co_return Turn(std::move(line));
-  }
-  if (line->waiting.size() >= queue_limit) co_return Error(errc::overloaded, "queue of " + line->name + " is full");
-  asio::steady_timer timer(runtime_.loop(), deadline);
-  line->waiting.push_back(&timer);
-  co_await timer.async_wait(completion);
-  // Whoever is no longer in the queue was given the line, even if cancelled or timed out in the same moment.
-  auto place = std::find(line->waiting.begin(), line->waiting.end(), &timer);
-  if (place == line->waiting.end()) co_return Turn(std::move(line));
-  line->waiting.erase(place);
-  bool expired = timer.expiry() <= std::chrono::steady_clock::now();
-  if (!expired) co_return Error(errc::cancelled);
-  co_return Error(errc::overloaded, "queue of " + line->name + " stands still");
 }
 
 Task<void> UapiWireGuard::connect(Line& line) {
@@ -268,7 +230,7 @@ Task<std::vector<std::string>> UapiWireGuard::list() {
   for (const std::string& name : found) {
     auto path = path_of(name);
     if (!path) continue;
-    auto probe = std::make_shared<Line>(runtime_.loop(), name, *path);
+    auto probe = std::make_shared<Line>(runtime_, name, *path);
     Deadline limit(probe);
     auto done = co_await connect(*probe);
     if (done) out.push_back(name);
@@ -279,7 +241,7 @@ Task<std::vector<std::string>> UapiWireGuard::list() {
 
 Task<Interface> UapiWireGuard::get(std::string name) {
   TRY(auto line, this->line(name));
-  TRY(auto mine, co_await turn(line));
+  TRY(auto mine, co_await line->queue.enter());
   TRY(auto answer, co_await exchange(line, uapi_get_request));
   UapiParser parser;
   TRY_VOID(co_await parse(*line, parser, std::move(answer)));
@@ -293,7 +255,7 @@ Task<void> UapiWireGuard::set(InterfaceChange change) {
   if (change.private_key && change.private_key->size() != PublicKey::size)
     co_return Error(errc::invalid_argument, "a private key is 32 bytes");
   TRY(auto line, this->line(change.name));
-  TRY(auto mine, co_await turn(line));
+  TRY(auto mine, co_await line->queue.enter());
   for (const Secret& request : uapi_set_requests(change)) {
     TRY(auto answer, co_await exchange(line, request.reveal()));
     UapiParser parser;

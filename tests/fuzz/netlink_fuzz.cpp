@@ -4,6 +4,7 @@
 
 #include "firewall/nft_codec.hpp"
 #include "host/rtnl_codec.hpp"
+#include "wireguard/genl_codec.hpp"
 
 /// What the kernel sends, or somebody who can pretend to be it: every decoder sees every message.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -19,6 +20,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     (void)nft::decode_event(message, 1);
     (void)nft::decode_base_chain(message);
     (void)nft::decode_drops_all(message);
+    (void)genl::decode_family(message);
+    genl::DeviceReader device(message.type);
+    (void)device.take(message);
   }
   return 0;
 }

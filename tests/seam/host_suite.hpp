@@ -18,6 +18,8 @@ class HostFixture {
   virtual ~HostFixture() = default;
   virtual Host& host() = 0;
   virtual void create_link(const std::string& name) = 0;
+  /// A kind of link that can be made here.
+  virtual std::string kind() const { return "bridge"; }
 };
 
 using MakeHost = std::function<std::unique_ptr<HostFixture>(Runtime&)>;
@@ -99,6 +101,25 @@ TEST_P(HostSuite, LinksAreListedChangedAndRemoved) {
   run(host().remove_link("lane0"));
   EXPECT_FALSE(link("lane0"));
   run(host().remove_link("lane0"));
+}
+
+TEST_P(HostSuite, ALinkOfAKindIsMadeOnce) {
+  run(host().ensure_link("lane0", fixture_->kind()));
+  auto made = link("lane0");
+  ASSERT_TRUE(made);
+  EXPECT_EQ(made->kind, fixture_->kind());
+  run(host().set_link("lane0", true, std::nullopt));
+  run(host().ensure_link("lane0", fixture_->kind()));
+  EXPECT_TRUE(link("lane0")->up) << "it is left as it is";
+  EXPECT_EQ(link("lane0")->index, made->index);
+  fixture_->create_link("lane2");
+  EXPECT_EQ(fail(host().ensure_link("lane2", "veth")), errc::already_exists);
+  EXPECT_EQ(fail(host().ensure_link("lane1", "missing")), errc::failed_precondition);
+  EXPECT_EQ(fail(host().ensure_link("a name that is too long", fixture_->kind())), errc::invalid_argument);
+  EXPECT_EQ(fail(host().ensure_link("lane1", "")), errc::invalid_argument);
+  EXPECT_FALSE(link("lane1"));
+  run(host().remove_link("lane0"));
+  EXPECT_FALSE(link("lane0"));
 }
 
 TEST_P(HostSuite, AMissingLinkIsNamed) {

@@ -107,5 +107,61 @@ TEST_F(ExternalSim, TeardownLeavesTheInterfacesEmptyAndDown) {
   for (const auto& link : links) EXPECT_FALSE(link.up) << link.name;
 }
 
+/// Links of the kernel's own WireGuard: no process, and what is gone is made again.
+class KernelSim : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    world.config.wireguard.backend = "kernel";
+    world.config.dns.upstream = "192.0.2.53";
+  }
+  World world;
+};
+
+TEST_F(KernelSim, ALinkThatWentIsMadeAgainWithItsPeers) {
+  world.boot().value();
+  EXPECT_EQ(world.gateway->wireguard_choice().backend, WireGuardBackend::kernel);
+  world.add_user("alice");
+  world.initiate(world.login("alice").value()).value();
+  world.settle();
+  PublicKey key = world.runtime.wait(world.wireguard.get("wg0")).value().public_key;
+  world.pass(Seconds(5));  // what the start itself has changed is looked at
+
+  world.wireguard.drop("wg0");
+  world.runtime.wait(world.host->remove_link("wg0")).value();
+  world.settle();
+  auto links = world.runtime.wait(world.host->links()).value();
+  auto made = std::find_if(links.begin(), links.end(), [](const Link& link) { return link.name == "wg0"; });
+  ASSERT_NE(made, links.end()) << "at once, and not when its time has come";
+  EXPECT_EQ(made->kind, "wireguard");
+  world.wireguard.create("wg0");  // which the kernel does in the same step
+  world.pass(Seconds(3));
+  EXPECT_EQ(world.runtime.wait(world.wireguard.get("wg0")).value().public_key, key);
+  world.expect_sound("after the loss");
+}
+
+TEST_F(KernelSim, TeardownRemovesTheLinks) {
+  world.boot().value();
+  world.runtime.wait(world.gateway->teardown()).value();
+  EXPECT_TRUE(world.runtime.wait(world.host->links()).value().empty());
+}
+
+TEST_F(KernelSim, OneMorePeerThanAnInterfaceHoldsIsRefusedBeforeAnythingIsTaken) {
+  world.wireguard.hold_at_most(2);
+  world.boot().value();
+  for (const char* name : {"alice", "bob"}) {
+    world.add_user(name);
+    world.initiate(world.login(name).value()).value();
+  }
+  world.add_user("carol");
+  auto carol = world.login("carol").value();
+  auto leased = world.gateway->ipam().usage(Lane("vpn")).leased;
+  auto refused = world.initiate(carol);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(class_of(refused.error().code()), error_class::resource_exhausted);
+  EXPECT_EQ(world.gateway->ipam().usage(Lane("vpn")).leased, leased);
+  EXPECT_EQ(world.gateway->sessions().size(), 2U);
+  world.expect_sound("after the refusal");
+}
+
 }  // namespace
 }  // namespace tornado::test

@@ -33,6 +33,7 @@ class SteppedWireGuard final : public WireGuard {
   Task<std::vector<std::string>> list() override { return inner_.list(); }
   Task<Interface> get(std::string name) override { return inner_.get(std::move(name)); }
   Task<void> set(InterfaceChange change) override { return steps_.pass(inner_.set(std::move(change))); }
+  std::size_t most_peers() const noexcept override { return inner_.most_peers(); }
 
  private:
   WireGuard& inner_;

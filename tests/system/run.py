@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Runs the system suite: run.py [-v] [test_module[.Class[.test]]]...; test_systemd only if it is named."""
+"""Runs the system suite: run.py [-v] [test_module[.Class[.test]]]...; test_systemd and test_kernel only if named."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ import lab  # noqa: E402
 if __name__ == "__main__":
     lab.enter()
     modules = {name[:-3] for name in os.listdir(HERE) if name.startswith("test_") and name.endswith(".py")}
-    names = [word for word in sys.argv[1:] if not word.startswith("-")] or sorted(modules - {"test_systemd"})
+    names = [word for word in sys.argv[1:] if not word.startswith("-")] or sorted(modules - {"test_systemd", "test_kernel"})
     tests = unittest.defaultTestLoader.loadTestsFromNames(names)
     verbosity = 2 if "-v" in sys.argv else 1
     result = unittest.TextTestRunner(verbosity=verbosity, failfast="-f" in sys.argv, durations=None).run(tests) \

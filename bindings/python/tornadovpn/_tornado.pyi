@@ -245,7 +245,9 @@ class ControlClient:
         """Show what the gateway is doing."""
     def gateway_health(self) -> List[Dict[str, Any]]:
         """Show the state of every part."""
-    def gateway_reconcile(self) -> Dict[str, Any]:
+    def gateway_diff(self) -> Dict[str, Any]:
+        """Show what is not as it should be, and change nothing."""
+    def gateway_reconcile(self, *, dry_run: Optional[bool] = None) -> Dict[str, Any]:
         """Compare peers with sessions now and mend the difference."""
     def config_show(self) -> Dict[str, Any]:
         """Show the configuration the daemon runs with."""

@@ -35,7 +35,8 @@ json::object status_of(Gateway& gateway) {
   out["sessions"] = gateway.sessions().size();
   out["online"] = gateway.sessions().online();
   out["peers"] = gateway.peers().wanted_count();
-  out["wireguard_backend"] = gateway.config().wireguard.backend;
+  out["wireguard_backend"] = std::string(name(gateway.wireguard_choice().backend));
+  out["wireguard_reason"] = gateway.wireguard_choice().reason;
   json::object pools;
   for (const char* lane : {"vpn", "tor"}) pools[lane] = pool_of(gateway, lane);
   out["pools"] = std::move(pools);

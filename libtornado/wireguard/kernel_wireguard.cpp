@@ -1,0 +1,172 @@
+#include <linux/netlink.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <map>
+
+#include "base/pace.hpp"
+#include "base/try.hpp"
+#include "host/rtnl_codec.hpp"
+#include "net/netlink_socket.hpp"
+#include "tornado/wireguard.hpp"
+#include "wireguard/genl_codec.hpp"
+#include "wireguard/interface_queue.hpp"
+
+namespace tornado::inline v1 {
+namespace {
+
+constexpr std::string_view kind = "wireguard";
+
+/// The kernel executes a request while it is sent. A chunk may take that long, below the 5 ms that nothing on the loop
+/// exceeds; on a host where it takes longer, fewer peers go into one.
+constexpr std::chrono::microseconds chunk_time{4000};
+
+class Chunk {
+ public:
+  std::size_t size() const noexcept { return size_; }
+  void took(std::size_t peers, std::chrono::steady_clock::duration time) {
+    if (peers == 0) return;
+    if (time > chunk_time)
+      size_ = std::max<std::size_t>(1, peers * chunk_time / time);
+    else if (time < chunk_time / 2)
+      size_ = std::min(size_ * 2, genl::peers_per_message);
+  }
+
+ private:
+  std::size_t size_ = genl::peers_per_message;
+};
+
+/// The messages of one interface; a dump that begins anew begins with nothing.
+class DumpReader final : public NetlinkSocket::Reader {
+ public:
+  explicit DumpReader(std::uint16_t family) : family_(family), device_(family) {}
+  void begin() override { device_ = genl::DeviceReader(family_); }
+  Result<void> take(const NetlinkMessage& message) override { return device_.take(message); }
+  Interface take_interface() { return device_.take_interface(); }
+
+ private:
+  std::uint16_t family_;
+  genl::DeviceReader device_;
+};
+
+bool is_interface_name(const std::string& name) {
+  return !name.empty() && name.size() < 16 && name.find('\0') == name.npos;
+}
+
+class KernelWireGuard final : public WireGuard {
+ public:
+  explicit KernelWireGuard(Runtime& runtime)
+      : runtime_(runtime), generic_(runtime, NETLINK_GENERIC), route_(runtime, NETLINK_ROUTE) {
+    generic_.keep_secrets();
+  }
+
+  Task<std::vector<std::string>> list() override;
+  Task<Interface> get(std::string name) override;
+  Task<void> set(InterfaceChange change) override;
+  std::size_t most_peers() const noexcept override { return 1 << 20; }  // MAX_PEERS_PER_DEVICE
+
+ private:
+  Result<std::shared_ptr<InterfaceQueue>> queue(const std::string& name);
+  Task<std::uint16_t> family();
+  Result<void> check(const NetlinkReply& reply, const std::string& name);
+  Task<void> send(std::string message, bool off_loop, const std::string& name);
+
+  Runtime& runtime_;
+  NetlinkSocket generic_;
+  NetlinkSocket route_;
+  std::map<std::string, std::shared_ptr<InterfaceQueue>> queues_;
+  std::optional<std::uint16_t> family_;
+  Chunk chunk_;
+};
+
+Result<std::shared_ptr<InterfaceQueue>> KernelWireGuard::queue(const std::string& name) {
+  if (!is_interface_name(name)) return Error(errc::interface_missing, name);
+  auto& queue = queues_[name];
+  if (!queue) queue = std::make_shared<InterfaceQueue>(runtime_, name);
+  return queue;
+}
+
+/// The number that the kernel has given the family; another one after the module was taken out and put in again.
+Task<std::uint16_t> KernelWireGuard::family() {
+  if (family_) co_return *family_;
+  TRY(NetlinkReply reply, co_await generic_.exchange(genl::get_family(std::string(kind))));
+  if (reply.ack.error == ENOENT) co_return Error(errc::interface_missing, "the kernel has no WireGuard");
+  TRY_VOID(reply.check("WireGuard in the kernel"));
+  for (const NetlinkMessage& message : reply.messages) {
+    TRY(auto number, genl::decode_family(message));
+    if (number) family_ = number;
+  }
+  if (!family_) co_return Error(errc::protocol_error, "no answer about the family of WireGuard");
+  co_return *family_;
+}
+
+Result<void> KernelWireGuard::check(const NetlinkReply& reply, const std::string& name) {
+  if (reply.ack.error == ENOENT) {
+    family_.reset();
+    return Error(errc::interface_missing, name + ": the kernel has no WireGuard any more");
+  }
+  if (reply.ack.error == EOPNOTSUPP) return Error(errc::interface_missing, name + " is no WireGuard interface");
+  return reply.check(name);
+}
+
+Task<std::vector<std::string>> KernelWireGuard::list() {
+  TRY(NetlinkReply reply, co_await route_.exchange(rtnl::list_links()));
+  TRY_VOID(reply.check("list links"));
+  std::vector<std::string> out;
+  for (const NetlinkMessage& message : reply.messages) {
+    TRY(auto link, rtnl::decode_link(message));
+    if (link && link->kind == kind) out.push_back(std::move(link->name));
+  }
+  std::sort(out.begin(), out.end());
+  co_return out;
+}
+
+Task<Interface> KernelWireGuard::get(std::string name) {
+  TRY(auto queue, this->queue(name));
+  TRY(auto mine, co_await queue->enter());
+  TRY(std::uint16_t family, co_await this->family());
+  DumpReader reader(family);
+  TRY(NetlinkReply reply, co_await generic_.dump(genl::get_device(family, name), reader));
+  TRY_VOID(check(reply, name));
+  Interface out = reader.take_interface();
+  out.name = std::move(name);
+  co_return out;
+}
+
+Task<void> KernelWireGuard::send(std::string message, bool off_loop, const std::string& name) {
+  if (off_loop) {
+    std::vector<std::string> one;
+    one.push_back(std::move(message));
+    TRY(NetlinkReply done, co_await generic_.transact_off_loop(std::move(one)));
+    co_return check(done, name);
+  }
+  TRY(NetlinkReply reply, co_await generic_.exchange(std::move(message)));
+  co_return check(reply, name);
+}
+
+Task<void> KernelWireGuard::set(InterfaceChange change) {
+  if (change.private_key && change.private_key->size() != PublicKey::size)
+    co_return Error(errc::invalid_argument, "a private key is 32 bytes");
+  TRY(auto queue, this->queue(change.name));
+  TRY(auto mine, co_await queue->enter());
+  TRY(std::uint16_t family, co_await this->family());
+  Pace pace(runtime_);
+  genl::ChangeWriter writer(family, change);
+  while (!writer.done()) {
+    bool long_work = writer.begins() && (change.private_key || change.replace_peers);
+    std::string message = writer.next(chunk_.size());
+    auto began = std::chrono::steady_clock::now();
+    TRY_VOID(co_await send(std::move(message), long_work, change.name));
+    chunk_.took(writer.written(), std::chrono::steady_clock::now() - began);
+    if (!writer.done()) co_await pace.yield();
+  }
+  co_return Result<void>();
+}
+
+}  // namespace
+
+std::unique_ptr<WireGuard> kernel_wireguard(Runtime& runtime) {
+  return std::make_unique<KernelWireGuard>(runtime);
+}
+
+}  // namespace tornado::inline v1
