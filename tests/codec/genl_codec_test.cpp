@@ -84,7 +84,6 @@ void put_peer(NetlinkWriter& out, std::uint32_t number, const std::vector<Prefix
 std::string first_message() {
   NetlinkWriter out = device_message();
   out.put_u16(WGDEVICE_A_LISTEN_PORT, 51820);
-  out.put_u32(WGDEVICE_A_IFINDEX, 7);
   out.put_u32(WGDEVICE_A_FWMARK, 7);
   out.put_u32(WGDEVICE_A_IFINDEX, 3);
   out.put_text(WGDEVICE_A_IFNAME, "wg0");
@@ -138,7 +137,7 @@ TEST(DeviceReader, ReadsAnInterfaceAndMergesAPeerThatGoesOn) {
   Interface got = reader.take_interface();
   EXPECT_EQ(got.name, "wg0");
   EXPECT_EQ(got.listen_port, 51820);
-  EXPECT_EQ(got.index, 7U);
+  EXPECT_EQ(got.index, 3U);
   EXPECT_EQ(got.public_key, test_key(99));
   ASSERT_EQ(got.peers.size(), 3U);
   const Peer& first = got.peers[0];
