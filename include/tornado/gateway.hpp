@@ -87,6 +87,21 @@ class Revocation {
   CutNumbers cut;
 };
 
+/// A lane and what it has carried.
+class LaneSummary {
+ public:
+  LaneSummary() {}
+  void add(const Session& session);
+
+  Lane lane;
+  std::string interface;
+  LaneMode mode = LaneMode::closed;
+  PoolUsage pool;
+  std::uint64_t devices = 0;                      ///< that use this lane now
+  std::uint64_t received = 0, sent = 0;           ///< bytes of all sessions there ever were
+  std::uint64_t receive_rate = 0, send_rate = 0;  ///< bytes a second, at the last reading
+};
+
 /// What is not as it should be on this host.
 class GatewayDifference {
  public:
@@ -208,11 +223,16 @@ class TORNADO_API Gateway {
   /// Takes the device away again, keeps the outcome for `verified` and `health`, and publishes `lane_verified`.
   /// Errors: not_found (no such token, or its minute is over), invalid_argument.
   Task<LaneVerified> verify_end(Caller caller, std::string token, int held, std::vector<std::string> failed);
+  /// Deadlines that came for more than a tenth of the sessions at once, twenty at least, are held until a person says
+  /// so (I-44): this says so, for a minute. How many sessions were held. conflict: none are.
+  Task<std::size_t> confirm_ends(Caller caller);
   /// The last outcome of each lane since the start.
   std::vector<LaneVerified> verified() const;
   /// Walks from the account to the packet: gateway, account, sign-in, session, lease, peers, handshake, policy. The
   /// subject is a device, a session or an account, which stands for the device of it that was used last. not_found.
   Task<Why> why(Caller caller, std::string subject);
+  /// The lanes with their totals since the database was made.
+  Task<std::vector<LaneSummary>> lanes();
   /// Reconciles peers now.
   Task<Difference> reconcile();
   /// What a pass would change now; changes nothing. Errors: those of reading.

@@ -237,6 +237,8 @@ class TORNADO_API SessionStore {
 
   /// Sessions that need closing now: hard deadline or idle, with the reason. In order of their deadline.
   std::vector<std::pair<Session, CloseReason>> due() const;
+  /// How many `due` would return.
+  std::size_t due_count() const noexcept;
   /// Updates presence from the clock; returns sessions that went idle or offline.
   std::vector<Session> fade();
   /// Told of every change of presence of a live session, with what it was before, at once and on the loop. Must not

@@ -228,6 +228,12 @@ Task<Revocation> Gateway::suspend(Caller, UserId user) {
   co_return cutting.take();
 }
 
+Task<std::size_t> Gateway::confirm_ends(Caller) {
+  if (!impl_->ends_held) co_return Error(errc::conflict, "no end of a session is held");
+  impl_->ends_confirmed_until = impl_->runtime.now() + Seconds(60);
+  co_return impl_->sessions.due_count();
+}
+
 Task<User> Gateway::reinstate(Caller, UserId user) {
   co_return co_await impl_->users.reinstate(std::move(user));
 }

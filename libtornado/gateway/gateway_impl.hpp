@@ -98,6 +98,8 @@ struct Gateway::Impl {
   // upkeep.cpp: what happens by time.
   void start_upkeep();
   Task<void> tick();
+  /// Whether so many deadlines have come at once that a person has to look (I-44).
+  bool hold_ends();
   Task<void> run_ticks();
   Task<void> run_reconciling();
   Task<void> run_reconcile_timer();
@@ -191,6 +193,8 @@ struct Gateway::Impl {
   Notifier reconcile_wanted;
   std::chrono::milliseconds awake_at{0};
   Instant wall_at;
+  bool ends_held = false;
+  Instant ends_confirmed_until;
   TaskGroup background;
 };
 

@@ -12,6 +12,7 @@ namespace {
 constexpr std::size_t most_closing_at_once = 64;
 constexpr std::chrono::milliseconds longest_closing_rest{500};
 constexpr int history_batch = 500;
+constexpr std::size_t most_ends_unasked = 20;
 /// Between two passes, and between two looks at what the host has told.
 constexpr std::chrono::milliseconds least_rest{200};
 
@@ -57,7 +58,8 @@ Task<void> Gateway::Impl::run_ticks() {
 Task<void> Gateway::Impl::tick() {
   (void)sessions.fade();
   // One at a time per device; the gate reads the state again.
-  for (const auto& [session, reason] : sessions.due()) {
+  const auto due = hold_ends() ? std::vector<std::pair<Session, CloseReason>>() : sessions.due();
+  for (const auto& [session, reason] : due) {
     co_await background.settled(most_closing_at_once);
     if (!gates.busy(session.device)) background.add("close_due", close_due(session.instance, reason));
   }
@@ -67,6 +69,26 @@ Task<void> Gateway::Impl::tick() {
   watch_verification();
   auth.trim();
   co_return co_await drain_history();
+}
+
+bool Gateway::Impl::hold_ends() {
+  const std::size_t due = sessions.due_count(), all = sessions.size();
+  bool many = due >= most_ends_unasked && due * 10 > all && runtime.now() >= ends_confirmed_until;
+  if (many != ends_held) {
+    const std::string count = std::to_string(due) + " of " + std::to_string(all);
+    Component component(
+        "ends", !many,
+        many ? count + " sessions are to end at once: look, then tornadoctl session confirm-ends" : "none are held");
+    component.advisory = true;
+    components["ends"] = std::move(component);
+    if (many) {
+      events.publish("ends_held", "{\"due\":" + std::to_string(due) + ",\"sessions\":" + std::to_string(all) + "}");
+      runtime.log().write(LogLevel::error, "ends_held",
+                          {{"due", std::to_string(due)}, {"sessions", std::to_string(all)}});
+    }
+  }
+  ends_held = many;
+  return many;
 }
 
 /// After a sleep of the host or a step of the clock every grace starts anew (I-44), and nothing is due for the step.

@@ -45,7 +45,23 @@ Result<void> insert(Tx& tx, const Session& s, Instant now) {
               "total_bytes_tx = total_bytes_tx + $3, last_seen_at = $4, last_device_id = $5, "
               "last_client_ip = coalesce($6, last_client_ip) WHERE id = $1",
               {s.user.str(), rx, tx_bytes, iso8601(ended), s.device.str(), source}));
+  for (const auto& account : s.counters)
+    TRY_VOID_PLAIN(tx.exec(
+        "INSERT INTO lane_traffic (lane, bytes_rx, bytes_tx) VALUES ($1, $2, $3) ON CONFLICT (lane) DO UPDATE SET "
+        "bytes_rx = lane_traffic.bytes_rx + excluded.bytes_rx, bytes_tx = lane_traffic.bytes_tx + excluded.bytes_tx",
+        {account.lane.str(), std::to_string(account.total_received()), std::to_string(account.total_sent())}));
   return {};
+}
+
+Result<std::vector<LaneTraffic>> lane_traffic(Tx& tx) {
+  TRY_PLAIN(auto rows, tx.exec("SELECT lane, bytes_rx, bytes_tx FROM lane_traffic ORDER BY lane"));
+  std::vector<LaneTraffic> out;
+  for (const auto& row : rows.rows) {
+    LaneTraffic& lane = out.emplace_back(Lane(text(row[0])));
+    lane.received = static_cast<std::uint64_t>(integer(row[1]));
+    lane.sent = static_cast<std::uint64_t>(integer(row[2]));
+  }
+  return out;
 }
 
 Result<std::vector<Session>> list(Tx& tx, const HistoryQuery& query) {

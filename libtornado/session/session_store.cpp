@@ -453,6 +453,11 @@ std::vector<std::pair<Session, CloseReason>> SessionStore::due() const {
   return out;
 }
 
+std::size_t SessionStore::due_count() const noexcept {
+  auto end = impl_->closes.lower_bound({impl_->runtime.now() + std::chrono::milliseconds(1), Instance()});
+  return static_cast<std::size_t>(std::distance(impl_->closes.begin(), end));
+}
+
 std::vector<Session> SessionStore::fade() {
   std::vector<Session> out;
   while (!impl_->fades.empty() && impl_->fades.begin()->first <= impl_->runtime.now()) {

@@ -135,6 +135,17 @@ class Accounting : public ::testing::TestWithParam<unsigned> {
     }
     EXPECT_EQ(users_received, recorded_received) << "totals of users are the sums of their history";
     EXPECT_EQ(users_sent, recorded_sent);
+    Bytes all, lanes;
+    for (const auto& [instance, bytes] : model_) {
+      all.received += bytes.received;
+      all.sent += bytes.sent;
+    }
+    for (const auto& lane : world_.runtime.wait(world_.gateway->lanes()).value()) {
+      lanes.received += lane.received;
+      lanes.sent += lane.sent;
+    }
+    EXPECT_EQ(lanes.received, all.received);
+    EXPECT_EQ(lanes.sent, all.sent);
   }
 
   World world_;

@@ -1,4 +1,6 @@
 // Whole gateways on a manual clock (I-01 to I-09): what clients are told, and what is left, in good times.
+#include <algorithm>
+
 #include "support/world.hpp"
 
 namespace tornado::test {
@@ -109,6 +111,37 @@ TEST_F(GatewaySim, AHandshakeIsASignOfLife) {
   auto session = world.unclosed()[0];
   EXPECT_EQ(session.presence, Presence::online);
   EXPECT_EQ(session.lane.str(), "tor");
+}
+
+TEST_F(GatewaySim, I44DeadlinesOfManyAtOnceWaitForAPerson) {
+  world.add_user("crowd", 100);
+  for (int i = 0; i < 30; ++i) world.initiate(world.login("crowd").value()).value();
+  EXPECT_EQ(world.runtime.wait(world.gateway->confirm_ends(Caller::system())).error().code(), errc::conflict);
+  world.leap(Seconds(86400 + 1));
+  world.pass(Seconds(5));
+  EXPECT_EQ(world.unclosed().size(), 30U);
+  world.expect_sound("held");
+  auto health = world.gateway->health();
+  auto ends = std::find_if(health.begin(), health.end(), [](const Component& c) { return c.name == "ends"; });
+  ASSERT_NE(ends, health.end());
+  EXPECT_FALSE(ends->ready);
+  EXPECT_EQ(world.runtime.wait(world.gateway->confirm_ends(Caller::system())).value(), 30U);
+  world.pass(Seconds(5));
+  EXPECT_TRUE(world.unclosed().empty());
+  EXPECT_EQ(world.history().size(), 30U);
+  world.pass(Seconds(1));
+  EXPECT_EQ(world.runtime.wait(world.gateway->confirm_ends(Caller::system())).error().code(), errc::conflict);
+}
+
+TEST_F(GatewaySim, I44AFewOfManyEndByThemselves) {
+  world.add_user("crowd", 300);
+  world.initiate(world.login("crowd").value()).value();
+  world.initiate(world.login("crowd").value()).value();
+  world.leap(Seconds(86400 - 60));
+  for (int i = 0; i < 30; ++i) world.initiate(world.login("crowd").value()).value();
+  world.leap(Seconds(61));
+  world.pass(Seconds(3));
+  EXPECT_EQ(world.unclosed().size(), 30U);
 }
 
 TEST_F(GatewaySim, WhyFollowsADeviceFromItsAccountToItsHandshake) {

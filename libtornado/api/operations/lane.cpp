@@ -48,9 +48,38 @@ Task<json::value> firewall(Gateway& gateway, Caller, Arguments) {
   co_return json::value(std::move(out));
 }
 
+Task<json::value> lanes(Gateway& gateway, Caller, Arguments) {
+  TRY(auto all, co_await gateway.lanes());
+  json::array out;
+  for (const auto& lane : all) {
+    json::object entry;
+    entry["lane"] = lane.lane.str();
+    entry["interface"] = lane.interface;
+    entry["mode"] = std::string(name(lane.mode));
+    entry["devices"] = lane.devices;
+    entry["leased"] = lane.pool.leased;
+    entry["available"] = lane.pool.available();
+    entry["bytes_rx"] = lane.received;
+    entry["bytes_tx"] = lane.sent;
+    entry["rate_rx"] = lane.receive_rate;
+    entry["rate_tx"] = lane.send_rate;
+    out.push_back(std::move(entry));
+  }
+  co_return json::value(std::move(out));
+}
+
 }  // namespace
 
 void add_lane_operations(std::vector<Operation>& table) {
+  table.push_back(
+      {"lane.list",
+       Permission::read,
+       "List the lanes: mode, devices on them now, addresses, traffic ever and now",
+       "tornadoctl lane list",
+       {},
+       {"lane", "interface", "mode", "devices", "leased", "available", "bytes_rx", "bytes_tx", "rate_rx", "rate_tx"},
+       false,
+       lanes});
   table.push_back({"lease.list",
                    Permission::read,
                    "List the addresses in use",

@@ -61,6 +61,13 @@ Task<json::value> close(Gateway& gateway, Caller caller, Arguments arguments) {
   co_return json::value(std::move(out));
 }
 
+Task<json::value> confirm_ends(Gateway& gateway, Caller caller, Arguments) {
+  TRY(auto held, co_await gateway.confirm_ends(std::move(caller)));
+  json::object out;
+  out["held"] = held;
+  co_return json::value(std::move(out));
+}
+
 const Parameter session_parameter{"session", ParameterKind::text, true, true, "session id, instance or device id"};
 
 }  // namespace
@@ -101,6 +108,14 @@ void add_session_operations(std::vector<Operation>& table) {
                    {},
                    false,
                    close});
+  table.push_back({"session.confirm_ends",
+                   Permission::write,
+                   "End the sessions whose deadlines came all at once, and which were held for you to look",
+                   "tornadoctl session confirm-ends --yes",
+                   {},
+                   {},
+                   true,
+                   confirm_ends});
 }
 
 }  // namespace tornado::inline v1
