@@ -102,11 +102,14 @@ class LaneSummary {
   std::uint64_t receive_rate = 0, send_rate = 0;  ///< bytes a second, at the last reading
 };
 
-/// What is not as it should be on this host.
+/// What is not as it should be on this host. Routes, routing rules, sysctls and the keys and ports of the interfaces
+/// are set by every pass and not compared here.
 class GatewayDifference {
  public:
   GatewayDifference() {}
-  bool empty() const noexcept { return peers.empty() && peers.interfaces_missing.empty() && host.empty(); }
+  bool empty() const noexcept {
+    return peers.empty() && peers.foreign.empty() && peers.interfaces_missing.empty() && host.empty();
+  }
   Difference peers;
   std::vector<std::string> host;  ///< links, addresses and the ruleset, in words: "wg0 has no address 10.8.0.1/24"
 };

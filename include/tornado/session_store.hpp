@@ -258,8 +258,10 @@ class TORNADO_API SessionStore {
   std::optional<Session> find(const DeviceId& device) const;
   std::optional<Session> find(const Instance& instance) const;
   std::optional<Session> find(const PublicKey& key) const;
-  /// Of the unclosed session with that key.
+  /// Of the live session with that key.
   std::optional<Instance> instance_of(const PublicKey& key) const;
+  /// Moves with every `counters_restarted`: a reading from before is of no use then.
+  std::uint64_t restarts() const noexcept;
   /// Unclosed sessions in order of instance, after `after`, at most `limit` (1 to 10,000).
   SessionPage list(std::string after, int limit) const;
   std::vector<Session> of(const UserId& user) const;

@@ -55,7 +55,8 @@ Result<std::string> read_file(const std::string& path, std::size_t limit) {
   }
 }
 
-Result<void> replace_file(const std::string& path, std::string_view content, unsigned mode) {
+Result<void> replace_file(const std::string& path, std::string_view content, unsigned mode,
+                          std::optional<unsigned> group) {
   std::string temporary = path + ".tmp." + std::to_string(::getpid());
   ::unlink(temporary.c_str());
   Descriptor file(::open(temporary.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, mode));
@@ -64,6 +65,7 @@ Result<void> replace_file(const std::string& path, std::string_view content, uns
     ::unlink(temporary.c_str());
     return why;
   };
+  if (group && ::fchown(file.get(), static_cast<uid_t>(-1), *group) != 0) return undo(failure(temporary));
   if (::fchmod(file.get(), mode) != 0) return undo(failure(temporary));
   if (auto written = write_all(file.get(), content, temporary); !written) return undo(written.error());
   if (::fsync(file.get()) != 0) return undo(failure(temporary));

@@ -92,6 +92,8 @@ Task<void> Gateway::stop() {
 }
 
 Task<void> Gateway::teardown() {
+  // The last reading: the peers go, and their counters with them.
+  for (const auto& lane : impl_->lane_names) (void)co_await impl_->sample(lane);
   auto stopped = co_await stop();
   TRY_VOID(co_await impl_->teardown());
   co_return stopped;
@@ -174,8 +176,7 @@ std::optional<Result<Beat>> Gateway::heartbeat_now(const Caller& caller) {
   if (!*account) return Result<Beat>(account->error());
   if (auto place = impl_->check_place(caller); !place) return Result<Beat>(place.error());
   auto beat = impl_->sessions.beat(caller.claims->device, impl_->origin(caller));
-  if (beat && (beat->recovered || impl_->events.observed()))
-    impl_->events.session("heartbeat_update", beat->session, beat->recovered);
+  impl_->tell_beat(beat);
   return beat;
 }
 
@@ -189,7 +190,9 @@ Task<Beat> Gateway::heartbeat(Caller caller) {
   if (!account && !impl_->users.last_known(caller.claims->device))
     co_return Error(errc::unavailable, account.error().detail());
   TRY_VOID(impl_->check_place(caller));
-  co_return impl_->sessions.beat(caller.claims->device, impl_->origin(caller));
+  auto beat = impl_->sessions.beat(caller.claims->device, impl_->origin(caller));
+  impl_->tell_beat(beat);
+  co_return beat;
 }
 
 Task<void> Gateway::disconnect(Caller caller) {
@@ -221,9 +224,9 @@ Task<Revocation> Gateway::close(Caller, Instance instance, CloseReason reason) {
 
 Task<Revocation> Gateway::suspend(Caller, UserId user) {
   Cutting cutting;
-  TRY(auto devices, co_await impl_->users.devices(user));
+  auto devices = co_await impl_->users.devices(user);
   TRY(cutting.made.user, co_await impl_->users.suspend(user));
-  cutting.made.sign_ins = devices.size();
+  if (devices) cutting.made.sign_ins = devices->size();
   TRY_VOID(co_await impl_->close_all_of(user, CloseReason::revoked, cutting));
   co_return cutting.take();
 }
@@ -240,9 +243,9 @@ Task<User> Gateway::reinstate(Caller, UserId user) {
 
 Task<Revocation> Gateway::remove_user(Caller, UserId user) {
   Cutting cutting;
-  TRY(auto devices, co_await impl_->users.devices(user));
+  auto devices = co_await impl_->users.devices(user);
   TRY(cutting.made.user, co_await impl_->users.remove(user));
-  cutting.made.sign_ins = devices.size();
+  if (devices) cutting.made.sign_ins = devices->size();
   TRY_VOID(co_await impl_->close_all_of(user, CloseReason::revoked, cutting));
   co_return cutting.take();
 }
@@ -250,10 +253,11 @@ Task<Revocation> Gateway::remove_user(Caller, UserId user) {
 Task<Revocation> Gateway::update_user(Caller, UserId user, UserChanges changes) {
   Cutting cutting;
   bool ends_access = changes.password.has_value() || (changes.active && !*changes.active);
-  TRY(auto devices, co_await impl_->users.devices(user));
+  Result<std::vector<Device>> devices = std::vector<Device>();
+  if (ends_access) devices = co_await impl_->users.devices(user);
   TRY(cutting.made.user, co_await impl_->users.update(user, std::move(changes)));
   if (ends_access) {
-    cutting.made.sign_ins = devices.size();
+    if (devices) cutting.made.sign_ins = devices->size();
     TRY_VOID(co_await impl_->close_all_of(user, CloseReason::revoked, cutting));
   }
   co_return cutting.take();

@@ -129,6 +129,8 @@ struct Gateway::Impl {
 
   // sampling.cpp: what the interfaces count.
   void watch_sessions();
+  /// A heartbeat is an event while somebody watches; that a session came back is told where it does.
+  void tell_beat(const Result<Beat>& beat);
   Task<void> run_sampling();
   Task<void> sample(Lane lane);
   Task<void> note_absent(std::vector<AbsentPeer> absent);
@@ -150,6 +152,8 @@ struct Gateway::Impl {
   Task<Session> finish(Instance instance, CloseReason reason, Cutting* cutting = nullptr);
   /// Closes every session of the user and adds to the revocation what that cut.
   Task<void> close_all_of(UserId user, CloseReason reason, Cutting& cutting);
+  /// Ends it durably and stops its packets, no more.
+  Task<void> strip_in_gate(Instance instance, CloseReason reason);
   Task<Session> close_in_gate(Instance instance, CloseReason reason, Cutting* cutting = nullptr);
   Result<PublicKey> acceptable_key(std::string_view text, const DeviceId& device) const;
   Task<TunnelConfig> tunnel_config(Session session);

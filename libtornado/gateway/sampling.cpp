@@ -1,4 +1,5 @@
 // What the interfaces count, and what that says about sessions.
+#include "base/pace.hpp"
 #include "base/try.hpp"
 #include "gateway/gateway_impl.hpp"
 
@@ -6,45 +7,45 @@ namespace tornado::inline v1 {
 
 void Gateway::Impl::watch_sessions() {
   sessions.on_presence([this](const Session& session, Presence before) {
+    // `session_created` says that it has connected.
+    if (session.presence_reason == PresenceReason::connected && before == Presence::offline) return;
     events.presence(session, before);
     if (session.presence == Presence::offline) events.session("session_offline", session);
-    bool back = before == Presence::offline && session.presence_reason != PresenceReason::connected;
-    if (back && session.presence_reason != PresenceReason::heartbeat) events.session("heartbeat_update", session, true);
+    if (before == Presence::offline) events.session("heartbeat_update", session, true);
   });
   sessions.on_roaming([this](const Session& session, const Address& before) { events.roamed(session, before); });
   peers.on_absent([this](std::vector<AbsentPeer> absent) { return note_absent(std::move(absent)); });
 }
 
-/// The lanes take turns within the interval, so that their dumps do not come together.
+void Gateway::Impl::tell_beat(const Result<Beat>& beat) {
+  if (beat && !beat->recovered && events.observed()) events.session("heartbeat_update", beat->session, false);
+}
+
+/// The lanes take turns within the interval, so that their dumps do not come together. Rests are counted from now on,
+/// each anew: a clock that is set moves none that has not begun.
 Task<void> Gateway::Impl::run_sampling() {
   const std::chrono::milliseconds interval = Seconds(config.session.sample_interval);
   const auto share = interval / static_cast<int>(lane_names.size());
   std::map<Lane, std::string> failed;
-  Instant round = runtime.now() - interval;
   for (;;) {
-    round += interval;
-    // A reading that takes longer than the interval, or a sleep of the host, leaves out what it has missed.
-    const Instant now = runtime.now();
-    if (now - round > share) {
-      runtime.log().write(LogLevel::warning, "sampling_late",
-                          {{"milliseconds", std::to_string((now - round).count())}});
-      round = now + interval;
-    }
-    Instant turn = round;
     for (const auto& lane : lane_names) {
-      bool slept = co_await runtime.sleep_until(turn);
-      if (!slept) co_return Error(errc::cancelled);
-      turn += share;
       Stopwatch watch;
       auto sampled = co_await sample(lane);
+      const double seconds = watch.seconds();
       runtime.metrics()
           .histogram("tornado_sampling_seconds", "Time of a reading of one interface.", {{"lane", lane.str()}})
-          .observe(watch.seconds());
+          .observe(seconds);
       failed.erase(lane);
       if (!sampled) failed[lane] = sampled.error().detail();
       if (!sampled) reconcile_wanted.notify();
       components["wireguard"] =
           Component("wireguard", failed.empty(), failed.empty() ? "answers" : failed.begin()->second);
+      const std::chrono::milliseconds took(static_cast<std::int64_t>(seconds * 1000));
+      if (took > share)
+        runtime.log().write(LogLevel::warning, "sampling_late",
+                            {{"lane", lane.str()}, {"milliseconds", std::to_string(took.count())}});
+      bool slept = co_await runtime.sleep_until(runtime.now() + std::max(share - took, share / 2));
+      if (!slept) co_return Error(errc::cancelled);
     }
   }
 }
@@ -52,7 +53,12 @@ Task<void> Gateway::Impl::run_sampling() {
 Task<void> Gateway::Impl::sample(Lane lane) {
   if (sessions.size() == 0) co_return Result<void>();
   TRY(auto samples, co_await peers.sample(lane));
+  const std::uint64_t restarts = sessions.restarts();
+  Pace pace(runtime);
   for (const auto& sample : samples) {
+    if (pace.due()) co_await pace.yield();
+    // Counters began anew while this reading waited: it is of before, and the next one is soon.
+    if (sessions.restarts() != restarts) co_return Result<void>();
     auto instance = sessions.instance_of(sample.key);
     if (!instance) continue;
     Observation seen(sample.lane);

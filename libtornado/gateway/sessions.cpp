@@ -180,7 +180,7 @@ Task<Session> Gateway::Impl::finish(Instance instance, CloseReason reason, Cutti
   CutNumbers* numbers = nullptr;
   if (cutting != nullptr) {
     numbers = &cutting->made.cut;
-    numbers->stopped = cutting->elapsed();
+    if (numbers->stopped.count() == 0) numbers->stopped = cutting->elapsed();
   }
   auto gone = co_await cutter.finish(session, numbers);
   auto lease = ipam.find(owner_of(session.device));
@@ -200,6 +200,14 @@ Task<Session> Gateway::Impl::finish(Instance instance, CloseReason reason, Cutti
   co_return closed;
 }
 
+Task<void> Gateway::Impl::strip_in_gate(Instance instance, CloseReason reason) {
+  auto session = sessions.find(instance);
+  if (!session) co_return Result<void>();
+  TRY(auto pass, co_await gates.enter(session->device));
+  TRY_VOID(co_await end_and_strip(std::move(instance), reason));
+  co_return Result<void>();
+}
+
 Task<Session> Gateway::Impl::close_in_gate(Instance instance, CloseReason reason, Cutting* cutting) {
   auto session = sessions.find(instance);
   if (!session) co_return Error(errc::not_found, "no such session");
@@ -210,8 +218,18 @@ Task<Session> Gateway::Impl::close_in_gate(Instance instance, CloseReason reason
 }
 
 Task<void> Gateway::Impl::close_all_of(UserId user, CloseReason reason, Cutting& cutting) {
+  // First no packet of any of them passes; then the rest of each, which takes longer.
+  const auto all = sessions.of(user);
+  TaskGroup stripping(runtime);
+  for (const auto& session : all) stripping.add("strip", strip_in_gate(session.instance, reason));
+  co_await stripping.settled(1);
+  if (stripping.size() > 0) {
+    co_await stripping.stop_all();
+    co_return Error(errc::cancelled);
+  }
+  if (!all.empty()) cutting.made.cut.stopped = cutting.elapsed();
   Result<void> outcome;
-  for (const auto& session : sessions.of(user)) {
+  for (const auto& session : all) {
     auto done = co_await close_in_gate(session.instance, reason, &cutting);
     if (!done && done.error().code() != errc::not_found) outcome = done.error();
   }

@@ -14,7 +14,7 @@ constexpr std::chrono::milliseconds longest_closing_rest{500};
 constexpr int history_batch = 500;
 constexpr std::size_t most_ends_unasked = 20;
 /// Between two passes, and between two looks at what the host has told.
-constexpr std::chrono::milliseconds least_rest{200};
+constexpr std::chrono::milliseconds least_rest{200}, longest_rest{600};
 
 /// Counts on while the host sleeps, and does not follow the wall clock.
 std::chrono::milliseconds time_with_sleep() {
@@ -73,15 +73,17 @@ Task<void> Gateway::Impl::tick() {
 
 bool Gateway::Impl::hold_ends() {
   const std::size_t due = sessions.due_count(), all = sessions.size();
-  bool many = due >= most_ends_unasked && due * 10 > all && runtime.now() >= ends_confirmed_until;
-  if (many != ends_held) {
+  const bool confirmed = runtime.now() < ends_confirmed_until;
+  // Once held, they stay so until somebody has said so or none is left.
+  bool many = !confirmed && (ends_held ? due > 0 : due >= most_ends_unasked && due * 10 > all);
+  if (many || ends_held) {
     const std::string count = std::to_string(due) + " of " + std::to_string(all);
     Component component(
         "ends", !many,
         many ? count + " sessions are to end at once: look, then tornadoctl session confirm-ends" : "none are held");
     component.advisory = true;
     components["ends"] = std::move(component);
-    if (many) {
+    if (many && !ends_held) {
       events.publish("ends_held", "{\"due\":" + std::to_string(due) + ",\"sessions\":" + std::to_string(all) + "}");
       runtime.log().write(LogLevel::error, "ends_held",
                           {{"due", std::to_string(due)}, {"sessions", std::to_string(all)}});
@@ -272,7 +274,7 @@ Task<void> Gateway::Impl::run_reconciling() {
     bool told = co_await reconcile_wanted.wait(seen);
     if (!told) co_return Error(errc::cancelled);
     seen = reconcile_wanted.revision();
-    const Instant began = runtime.now();
+    Stopwatch watch;
     (void)co_await check_foreign_chains();
     auto done = co_await mend();
     runtime.metrics()
@@ -280,8 +282,9 @@ Task<void> Gateway::Impl::run_reconciling() {
                  {{"outcome", done ? "good" : "failed"}})
         .add();
     components["peers"] = Component("peers", done.has_value(), done ? "as wanted" : done.error().detail());
-    // A storm of changes costs a quarter of a core at most.
-    Instant rest = runtime.now() + std::max(least_rest, (runtime.now() - began) * 3);
+    // A storm of changes costs a quarter of a core, and nobody waits for long.
+    const std::chrono::milliseconds thrice(static_cast<std::int64_t>(watch.seconds() * 3000));
+    Instant rest = runtime.now() + std::clamp(thrice, least_rest, longest_rest);
     if (done) backoff = Seconds(1);
     if (!done) {
       runtime.log().write(LogLevel::error, "reconcile_failed", {{"detail", done.error().detail()}});

@@ -279,7 +279,9 @@ Task<void> NetlinkSocket::State::collect(std::shared_ptr<State> state, NetlinkEx
       TRY_VOID(co_await ready(state, asio::posix::stream_descriptor::wait_read));
       continue;
     }
-    for (NetlinkMessage& message : *messages) TRY_VOID(exchange.take(std::move(message)));
+    Secrets taken(state->secret);
+    taken.received = std::move(*messages);
+    for (NetlinkMessage& message : taken.received) TRY_VOID(exchange.take(std::move(message)));
     if (reader != nullptr) TRY_VOID(state->hand_over(exchange, *reader));
   }
   co_return Result<void>();

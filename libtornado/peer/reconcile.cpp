@@ -294,7 +294,11 @@ Task<void> Pass::apply(LanePlan& plan) {
 /// The lanes at the same time: their interfaces have nothing to do with each other.
 Task<void> Pass::apply() {
   // Who was touched meanwhile is judged by the next pass.
-  std::erase_if(absent_, [this](const AbsentPeer& absent) { return my_.guard.off_limits(absent.key); });
+  std::erase_if(absent_, [this](const AbsentPeer& absent) {
+    auto refused = my_.refusals.find(absent.key);
+    bool parked = refused != my_.refusals.end() && refused->second >= refusals_allowed;
+    return parked || my_.guard.off_limits(absent.key);
+  });
   (void)co_await my_.tell_absent(std::move(absent_));
   TaskGroup lanes(my_.runtime);
   for (LanePlan& plan : plans_)

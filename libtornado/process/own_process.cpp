@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 
 #include "base/file.hpp"
 #include "base/try.hpp"
@@ -26,6 +28,7 @@ Result<Descriptor> lock_state(const std::string& state_dir, const std::string& r
   TRY_VOID_PLAIN(make_directory(state_dir, 0700));
   TRY_VOID_PLAIN(make_directory(runtime_dir, 0755));
   Descriptor lock(::open((state_dir + "/lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600));
+  if (!lock) return Error(errc::store_unavailable, state_dir + "/lock: " + std::strerror(errno));
   // A daemon that was killed while it started a child leaves the lock to it for a moment.
   bool locked = false;
   for (int attempt = 0; lock && !locked && attempt < attempts; ++attempt) {

@@ -29,7 +29,10 @@ class SessionMachine {
     const Instant begun = session.activated + options_.heartbeat_ttl;
     const Instant used = std::min(session.last_traffic + options_.quiet_after, lives);
     const Instant online = std::max({called, begun, used});
-    if (now < online) return PresenceVerdict(Presence::online, sign_of(session), online);
+    const auto reason = online == used     ? PresenceReason::traffic
+                        : online == called ? PresenceReason::heartbeat
+                                           : PresenceReason::connected;
+    if (now < online) return PresenceVerdict(Presence::online, reason, online);
     if (now < lives) return PresenceVerdict(Presence::idle, PresenceReason::quiet, lives);
     return PresenceVerdict(Presence::offline, PresenceReason::silent, Instant::max());
   }
@@ -42,12 +45,6 @@ class SessionMachine {
   }
 
  private:
-  /// The latest sign of life.
-  static PresenceReason sign_of(const Session& session) noexcept {
-    if (session.last_traffic > std::max(session.last_beat, session.activated)) return PresenceReason::traffic;
-    return session.last_beat >= session.activated ? PresenceReason::heartbeat : PresenceReason::connected;
-  }
-
   const SessionOptions& options_;
 };
 

@@ -130,7 +130,10 @@ struct SessionStore::Impl {
   std::size_t& count_of(Presence presence) { return counts[static_cast<std::size_t>(presence)]; }
 
   void set_presence(Session& session, Presence presence, PresenceReason reason) {
-    if (session.presence == presence) return;
+    if (session.presence == presence) {
+      session.presence_reason = reason;
+      return;
+    }
     const Presence before = session.presence;
     --count_of(before);
     ++count_of(presence);
@@ -149,7 +152,8 @@ struct SessionStore::Impl {
     auto verdict = machine.judge(session, runtime.now());
     const bool worse = verdict.presence > session.presence;
     if (!worse || runtime.now() >= graces_end) {
-      bool revived = was_offline && verdict.presence == Presence::idle;
+      // What brought it back is what came now, whatever came before it.
+      bool revived = was_offline && session.last_beat != runtime.now() && session.last_traffic != runtime.now();
       set_presence(session, verdict.presence, revived ? PresenceReason::handshake : verdict.reason);
     }
     schedule(session);
@@ -218,6 +222,7 @@ struct SessionStore::Impl {
   std::uint64_t revision = 0;
   std::unordered_set<Instance> unsaved;  ///< changed since the last checkpoint
   std::vector<LaneTraffic> traffic;
+  std::uint64_t restarts = 0;
   std::array<std::size_t, 3> counts{};  ///< live ones by presence
   std::function<void(const Session&, Presence)> presence_told;
   std::function<void(const Session&, const Address&)> roaming_told;
@@ -341,10 +346,11 @@ Result<Presence> SessionStore::observe(const Instance& instance, const Observati
   bool shaken = delta.shaken && handshake > session->last_handshake;
   if (shaken) session->last_handshake = handshake;
   if (delta.used) session->last_traffic = now;
-  if (shaken || delta.used) {
-    account.active = now;
-    session->lane = seen.lane;
-  }
+  if (shaken || delta.used) account.active = now;
+  // Both tunnels may be kept alive: a handshake alone takes the lane only from one that is dead.
+  const LaneCounters* current = session->counters_on(session->lane);
+  bool current_lives = current != nullptr && current->handshake + impl_->options.handshake_margin > now;
+  if (delta.used || (shaken && !current_lives)) session->lane = seen.lane;
   // The endpoint that counts is that of the lane in use.
   if (seen.source && seen.handshake != Instant() && session->lane == seen.lane)
     impl_->set_source(*session, *seen.source);
@@ -355,6 +361,7 @@ Result<Presence> SessionStore::observe(const Instance& instance, const Observati
 }
 
 Task<void> SessionStore::counters_restarted(std::vector<RestartedCounters> restarted) {
+  if (!restarted.empty()) ++impl_->restarts;
   std::vector<Session> changed;
   for (const auto& which : restarted) {
     Session* session = impl_->at(which.instance);
@@ -405,6 +412,9 @@ Task<Session> SessionStore::revert(Instance failed, Instance former) {
   kept->ended = Instant();
   impl_->live[kept->device] = kept->instance;
   impl_->ended.erase(kept->instance);
+  // Nobody was told that it had gone.
+  kept->presence = Presence::online;
+  kept->presence_reason = PresenceReason::connected;
   ++impl_->count_of(kept->presence);
   (void)impl_->refresh(*kept);
   impl_->touch(*kept);
@@ -515,7 +525,13 @@ std::optional<Session> SessionStore::find(const PublicKey& key) const {
 
 std::optional<Instance> SessionStore::instance_of(const PublicKey& key) const {
   auto it = impl_->keys.find(key);
-  return it != impl_->keys.end() ? std::optional(it->second) : std::nullopt;
+  if (it == impl_->keys.end()) return std::nullopt;
+  const Session* session = impl_->at(it->second);
+  return session != nullptr && session->live() ? std::optional(it->second) : std::nullopt;
+}
+
+std::uint64_t SessionStore::restarts() const noexcept {
+  return impl_->restarts;
 }
 
 SessionPage SessionStore::list(std::string after, int limit) const {

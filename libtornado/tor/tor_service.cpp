@@ -13,13 +13,11 @@ namespace {
 
 /// The torrc for the next start of the unit, readable for the group that the directory belongs to.
 Result<void> leave_torrc(const std::string& directory, const std::string& configuration) {
-  std::string path = directory + "/torrc";
-  auto former = read_file(path, 1 << 20);
-  if (former && *former == configuration) return {};
-  TRY_VOID_PLAIN(replace_file(path, configuration, 0640));
+  // Tor may write here: what lies there is not looked at, and nothing is done by name to what we have made.
   struct stat above {};
-  if (::stat(directory.c_str(), &above) == 0) (void)::chown(path.c_str(), static_cast<uid_t>(-1), above.st_gid);
-  return {};
+  if (::lstat(directory.c_str(), &above) != 0 || !S_ISDIR(above.st_mode))
+    return Error(errc::not_found, directory + " is no directory");
+  return replace_file(directory + "/torrc", configuration, 0640, above.st_gid);
 }
 
 /// Some options hold from the start of a process to its end.

@@ -28,7 +28,7 @@ class InterfaceQueue {
   InterfaceQueue(Runtime& runtime, std::string name);
   ~InterfaceQueue();
 
-  /// Errors: overloaded (1024 wait already, or nothing has moved for 5 s), cancelled.
+  /// Errors: overloaded (1024 wait already, or the turn has not come within 5 s), cancelled.
   Task<Turn> enter();
 
  private:

@@ -242,12 +242,15 @@ Task<std::vector<std::string>> UapiWireGuard::list() {
 Task<Interface> UapiWireGuard::get(std::string name) {
   TRY(auto line, this->line(name));
   TRY(auto mine, co_await line->queue.enter());
+  const unsigned before = ::if_nametoindex(name.c_str());
   TRY(auto answer, co_await exchange(line, uapi_get_request));
+  const unsigned after = ::if_nametoindex(name.c_str());
   UapiParser parser;
   TRY_VOID(co_await parse(*line, parser, std::move(answer)));
   Interface out = parser.take();
   out.name = name;
-  out.index = ::if_nametoindex(name.c_str());
+  // Made anew meanwhile: nobody knows whose answer it was.
+  if (before == after) out.index = after;
   co_return out;
 }
 

@@ -171,3 +171,21 @@ TEST_F(Presences, TheLaneInUseIsTheOneThatCarries) {  // D-057
   live(215, [&] { packet(1500, 0); });
   EXPECT_EQ(sessions_.find(session_.instance)->lane, Lane("vpn"));
 }
+
+TEST_F(Presences, TwoTunnelsThatAreOnlyKeptAliveDoNotTakeTheLaneFromEachOther) {
+  endpoint_ = Address::parse("198.51.100.7").value();
+  live(60, [&] { packet(1500, 0); });
+  std::vector<std::string> lanes;
+  live(3600, [&] {
+    if (now() % 25 == 0) packet(32, 0);
+    if (now() % 20 == 0) packet(32, 1);
+    const std::string lane = sessions_.find(session_.instance)->lane.str();
+    if (lanes.empty() || lanes.back() != lane) lanes.push_back(lane);
+  });
+  EXPECT_EQ(lanes, std::vector<std::string>{"vpn"});
+  // The one in use dies: the other one is what is left.
+  live(4000, [&] {
+    if (now() % 20 == 0) packet(32, 1);
+  });
+  EXPECT_EQ(sessions_.find(session_.instance)->lane, Lane("tor"));
+}

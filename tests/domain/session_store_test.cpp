@@ -131,3 +131,30 @@ TEST_F(SessionStoreTest, WhoTakesAddressesOverMayHaveConnectionsOfBefore) {  // 
   EXPECT_FALSE(session.bytes_missed);
   EXPECT_TRUE(open("laptop", 2, 10).bytes_missed);
 }
+
+TEST_F(SessionStoreTest, TheReasonIsThatOfTheLatestSign) {
+  Session session = open("laptop", 2, 9);
+  EXPECT_EQ(sessions_->find(session.device)->presence_reason, PresenceReason::connected);
+  begin();
+  EXPECT_EQ(sessions_->find(session.device)->presence_reason, PresenceReason::restored);
+  clock_.advance(Seconds(1));
+  ASSERT_TRUE(sessions_->beat(session.device, std::nullopt));
+  EXPECT_EQ(sessions_->find(session.device)->presence_reason, PresenceReason::heartbeat);
+}
+
+TEST_F(SessionStoreTest, OldTrafficDoesNotExplainWhatAHandshakeBroughtBack) {
+  Session session = open("laptop", 2, 9);
+  clock_.advance(Seconds(95));
+  Observation seen(Lane("vpn"));
+  ASSERT_TRUE(sessions_->observe(session.instance, seen));
+  clock_.advance(Seconds(5));
+  seen.received = 10'000;
+  seen.handshake = clock_.now();
+  ASSERT_EQ(*sessions_->observe(session.instance, seen), Presence::online);
+  clock_.advance(Seconds(205));
+  ASSERT_EQ(sessions_->fade().size(), 1u);
+  seen.received = 10'180;
+  seen.handshake = clock_.now();
+  ASSERT_EQ(*sessions_->observe(session.instance, seen), Presence::online);
+  EXPECT_EQ(sessions_->find(session.device)->presence_reason, PresenceReason::handshake);
+}

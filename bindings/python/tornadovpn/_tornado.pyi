@@ -205,6 +205,10 @@ class ControlClient:
         """Show a live session."""
     def session_close(self, *, session: str) -> Dict[str, Any]:
         """End a session; the device may connect again."""
+    def session_confirm_ends(self) -> Dict[str, Any]:
+        """End the sessions whose deadlines came all at once, and which were held for you to look."""
+    def lane_list(self) -> List[Dict[str, Any]]:
+        """List the lanes: mode, devices on them now, addresses, traffic ever and now."""
     def lease_list(self) -> List[Dict[str, Any]]:
         """List the addresses in use."""
     def peer_list(self) -> List[Dict[str, Any]]:
