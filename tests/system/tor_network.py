@@ -36,8 +36,8 @@ EXITS = {f"exit{i}": f"10.99.0.3{i}" for i in (1, 2)}
 EXIT_POLICY = "ExitPolicy accept *:*"
 
 # Seconds; the least that tor accepts before and after the first consensus. The first one seldom has everybody.
-INITIAL_INTERVAL = 5
-INTERVAL = 10
+# On an emulated processor a vote may take longer than 2 s to be made and passed on; then there is never a consensus.
+INITIAL_INTERVAL, INTERVAL, DELAY = (5, 10, 2) if SLOW < 4 else (20, 30, 6)
 
 
 class TorNetwork:
@@ -186,9 +186,9 @@ class TorNetwork:
             "ContactInfo none", "SocksPort 0", "AssumeReachable 1", "PathsNeededToBuildCircuits 0.25",
             "TestingDirAuthVoteGuard *", "TestingDirAuthVoteHSDir *", "TestingMinExitFlagThreshold 0",
             "V3AuthNIntervalsValid 4",
-            f"TestingV3AuthInitialVotingInterval {INITIAL_INTERVAL}", "TestingV3AuthInitialVoteDelay 2",
-            "TestingV3AuthInitialDistDelay 2",
-            f"V3AuthVotingInterval {INTERVAL}", "V3AuthVoteDelay 2", "V3AuthDistDelay 2",
+            f"TestingV3AuthInitialVotingInterval {INITIAL_INTERVAL}", f"TestingV3AuthInitialVoteDelay {DELAY}",
+            f"TestingV3AuthInitialDistDelay {DELAY}",
+            f"V3AuthVotingInterval {INTERVAL}", f"V3AuthVoteDelay {DELAY}", f"V3AuthDistDelay {DELAY}",
         ]
         with open(self._torrc(name), "w") as file:
             file.write("\n".join(lines + options) + "\n")
