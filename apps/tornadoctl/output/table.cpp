@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <boost/json/serialize.hpp>
+#include <charconv>
 #include <ostream>
 #include <string>
 
@@ -14,6 +15,11 @@ std::string cell(const json::value& value) {
   if (value.is_null()) return "-";
   if (value.is_string()) return std::string(value.get_string());
   if (value.is_bool()) return value.get_bool() ? "yes" : "no";
+  if (value.is_double()) {
+    char digits[64];
+    auto end = std::to_chars(digits, digits + sizeof digits, value.get_double(), std::chars_format::fixed, 1).ptr;
+    return std::string(digits, end);
+  }
   if (!value.is_array()) return json::serialize(value);
   std::string out;
   for (const auto& entry : value.get_array()) out += (out.empty() ? "" : ",") + cell(entry);
