@@ -68,6 +68,7 @@ json::object shown(const Session& session) {
     lane["bytes_rx"] = account.total_received();
     lane["bytes_tx"] = account.total_sent();
     lane["last_handshake"] = shown_time(account.handshake);
+    lane["last_active"] = shown_time(account.active);
     lanes[account.lane.str()] = std::move(lane);
     receive_rate += account.receive_rate;
     send_rate += account.send_rate;

@@ -100,6 +100,24 @@ TEST_F(GatewaySim, D034AnOfflineSessionKeepsItsPeerAndRecovers) {
   EXPECT_FALSE(world.beat(login).value().recovered);
 }
 
+TEST_F(GatewaySim, GoingAndComingBackAreToldOnceEach) {
+  world.add_user("alice");
+  auto login = world.login("alice").value();
+  world.initiate(login).value();
+  std::uint64_t seen = world.gateway->last_event();
+  auto told = [&] {
+    std::vector<std::string> names;
+    auto batch = world.runtime.wait(world.gateway->events(seen)).value();
+    for (const auto& event : batch.events) names.push_back(event.name);
+    seen = world.gateway->last_event();
+    return names;
+  };
+  world.leap(Seconds(120));
+  EXPECT_EQ(told(), (std::vector<std::string>{"session_presence", "session_offline"}));
+  EXPECT_TRUE(world.beat(login).value().recovered);
+  EXPECT_EQ(told(), (std::vector<std::string>{"session_presence", "heartbeat_update"}));
+}
+
 TEST_F(GatewaySim, AHandshakeIsASignOfLife) {
   world.add_user("alice");
   auto login = world.login("alice").value();
