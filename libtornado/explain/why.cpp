@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "explain/why_facts.hpp"
+#include "peer/lane_interface.hpp"
 #include "peer/peer_book.hpp"
 
 namespace tornado::inline v1 {
@@ -45,8 +46,10 @@ class Judge {
 
   void gateway() {
     if (!f_.ready) say("gateway", Found::wrong, "it is still starting", "tornadoctl gateway status names the step");
-    // Tor and other firewalls are judged where they matter.
-    auto serious = [](const BrokenPart& part) { return !part.advisory && !part.name.starts_with("lane_"); };
+    // Tor, other firewalls and full pools are judged where they matter.
+    auto serious = [](const BrokenPart& part) {
+      return !part.advisory && !part.name.starts_with("lane_") && !part.name.starts_with("pool_");
+    };
     auto broken = std::find_if(f_.broken.begin(), f_.broken.end(), serious);
     if (broken != f_.broken.end())
       say("gateway", Found::wrong, broken->name + " does not work: " + broken->detail, "tornadoctl gateway health");
@@ -71,7 +74,11 @@ class Judge {
 
   void sign_in() {
     const std::string again = "sign in with the client again";
-    if (!f_.device) return say("sign_in", Found::wrong, "no device is signed in, and none ever was", again);
+    if (!f_.device && !f_.last_ended)
+      return say("sign_in", Found::wrong, "no device is signed in, and none ever was connected", again);
+    if (!f_.device)
+      return say("sign_in", Found::wrong,
+                 "no device is signed in; the last session ended " + ago(f_.last_ended->ended, f_.now), again);
     if (f_.device->revoked != Instant())
       return say("sign_in", Found::wrong, "the device was signed out " + ago(f_.device->revoked, f_.now), again);
     bool live = std::any_of(f_.signed_in.begin(), f_.signed_in.end(),
@@ -126,10 +133,7 @@ class Judge {
     if (!lane.peer)
       return say(check, Found::wrong, lane.interface + " does not have the session's key",
                  "tornadoctl gateway reconcile; if it stays away, connect again with a new key");
-    auto same = allowed_of(*wanted);
-    bool right = lane.peer->allowed.size() == same.size() &&
-                 std::is_permutation(same.begin(), same.end(), lane.peer->allowed.begin());
-    if (!right)
+    if (!allows(*lane.peer, allowed_of(*wanted)))
       return say(check, Found::wrong, lane.interface + " has the key with other addresses",
                  "tornadoctl gateway reconcile");
     say(check, Found::good, lane.interface + " has the session's key and address");

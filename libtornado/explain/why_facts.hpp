@@ -41,7 +41,7 @@ class WhyFacts {
   User user;
   std::vector<ThrottleState> throttles;  ///< of the account
   std::vector<Device> signed_in;         ///< devices with a live sign-in
-  std::optional<Device> device;          ///< the one asked about, or the one used last; it may be signed out
+  std::optional<Device> device;          ///< the one asked about, signed out or not; else the signed in one used last
   std::optional<Session> session;
   std::optional<Session> last_ended;
   std::optional<Lease> lease;

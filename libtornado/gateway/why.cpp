@@ -31,7 +31,7 @@ Subject parse_subject(const std::string& text) {
 
 }  // namespace
 
-/// The device asked for, or the one of the account that was used last; signed out ones too.
+/// The device asked for, signed out or not; of an account, the one that is signed in and was used last.
 Task<void> Gateway::Impl::gather_account(const std::string& text, WhyFacts& facts) {
   Subject subject = parse_subject(text);
   if (subject.device) {

@@ -1,11 +1,11 @@
 #include <linux/netlink.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 
+#include "base/descriptor.hpp"
 #include "base/try.hpp"
 #include "host/rtnl_codec.hpp"
 #include "tornado/wireguard.hpp"
@@ -17,37 +17,24 @@ namespace {
 /// To load a module takes the kernel a moment; to answer, nothing.
 constexpr int patience_seconds = 5;
 
-class Socket {
- public:
-  explicit Socket(int protocol) : fd_(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol)) {}
-  ~Socket() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Socket(const Socket&) = delete;
-  Socket& operator=(const Socket&) = delete;
-  int fd() const noexcept { return fd_; }
-
- private:
-  int fd_;
-};
-
 Error not_asked() {
   return Error(errc::unavailable, std::string("the kernel cannot be asked: ") + std::strerror(errno));
 }
 
 /// One request, whose answer is a single message or an error.
 Result<NetlinkReply> ask(int protocol, const std::string& request) {
-  Socket socket(protocol);
+  Descriptor socket(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol));
   timeval patience{};
   patience.tv_sec = patience_seconds;
   sockaddr_nl kernel{};
   kernel.nl_family = AF_NETLINK;
-  if (socket.fd() < 0) return not_asked();
-  ::setsockopt(socket.fd(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-  if (::sendto(socket.fd(), request.data(), request.size(), 0, reinterpret_cast<sockaddr*>(&kernel), sizeof kernel) < 0)
+  if (socket.get() < 0) return not_asked();
+  ::setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  if (::sendto(socket.get(), request.data(), request.size(), 0, reinterpret_cast<sockaddr*>(&kernel), sizeof kernel) <
+      0)
     return not_asked();
   std::string buffer(65'536, '\0');
-  ssize_t size = ::recv(socket.fd(), buffer.data(), buffer.size(), 0);
+  ssize_t size = ::recv(socket.get(), buffer.data(), buffer.size(), 0);
   if (size < 0) return not_asked();
   TRY_PLAIN(auto messages, split_netlink(std::string_view(buffer.data(), static_cast<std::size_t>(size))));
   NetlinkReply reply;

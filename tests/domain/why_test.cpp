@@ -144,6 +144,25 @@ TEST(Why, ALaneNobodyUsesIsANote) {
   EXPECT_EQ(std::count_if(why.steps.begin(), why.steps.end(), [](const auto& s) { return s.found == Found::note; }), 2);
 }
 
+TEST(Why, APoolThatIsFullKeepsNobodyFromTheNetworkWhoIsConnected) {
+  WhyFacts facts = healthy();
+  facts.broken.resize(1);
+  facts.broken[0].name = "pool_vpn";
+  facts.exhausted = {"vpn"};
+  EXPECT_EQ(explain(facts).first_wrong(), nullptr);
+}
+
+TEST(Why, WhoIsSignedOutEverywhereIsNotToldThatNobodyEverWas) {
+  WhyFacts facts = healthy();
+  facts.last_ended = session();
+  facts.device.reset();
+  facts.signed_in.clear();
+  facts.session.reset();
+  Why why = explain(facts);
+  EXPECT_EQ(why.first_wrong()->check, "sign_in");
+  EXPECT_EQ(why.first_wrong()->detail.find("ever was"), std::string::npos) << why.first_wrong()->detail;
+}
+
 TEST(Why, AFullPoolIsNamedWhereThereIsNoSession) {
   WhyFacts facts = healthy();
   facts.session.reset();
