@@ -13,6 +13,7 @@ RANKS = [
     {"config", "crypto", "dns", "net", "process"},
     {"http", "database", "live", "wireguard", "host", "firewall", "verify"},
     {"users", "ipam", "keys", "peer", "tor"},
+    {"limits"},
     {"auth", "session"},
     {"explain"},
     {"gateway"},
@@ -22,7 +23,7 @@ RANK = {folder: rank for rank, folders in enumerate(RANKS) for folder in folders
 # Where the classes of a public header live; the rest of them is vocabulary or a seam, which everybody may include.
 PUBLIC = {"config": "config", "users": "users", "ipam": "ipam", "key_rotator": "keys", "peer_programmer": "peer",
           "auth": "auth", "session_store": "session", "history": "session", "gateway": "gateway", "api_server": "api",
-          "control": "api", "client": "client", "why": "explain", "tor_controller": "tor"}
+          "control": "api", "client": "client", "why": "explain", "tor_controller": "tor", "limits": "limits"}
 # The configuration tree holds the options of every module as values; passwords are hashed by a policy of users.
 # Interfaces of the kernel's WireGuard are links: the requests for those are the codec of host.
 EXTRA = {("wireguard", "host"), ("config", "auth"), ("config", "keys"), ("config", "session"), ("config", "ipam"), ("config", "tor"), ("crypto", "users")}
@@ -30,7 +31,7 @@ EXTRA = {("wireguard", "host"), ("config", "auth"), ("config", "keys"), ("config
 SQL_HOMES = re.compile(r"(_repo\.cpp|session/journal\.cpp|database/.*)$")
 SQL = re.compile(r'"\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|CREATE TABLE)\b')
 INCLUDE = re.compile(r'^\s*#include\s+["<]([^">]+)[">]', re.M)
-DOMAIN = {"explain", "users", "ipam", "keys", "peer", "auth", "session", "gateway"}
+DOMAIN = {"explain", "limits", "users", "ipam", "keys", "peer", "auth", "session", "gateway"}
 DRIVER_ONLY = re.compile(r"^(sqlite3\.h|libnftnl/|netlink/|linux/(netlink|rtnetlink|netfilter)|boost/beast/|hiredis/|pqxx/|spdlog/)")
 DRIVER_HOMES = {"database", "net", "host", "firewall", "wireguard", "http", "base", "live", "client", "verify"}
 

@@ -48,6 +48,48 @@ class LanePolicy {
   std::uint16_t responder_port = 9054;  ///< UDP: the DNS responder of the gateway
 };
 
+enum class AccessProtocol : std::uint8_t { tcp, udp, icmp };  ///< icmp: echo, in the family of the prefix
+TORNADO_API std::string_view name(AccessProtocol protocol) noexcept;
+
+/// Devices with the same rights are of one class, a number up to 65,535 that means nothing outside of one
+/// `AccessRules`.
+inline constexpr std::uint32_t open_class = 1;     ///< reaches whatever its lane reaches
+inline constexpr std::uint32_t blocked_class = 2;  ///< reaches the client API and DNS only
+inline constexpr std::uint32_t first_class = 3;    ///< reaches what `AccessGrant`s name
+
+/// What one class of devices may reach. A prefix is of one family: nothing granted in IPv4 opens anything in IPv6.
+class AccessGrant {
+ public:
+  AccessGrant(std::uint32_t access_class_, Prefix to_, AccessProtocol protocol_, std::uint16_t first_port_,
+              std::uint16_t last_port_)
+      : access_class(access_class_), to(to_), protocol(protocol_), first_port(first_port_), last_port(last_port_) {}
+  std::uint32_t access_class;
+  Prefix to;
+  AccessProtocol protocol;
+  std::uint16_t first_port, last_port;  ///< both included; of no meaning for icmp
+  auto operator<=>(const AccessGrant&) const = default;
+};
+
+/// The rights of one address of a lane.
+class DeviceAccess {
+ public:
+  DeviceAccess() {}
+  explicit DeviceAccess(Address address_, std::uint32_t access_class_ = open_class)
+      : address(address_), access_class(access_class_) {}
+  bool operator==(const DeviceAccess&) const = default;
+  Address address;
+  std::uint32_t access_class = open_class;
+  std::uint64_t up = 0, down = 0;  ///< bytes a second from and to the device; 0: as fast as it goes
+};
+
+/// Who may reach what, and how fast. An address that `devices` does not name reaches what `blocked_class` reaches.
+class AccessRules {
+ public:
+  AccessRules() {}
+  std::vector<AccessGrant> grants;
+  std::vector<DeviceAccess> devices;
+};
+
 /// Everything the firewall is computed from.
 class GatewayPolicy {
  public:
@@ -64,6 +106,8 @@ class GatewayPolicy {
   /// and as many again to the gateway itself, so that the API stays in reach of a device that has used up the first;
   /// 0: no limit (I-25).
   std::uint32_t connections_per_device = 0;
+  /// Null: every device reaches whatever its lane reaches.
+  std::shared_ptr<const AccessRules> access;
 };
 
 struct Ruleset;  // libtornado/firewall/ruleset.hpp: the complete content of the table, a value
@@ -105,6 +149,11 @@ class TORNADO_API Firewall {
   virtual Task<void> mode(std::shared_ptr<const Ruleset> ruleset, Lane lane) = 0;
   /// Replaces the elements of the `api` sets.
   virtual Task<void> api(std::vector<Endpoint> endpoints) = 0;
+  /// Replaces who may reach what and how fast, all of it in one transaction; the lanes stay as they are.
+  virtual Task<void> access(std::shared_ptr<const Ruleset> ruleset) = 0;
+  /// Sets the rights of some addresses and forgets others, on top of the last `apply`, `access` or `devices`. An
+  /// address without a change costs nothing. The class must be one the rules were compiled with.
+  virtual Task<void> devices(std::vector<DeviceAccess> changed, std::vector<Address> gone) = 0;
   /// Removes the table; absent: success.
   virtual Task<void> remove() = 0;
   /// The table is there and nobody else has changed it since we did.
@@ -126,12 +175,16 @@ class TORNADO_API MemoryFirewall final : public Firewall {
   Task<void> apply(std::shared_ptr<const Ruleset> ruleset) override;
   Task<void> mode(std::shared_ptr<const Ruleset> ruleset, Lane lane) override;
   Task<void> api(std::vector<Endpoint> endpoints) override;
+  Task<void> access(std::shared_ptr<const Ruleset> ruleset) override;
+  Task<void> devices(std::vector<DeviceAccess> changed, std::vector<Address> gone) override;
   Task<void> remove() override;
   Task<bool> intact() override;
   Task<std::uint64_t> changed(std::uint64_t since) override;
   Task<std::vector<ForeignChain>> foreign_drops() override;
 
   std::shared_ptr<const Ruleset> applied() const;
+  /// What an address may do now. Nothing: the rules do not name it.
+  std::optional<DeviceAccess> access_of(const Address& address) const;
   void set_foreign_drops(std::vector<ForeignChain> chains);
   void fail_next(int count, errc code);
   void tamper();  ///< somebody else flushed the table

@@ -13,6 +13,7 @@
 #include "tornado/history.hpp"
 #include "tornado/host.hpp"
 #include "tornado/ipam.hpp"
+#include "tornado/limits.hpp"
 #include "tornado/peer_programmer.hpp"
 #include "tornado/session_store.hpp"
 #include "tornado/supervisor.hpp"
@@ -151,6 +152,28 @@ class LaneVerified {
   bool mode_changed = false;        ///< meanwhile: the outcome proves nothing and is not kept
 };
 
+/// The policy that counts.
+class PolicyInForce {
+ public:
+  PolicyInForce() {}
+  std::int64_t version = 0;
+  std::string document;    ///< as it was given
+  std::string applied_by;  ///< name of the operator
+  Instant applied;
+  std::size_t grants = 0;   ///< compiled, of all classes
+  std::size_t devices = 0;  ///< addresses with rights of their own now
+};
+
+/// What a user moves month by month, and under which limit.
+class UserUsage {
+ public:
+  UserUsage() {}
+  User user;
+  std::vector<std::pair<std::string, std::uint64_t>> months;  ///< "2026-11" and bytes, this month first
+  std::optional<UserLimit> limit;
+  QuotaStanding standing;
+};
+
 /// Parts an embedder brings along; what is left empty is made from the configuration.
 class GatewayParts {
  public:
@@ -234,6 +257,19 @@ class TORNADO_API Gateway {
   /// Walks from the account to the packet: gateway, account, sign-in, session, lease, peers, handshake, policy. The
   /// subject is a device, a session or an account, which stands for the device of it that was used last. not_found.
   Task<Why> why(Caller caller, std::string subject);
+  /// Tests a policy, stores it and brings it into force: rights and paces of all who are connected change in one
+  /// transaction, and no connection that stays allowed is lost. Errors: invalid_argument and too_large naming the
+  /// entry; failed_precondition (an expectation in it does not hold), not_found (it names somebody without an account);
+  /// then nothing was changed. Those of the firewall: it is stored, and brought into force as soon as that is possible.
+  Task<PolicyInForce> apply_policy(Caller caller, std::string document);
+  /// not_found: there never was one.
+  Task<PolicyInForce> policy_in_force();
+  /// Whether a user reaches a place over a lane now, and which rule says so. not_found: no such account or lane.
+  Task<AccessVerdict> explain_access(Caller caller, std::string username, AccessTarget target, Lane lane);
+  /// not_found.
+  Task<UserUsage> usage(UserId user);
+  /// Of a connected user under a monthly quota.
+  std::optional<QuotaStanding> standing(const UserId& user) const;
   /// The lanes with their totals since the database was made.
   Task<std::vector<LaneSummary>> lanes();
   /// Reconciles peers now.

@@ -7,6 +7,8 @@ namespace json = boost::json;
 namespace tornado::inline v1 {
 namespace {
 
+constexpr std::size_t most_document = 512 * 1024;
+
 std::vector<Operation> make_table() {
   std::vector<Operation> table;
   add_user_operations(table);
@@ -14,6 +16,7 @@ std::vector<Operation> make_table() {
   add_session_operations(table);
   add_lane_operations(table);
   add_why_operations(table);
+  add_policy_operations(table);
   add_verify_operations(table);
   add_tor_operations(table);
   add_security_operations(table);
@@ -56,7 +59,8 @@ Result<Arguments> check_arguments(const Operation& operation, const json::object
       if (parameter.name == std::string_view(key)) known = &parameter;
     if (known == nullptr) return wrong(key, "no such parameter");
     if (!value.is_null() && !fits(known->kind, value)) return wrong(key, "has the wrong type");
-    if (value.is_string() && value.get_string().size() > 4096) return wrong(key, "is too long");
+    const std::size_t most = known->kind == ParameterKind::document ? most_document : 4096;
+    if (value.is_string() && value.get_string().size() > most) return wrong(key, "is too long");
   }
   for (const auto& parameter : operation.parameters) {
     const auto* value = values.if_contains(parameter.name);

@@ -19,10 +19,11 @@ enum class Permission : std::uint8_t {
 };
 
 enum class ParameterKind : std::uint8_t {
-  text,     ///< --name VALUE, or positional
-  integer,  ///< a whole number
-  flag,     ///< --name, without a value
-  secret,   ///< never an argument: from standard input (--name-stdin) or a prompt
+  text,      ///< --name VALUE, or positional
+  integer,   ///< a whole number
+  flag,      ///< --name, without a value
+  secret,    ///< never an argument: from standard input (--name-stdin) or a prompt
+  document,  ///< on the command line the path of a file, or - for standard input; in a call its content, up to 512 KiB
 };
 
 class Parameter {
@@ -60,6 +61,7 @@ class Operation {
   std::vector<std::string_view> columns;  ///< of a table for people; empty: a list of fields
   bool confirm = false;                   ///< needs --yes
   OperationHandler handler = nullptr;
+  std::string_view verdict{};  ///< a field of the answer; false anywhere makes the exit status of tornadoctl 1
 };
 
 /// All operations, grouped by noun.
@@ -77,6 +79,7 @@ void add_security_operations(std::vector<Operation>& table);
 void add_tor_operations(std::vector<Operation>& table);
 void add_verify_operations(std::vector<Operation>& table);
 void add_why_operations(std::vector<Operation>& table);
+void add_policy_operations(std::vector<Operation>& table);
 void add_gateway_operations(std::vector<Operation>& table);
 
 }  // namespace tornado::inline v1

@@ -104,6 +104,18 @@ json::object shown(const KeyInfo& key) {
   return out;
 }
 
+void add_quota(json::object& out, const QuotaStanding& standing) {
+  json::object quota;
+  quota["used"] = standing.used;
+  quota["limit"] = standing.limit;
+  quota["percent"] = standing.limit == 0 ? 0 : standing.used / (standing.limit / 100);
+  quota["state"] = !standing.exhausted()                      ? standing.reached == 0 ? "within" : "warned"
+                   : standing.action == QuotaAction::warn     ? "over"
+                   : standing.action == QuotaAction::throttle ? "throttled"
+                                                              : "blocked";
+  out["quota"] = std::move(quota);
+}
+
 void add_cut(json::object& out, const Revocation& revocation) {
   auto milliseconds = [](std::chrono::microseconds time) { return static_cast<double>(time.count()) / 1000; };
   json::array sessions;

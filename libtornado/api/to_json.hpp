@@ -14,6 +14,8 @@ boost::json::object shown(const Session& session);
 boost::json::object shown(const Lease& lease, Instant now);
 boost::json::object shown(const KeyInfo& key);
 boost::json::object shown(const Component& component);
+/// How a user stands under a monthly quota.
+void add_quota(boost::json::object& out, const QuotaStanding& standing);
 /// What was cut, without the account or device itself.
 void add_cut(boost::json::object& out, const Revocation& revocation);
 boost::json::value shown_time(Instant instant);

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "explain/why_facts.hpp"
+#include "limits/quantity.hpp"
 #include "peer/lane_interface.hpp"
 #include "peer/peer_book.hpp"
 
@@ -35,6 +36,7 @@ class Judge {
     for (const auto& lane : f_.lanes) peer(lane);
     handshake();
     policy();
+    rights();
     firewall();
     return std::move(out_);
   }
@@ -179,6 +181,25 @@ class Judge {
       }
       say(check, used ? Found::wrong : Found::note, "lane " + lane.lane.str() + " " + why, remedy);
     }
+  }
+
+  void rights() {
+    if (f_.reaches_nothing)
+      return say("rights", Found::wrong, "the policy gives " + f_.user.username + " no right to go anywhere",
+                 "tornadoctl policy show");
+    if (f_.limit && f_.standing.exhausted()) {
+      const std::string used = volume_text(f_.standing.used) + " of " + volume_text(f_.standing.limit) +
+                               " are used up this month (limit " + f_.limit->name + ")";
+      const std::string more = "a larger \"monthly\" in the policy, or wait for the next month";
+      if (f_.limit->action == QuotaAction::block) return say("rights", Found::wrong, used + ": blocked", more);
+      if (f_.limit->action == QuotaAction::throttle)
+        return say("rights", Found::note, used + ": slowed down to " + rate_text(f_.limit->throttle), more);
+      return say("rights", Found::note, used, more);
+    }
+    std::string detail = "no quota keeps them back; tornadoctl policy explain tells of single places";
+    if (f_.limit && f_.limit->monthly != 0)
+      detail = volume_text(f_.standing.used) + " of " + volume_text(f_.standing.limit) + " used this month";
+    say("rights", Found::good, detail);
   }
 
   void firewall() {

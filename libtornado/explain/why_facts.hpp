@@ -3,6 +3,7 @@
 #include "tornado/firewall.hpp"
 #include "tornado/history.hpp"
 #include "tornado/ipam.hpp"
+#include "tornado/limits.hpp"
 #include "tornado/live_store.hpp"
 #include "tornado/session_store.hpp"
 #include "tornado/tor_controller.hpp"
@@ -46,6 +47,9 @@ class WhyFacts {
   std::optional<Session> last_ended;
   std::optional<Lease> lease;
   std::vector<LaneFacts> lanes;
+  std::optional<UserLimit> limit;  ///< that counts for the account
+  QuotaStanding standing;
+  bool reaches_nothing = false;        ///< the policy gives the account no right at all
   std::vector<std::string> exhausted;  ///< lanes without a free address
   std::optional<TorStatus> tor;        ///< none: the gateway runs without
   Seconds handshake_margin{200};

@@ -144,10 +144,16 @@ class Compiler {
     input();
     output();
     postrouting();
+    access();
     return std::move(out_);
   }
 
  private:
+  void access() {
+    for (ElementSet& set : access_sets(policy_.access.get())) out_.sets.push_back(std::move(set));
+    for (Chain& chain : access_chains(policy_)) out_.chains.push_back(std::move(chain));
+  }
+
   void sets() {
     ElementSet lanes{std::string(lanes_set), SetType::interface, {}, {}, 0};
     for (const LanePolicy& lane : policy_.lanes) lanes.interfaces.push_back(lane.interface);

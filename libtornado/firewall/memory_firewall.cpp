@@ -22,6 +22,7 @@ struct MemoryFirewall::Impl {
   }
 
   std::shared_ptr<const Ruleset> applied;
+  std::unordered_map<Address, DeviceAccess> devices;
   std::vector<ForeignChain> foreign;
   bool tampered = false;
   int failures = 0;
@@ -36,6 +37,7 @@ Task<void> MemoryFirewall::apply(std::shared_ptr<const Ruleset> ruleset) {
   TRY_VOID(impl_->begin());
   if (!ruleset) co_return Error(errc::invalid_argument, "no ruleset");
   impl_->applied = std::move(ruleset);
+  impl_->devices = devices_of(*impl_->applied);
   impl_->tampered = false;
   co_return Result<void>();
 }
@@ -59,9 +61,34 @@ Task<void> MemoryFirewall::api(std::vector<Endpoint> endpoints) {
   co_return Result<void>();
 }
 
+Task<void> MemoryFirewall::access(std::shared_ptr<const Ruleset> ruleset) {
+  TRY_VOID(impl_->begin());
+  if (!ruleset) co_return Error(errc::invalid_argument, "no ruleset");
+  if (!impl_->applied) co_return Error(errc::backend_failed, "no table");
+  auto next = std::make_shared<Ruleset>(*impl_->applied);
+  replace_access(*next, *ruleset);
+  impl_->devices = devices_of(*next);
+  impl_->applied = std::move(next);
+  co_return Result<void>();
+}
+
+Task<void> MemoryFirewall::devices(std::vector<DeviceAccess> changed, std::vector<Address> gone) {
+  TRY_VOID(impl_->begin());
+  if (!impl_->applied) co_return Error(errc::backend_failed, "no table");
+  DeviceChanges(impl_->devices, std::move(changed), std::move(gone)).apply(impl_->devices);
+  co_return Result<void>();
+}
+
+std::optional<DeviceAccess> MemoryFirewall::access_of(const Address& address) const {
+  auto found = impl_->devices.find(address);
+  if (found == impl_->devices.end()) return std::nullopt;
+  return found->second;
+}
+
 Task<void> MemoryFirewall::remove() {
   TRY_VOID(impl_->begin());
   impl_->applied.reset();
+  impl_->devices.clear();
   impl_->tampered = false;
   co_return Result<void>();
 }
@@ -97,6 +124,7 @@ void MemoryFirewall::fail_next(int count, errc code) {
 
 void MemoryFirewall::tamper() {
   impl_->applied.reset();
+  impl_->devices.clear();
   impl_->tampered = true;
   impl_->changes.notify();
 }

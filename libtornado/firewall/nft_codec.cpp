@@ -19,13 +19,11 @@
 
 #include "base/try.hpp"
 #include "firewall/nft_expression.hpp"
+#include "firewall/nft_set.hpp"
 
 namespace tornado::inline v1::nft {
 namespace {
 
-// Data types of nft(8), for those who list our sets with it.
-constexpr std::uint32_t type_ipv4_addr = 7, type_ipv6_addr = 8, type_inet_service = 13, type_ifname = 41;
-constexpr std::uint32_t type_bits = 6;
 // One message holds at most 64 KiB of elements.
 constexpr std::size_t elements_per_message = 400;
 constexpr std::size_t message_limit = 65536;
@@ -74,32 +72,14 @@ class Batch {
       nftnl_set_set_u32(out.get(), NFTNL_SET_DESC_SIZE, set.capacity);
     }
     nftnl_set_set_u32(out.get(), NFTNL_SET_ID, id);
-    nftnl_set_set_u32(out.get(), NFTNL_SET_KEY_TYPE, key_type(set.type));
-    nftnl_set_set_u32(out.get(), NFTNL_SET_KEY_LEN, key_length(set.type));
-    if (set.type != SetType::endpoint4 && set.type != SetType::endpoint6) {
-      // NFTNL_UDATA_SET_KEYBYTEORDER, 1 host, 2 network: nft(8) prints names backwards without it.
-      const std::uint8_t order[] = {0, 4, static_cast<std::uint8_t>(set.type == SetType::interface ? 1 : 2), 0, 0, 0};
-      nftnl_set_set_data(out.get(), NFTNL_SET_USERDATA, order, sizeof order);
-    }
+    describe_set(*out, set.type);
     nftnl_set_nlmsg_build_payload(begin(NFT_MSG_NEWSET), out.get());
     keep();
   }
 
-  void elements(const ElementSet& set) {
-    std::vector<std::string> keys;
-    for (const std::string& interface : set.interfaces) keys.push_back(interface_key(interface));
-    for (const Endpoint& endpoint : set.endpoints) keys.push_back(endpoint_key(endpoint));
-    for (std::size_t at = 0; at < keys.size(); at += elements_per_message) {
-      SetPtr out = named(set.name);
-      for (std::size_t i = at; i < std::min(keys.size(), at + elements_per_message); ++i) {
-        nftnl_set_elem* element = nftnl_set_elem_alloc();
-        nftnl_set_elem_set(element, NFTNL_SET_ELEM_KEY, keys[i].data(), static_cast<std::uint32_t>(keys[i].size()));
-        nftnl_set_elem_add(out.get(), element);
-      }
-      nftnl_set_elems_nlmsg_build_payload(begin(NFT_MSG_NEWSETELEM), out.get());
-      keep();
-    }
-  }
+  void elements(const ElementSet& set) { elements(set, NFT_MSG_NEWSETELEM); }
+  /// By their keys alone. An absent one fails the batch.
+  void remove_elements(const ElementSet& set) { elements(set, NFT_MSG_DELSETELEM); }
 
   void flush_set(const std::string& name) {
     NetlinkWriter out(type_of(NFT_MSG_DELSETELEM), 0);
@@ -120,6 +100,17 @@ class Batch {
     }
     nftnl_chain_nlmsg_build_payload(begin(NFT_MSG_NEWCHAIN), out.get());
     keep();
+  }
+
+  void elements(const ElementSet& set, int message) {
+    const std::vector<SetElement> all = elements_of(set);
+    for (std::size_t at = 0; at < all.size(); at += elements_per_message) {
+      SetPtr out = named(set.name);
+      for (std::size_t i = at; i < std::min(all.size(), at + elements_per_message); ++i)
+        nftnl_set_elem_add(out.get(), to_nftnl(all[i], message == NFT_MSG_NEWSETELEM));
+      nftnl_set_elems_nlmsg_build_payload(begin(message), out.get());
+      keep();
+    }
   }
 
   void flush_chain(const std::string& name) {
@@ -160,35 +151,6 @@ class Batch {
     nftnl_set_set_str(out.get(), NFTNL_SET_NAME, name.c_str());
     nftnl_set_set_u32(out.get(), NFTNL_SET_FAMILY, NFPROTO_INET);
     return out;
-  }
-
-  static std::uint32_t key_type(SetType type) {
-    switch (type) {
-      case SetType::interface:
-        return type_ifname;
-      case SetType::endpoint4:
-        return type_ipv4_addr << type_bits | type_inet_service;
-      case SetType::endpoint6:
-        return type_ipv6_addr << type_bits | type_inet_service;
-      case SetType::source4:
-        return type_ipv4_addr;
-      case SetType::source6:
-        return type_ipv6_addr;
-    }
-    return 0;
-  }
-
-  static std::uint32_t key_length(SetType type) {
-    static constexpr std::uint32_t lengths[] = {16, 8, 20, 4, 16};
-    return lengths[static_cast<std::size_t>(type)];
-  }
-
-  /// Parts of a concatenation fill whole registers of four bytes.
-  static std::string endpoint_key(const Endpoint& endpoint) {
-    std::string key(endpoint.address.bytes());
-    key += static_cast<char>(endpoint.port >> 8);
-    key += static_cast<char>(endpoint.port & 255);
-    return key + std::string(2, '\0');
   }
 
   std::string table_;
@@ -248,6 +210,29 @@ std::vector<std::string> refill_sets(const std::string& table, const std::vector
     batch.flush_set(set.name);
     batch.elements(set);
   }
+  return batch.finish();
+}
+
+std::vector<std::string> refill_access(const std::string& table, const Ruleset& ruleset) {
+  Batch batch(table);
+  auto each = [](const auto& parts, auto&& act) {
+    for (const auto& part : parts)
+      if (is_access(part.name)) act(part);
+  };
+  each(ruleset.chains, [&](const Chain& chain) { batch.flush_chain(chain.name); });
+  each(ruleset.sets, [&](const ElementSet& set) { batch.flush_set(set.name); });
+  each(ruleset.sets, [&](const ElementSet& set) { batch.elements(set); });
+  each(ruleset.chains, [&](const Chain& chain) { batch.rules(chain); });
+  return batch.finish();
+}
+
+std::vector<std::string> change_devices(const std::string& table, const std::vector<DeviceAccess>& gone,
+                                        const std::vector<DeviceAccess>& fresh) {
+  Batch batch(table);
+  for (const ElementSet& set : device_sets(gone))
+    if (!set.devices.empty()) batch.remove_elements(set);
+  for (const ElementSet& set : device_sets(fresh))
+    if (!set.devices.empty()) batch.elements(set);
   return batch.finish();
 }
 

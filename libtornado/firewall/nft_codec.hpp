@@ -19,6 +19,11 @@ std::vector<std::string> replace_table(const std::string& table, const Ruleset& 
 std::vector<std::string> refill_lane(const std::string& table, const Ruleset& ruleset, const Lane& lane);
 /// The elements of some sets.
 std::vector<std::string> refill_sets(const std::string& table, const std::vector<ElementSet>& sets);
+/// The sets and chains of `GatewayPolicy::access`.
+std::vector<std::string> refill_access(const std::string& table, const Ruleset& ruleset);
+/// Elements of single devices: `gone` are there exactly so, `fresh` are not there once those have gone.
+std::vector<std::string> change_devices(const std::string& table, const std::vector<DeviceAccess>& gone,
+                                        const std::vector<DeviceAccess>& fresh);
 /// Succeeds also if there is no such table.
 std::vector<std::string> remove_table(const std::string& table);
 

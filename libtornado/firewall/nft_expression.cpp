@@ -72,7 +72,7 @@ class Emitter {
 
   void operator()(const Port& e) {
     transport(e.protocol);
-    payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2);
+    payload(NFT_PAYLOAD_TRANSPORT_HEADER, port_offset(e.side), 2);
     compare(network_port(e.port));
   }
 
@@ -89,7 +89,10 @@ class Emitter {
     family(e.v6);
     transport(e.v6 ? Protocol::icmpv6 : Protocol::icmp);
     payload(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1);
-    compare(std::string(1, static_cast<char>(e.v6 ? 128 : 8)));
+    if (e.v6)
+      compare(std::string(1, static_cast<char>(e.reply ? 129 : 128)));
+    else
+      compare(std::string(1, static_cast<char>(e.reply ? 0 : 8)));
   }
 
   void operator()(const Tracked& e) {
@@ -164,6 +167,60 @@ class Emitter {
     nftnl_expr_set(set, NFTNL_EXPR_DYNSET_EXPR, limit, 0);
   }
 
+  void operator()(const AddressSet& e) {
+    family(e.v6);
+    address(e.side, e.v6, NFT_REG_1);
+    lookup(e.set, false);
+  }
+
+  void operator()(const FindClass& e) {
+    family(e.v6);
+    address(e.side, e.v6, NFT_REG_1);
+    nftnl_expr* lookup = add("lookup");
+    nftnl_expr_set_u32(lookup, NFTNL_EXPR_LOOKUP_SREG, NFT_REG_1);
+    nftnl_expr_set_str(lookup, NFTNL_EXPR_LOOKUP_SET, e.map.c_str());
+    nftnl_expr_set_u32(lookup, NFTNL_EXPR_LOOKUP_DREG, NFT_REG_1);
+    set_priority();
+  }
+
+  void operator()(const SetClass& e) {
+    immediate(NFT_REG_1, host_word(e.access_class));
+    set_priority();
+  }
+
+  void operator()(const OfClass& e) {
+    meta(NFT_META_PRIORITY);
+    compare(host_word(e.access_class));
+  }
+
+  void operator()(const GrantedPort& e) {
+    family(e.v6);
+    meta(NFT_META_PRIORITY);
+    meta(NFT_META_L4PROTO, NFT_REG32_01);
+    payload(NFT_PAYLOAD_TRANSPORT_HEADER, port_offset(e.side), 2, NFT_REG32_02);
+    lookup(e.set, false);
+  }
+
+  /// The kernel compares ranges byte by byte: numbers are in network order there.
+  void operator()(const GrantedPlace& e) {
+    family(e.v6);
+    meta(NFT_META_PRIORITY);
+    network_order(NFT_REG_1, 4, 4);
+    address(e.side, e.v6, NFT_REG32_01);
+    std::uint32_t next = e.v6 ? NFT_REG32_05 : NFT_REG32_02;
+    meta(NFT_META_L4PROTO, next);
+    network_order(next, 2, 1);
+    payload(NFT_PAYLOAD_TRANSPORT_HEADER, port_offset(e.side), 2, next + 1);
+    lookup(e.set, false);
+  }
+
+  void operator()(const GrantedEcho& e) {
+    meta(NFT_META_PRIORITY);
+    network_order(NFT_REG_1, 4, 4);
+    address(e.side, e.v6, NFT_REG32_01);
+    lookup(e.set, false);
+  }
+
   void operator()(const Translate& e) {
     immediate(NFT_REG_1, std::string(e.to.address.bytes()));
     immediate(NFT_REG_2, network_port(e.to.port));
@@ -210,10 +267,32 @@ class Emitter {
     return expression;
   }
 
-  void meta(std::uint32_t key) {
+  void meta(std::uint32_t key, std::uint32_t target = NFT_REG_1) {
     nftnl_expr* load = add("meta");
     nftnl_expr_set_u32(load, NFTNL_EXPR_META_KEY, key);
-    nftnl_expr_set_u32(load, NFTNL_EXPR_META_DREG, NFT_REG_1);
+    nftnl_expr_set_u32(load, NFTNL_EXPR_META_DREG, target);
+  }
+
+  void set_priority() {
+    nftnl_expr* set = add("meta");
+    nftnl_expr_set_u32(set, NFTNL_EXPR_META_KEY, NFT_META_PRIORITY);
+    nftnl_expr_set_u32(set, NFTNL_EXPR_META_SREG, NFT_REG_1);
+  }
+
+  static std::uint32_t port_offset(Side side) { return side == Side::source ? 0 : 2; }
+
+  void address(Side side, bool v6, std::uint32_t target) {
+    std::uint32_t source = v6 ? 8 : 12, size = v6 ? 16 : 4;
+    payload(NFT_PAYLOAD_NETWORK_HEADER, side == Side::source ? source : source + size, size, target);
+  }
+
+  void network_order(std::uint32_t target, std::uint32_t size, std::uint32_t length) {
+    nftnl_expr* order = add("byteorder");
+    nftnl_expr_set_u32(order, NFTNL_EXPR_BYTEORDER_SREG, target);
+    nftnl_expr_set_u32(order, NFTNL_EXPR_BYTEORDER_DREG, target);
+    nftnl_expr_set_u32(order, NFTNL_EXPR_BYTEORDER_OP, NFT_BYTEORDER_HTON);
+    nftnl_expr_set_u32(order, NFTNL_EXPR_BYTEORDER_LEN, length);
+    nftnl_expr_set_u32(order, NFTNL_EXPR_BYTEORDER_SIZE, size);
   }
 
   void connection(std::uint32_t key) {
@@ -287,6 +366,16 @@ std::string interface_key(const std::string& name) {
   std::string key = name.substr(0, interface_size - 1);
   key.resize(interface_size, '\0');
   return key;
+}
+
+nftnl_expr* rate_limit(std::uint64_t rate) {
+  nftnl_expr* limit = nftnl_expr_alloc("limit");
+  nftnl_expr_set_u64(limit, NFTNL_EXPR_LIMIT_RATE, rate);
+  nftnl_expr_set_u64(limit, NFTNL_EXPR_LIMIT_UNIT, 1);
+  nftnl_expr_set_u32(limit, NFTNL_EXPR_LIMIT_BURST, static_cast<std::uint32_t>(burst_of(rate)));
+  nftnl_expr_set_u32(limit, NFTNL_EXPR_LIMIT_TYPE, NFT_LIMIT_PKT_BYTES);
+  nftnl_expr_set_u32(limit, NFTNL_EXPR_LIMIT_FLAGS, NFT_LIMIT_F_INV);
+  return limit;
 }
 
 void append_expressions(nftnl_rule& out, const Rule& rule) {

@@ -94,7 +94,8 @@ constexpr std::size_t elements_per_rule = 5;
 
 std::size_t size_of(const std::vector<ElementSet>& sets) {
   std::size_t out = 0;
-  for (const ElementSet& set : sets) out += set.interfaces.size() + set.endpoints.size();
+  for (const ElementSet& set : sets)
+    out += set.interfaces.size() + set.endpoints.size() + set.devices.size() + set.grants.size();
   return out;
 }
 
@@ -129,6 +130,7 @@ class NftFirewall final : public Firewall {
       watch_.foreign = watch_.foreign || before;
       co_return done.error();
     }
+    devices_ = devices_of(*ruleset);
     TRY(handle_, co_await handle());
     co_return Result<void>();
   }
@@ -149,9 +151,34 @@ class NftFirewall final : public Firewall {
     co_return co_await transact(std::move(batch), "refill sets", is_large);
   }
 
+  Task<void> access(std::shared_ptr<const Ruleset> ruleset) override {
+    if (!ruleset) co_return Error(errc::invalid_argument, "no ruleset");
+    TRY(Turns::Turn turn, co_await turns_.take());
+    auto build = [&]() -> Batch { return nft::refill_access(table_, *ruleset); };
+    bool is_large = size_of(ruleset->sets) >= large;
+    TRY(Batch batch, co_await built(build, is_large));
+    TRY_VOID(co_await transact(std::move(batch), "refill rights", is_large));
+    devices_ = devices_of(*ruleset);
+    co_return Result<void>();
+  }
+
+  /// An element cannot be changed: it goes and comes again in one transaction.
+  Task<void> devices(std::vector<DeviceAccess> changed, std::vector<Address> gone) override {
+    TRY(Turns::Turn turn, co_await turns_.take());
+    DeviceChanges changes(devices_, std::move(changed), std::move(gone));
+    if (changes.empty()) co_return Result<void>();
+    auto build = [&]() -> Batch { return nft::change_devices(table_, changes.before, changes.after); };
+    bool is_large = changes.before.size() + changes.after.size() >= large;
+    TRY(Batch batch, co_await built(build, is_large));
+    TRY_VOID(co_await transact(std::move(batch), "change devices", is_large));
+    changes.apply(devices_);
+    co_return Result<void>();
+  }
+
   Task<void> remove() override {
     TRY(Turns::Turn turn, co_await turns_.take());
     handle_.reset();
+    devices_.clear();
     co_return co_await transact(nft::remove_table(table_), "remove table", false);
   }
 
@@ -287,6 +314,7 @@ class NftFirewall final : public Firewall {
   Watch watch_;
   Turns turns_;
   std::optional<std::uint64_t> handle_;
+  std::unordered_map<Address, DeviceAccess> devices_;  ///< as the table has them
   std::vector<ForeignChain> foreign_;
   std::optional<std::uint32_t> foreign_at_;  ///< generation `foreign_` was read at
   Background listening_;

@@ -1,10 +1,12 @@
 #pragma once
 
+#include <algorithm>
 #include <compare>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <variant>
 #include <vector>
 
@@ -60,6 +62,7 @@ struct Transport {
 struct Port {
   Protocol protocol = Protocol::tcp;
   std::uint16_t port = 0;
+  Side side = Side::destination;
   bool operator==(const Port&) const = default;
 };
 
@@ -73,6 +76,7 @@ struct Destination {
 /// icmp type echo-request
 struct Echo {
   bool v6 = false;
+  bool reply = false;
   bool operator==(const Echo&) const = default;
 };
 
@@ -125,6 +129,59 @@ struct ConnectionsOver {
   bool operator==(const ConnectionsOver&) const = default;
 };
 
+/// ip saddr @up4
+struct AddressSet {
+  Side side = Side::source;
+  bool v6 = false;
+  std::string set;
+  bool operator==(const AddressSet&) const = default;
+};
+
+/// meta priority set ip saddr map @devices4. The class of the device that a packet comes from or goes to. A packet's
+/// priority is a place for it that nobody else reads before the packet is routed; `SetClass{0}` clears it.
+struct FindClass {
+  Side side = Side::source;
+  bool v6 = false;
+  std::string map;
+  bool operator==(const FindClass&) const = default;
+};
+
+/// meta priority set none
+struct SetClass {
+  std::uint32_t access_class = 0;
+  bool operator==(const SetClass&) const = default;
+};
+
+/// meta priority 0:1
+struct OfClass {
+  std::uint32_t access_class = 0;
+  bool operator==(const OfClass&) const = default;
+};
+
+/// meta priority . meta l4proto . th dport @ports4. The side is the far end of the packet's connection.
+struct GrantedPort {
+  Side side = Side::destination;
+  bool v6 = false;
+  std::string set;
+  bool operator==(const GrantedPort&) const = default;
+};
+
+/// meta priority . ip daddr . meta l4proto . th dport @grants4
+struct GrantedPlace {
+  Side side = Side::destination;
+  bool v6 = false;
+  std::string set;
+  bool operator==(const GrantedPlace&) const = default;
+};
+
+/// meta priority . ip daddr @pings4. Needs an Echo before it.
+struct GrantedEcho {
+  Side side = Side::destination;
+  bool v6 = false;
+  std::string set;
+  bool operator==(const GrantedEcho&) const = default;
+};
+
 /// dnat ip to 10.8.0.1:4605. Needs a Port or Destination before it.
 struct Translate {
   Endpoint to;
@@ -155,8 +212,9 @@ struct Verdict {
 using Expression =
     std::variant<rule::Interface, rule::InterfaceSet, rule::Network, rule::Family, rule::Transport, rule::Port,
                  rule::Destination, rule::Echo, rule::Tracked, rule::Reply, rule::Syn, rule::ClampMss, rule::MarkSource,
-                 rule::Opening, rule::Translated, rule::ConnectionsOver, rule::Translate, rule::Reset, rule::Masquerade,
-                 rule::Counter, rule::Verdict>;
+                 rule::Opening, rule::Translated, rule::ConnectionsOver, rule::AddressSet, rule::FindClass,
+                 rule::SetClass, rule::OfClass, rule::GrantedPort, rule::GrantedPlace, rule::GrantedEcho,
+                 rule::Translate, rule::Reset, rule::Masquerade, rule::Counter, rule::Verdict>;
 using Rule = std::vector<Expression>;
 
 enum class ChainType : std::uint8_t { filter, nat };
@@ -178,14 +236,43 @@ struct Chain {
   bool operator==(const Chain&) const = default;
 };
 
-enum class SetType : std::uint8_t { interface, endpoint4, endpoint6, source4, source6 };
+enum class SetType : std::uint8_t {
+  interface,
+  endpoint4,
+  endpoint6,
+  source4,
+  source6,
+  class4,  ///< a map: address to class
+  class6,
+  rate4,  ///< address, each with its own limit
+  rate6,
+  port,    ///< class . protocol . port
+  place4,  ///< class . addresses . protocol . ports
+  place6,
+  echo4,  ///< class . addresses
+  echo6,
+};
+
+/// Whether elements are ranges in some part.
+constexpr bool has_intervals(SetType type) {
+  return type >= SetType::place4;
+}
+
+/// A limit lets this much through at once, in bytes: half a second of it, and never so little that TCP starves.
+constexpr std::uint64_t burst_of(std::uint64_t rate) {
+  return std::clamp<std::uint64_t>(rate / 2, 64 * 1024, 1U << 31);
+}
+/// A set of limits is declared with one, which no element uses.
+inline constexpr std::uint64_t declared_rate = 1024 * 1024;
 
 struct ElementSet {
   std::string name;
   SetType type = SetType::interface;
   std::vector<std::string> interfaces;
   std::vector<Endpoint> endpoints;
-  std::uint32_t capacity = 0;  ///< not 0: filled by rules, with at most so many elements
+  std::uint32_t capacity = 0;           ///< not 0: filled by rules, with at most so many elements
+  std::vector<DeviceAccess> devices{};  ///< of class4, class6; of rate4, rate6 with the rate in `up`
+  std::vector<AccessGrant> grants{};    ///< of the types behind them; no two of a place or echo set overlap
   bool operator==(const ElementSet&) const = default;
 };
 
@@ -199,6 +286,36 @@ struct Ruleset {
 inline constexpr std::string_view lanes_set = "lanes";
 inline constexpr std::string_view api4_set = "api4";
 inline constexpr std::string_view api6_set = "api6";
+
+// Who may reach what and how fast; in both families "4" or "6" behind the name, except for chains.
+inline constexpr std::string_view rights_chain = "rights", answers_chain = "answers", pace_chain = "pace";
+inline constexpr std::string_view devices_map = "devices", up_set = "up", down_set = "down", ports_set = "ports",
+                                  places_set = "places", echoes_set = "echoes";
+std::string of_family(std::string_view name, bool v6);
+
+/// The sets and chains of `GatewayPolicy::access`; they are there without it, too, empty.
+std::vector<ElementSet> access_sets(const AccessRules* rules);
+/// Of these, the maps and sets that hold single devices.
+std::vector<ElementSet> device_sets(const std::vector<DeviceAccess>& devices);
+std::vector<Chain> access_chains(const GatewayPolicy& policy);
+/// Whether a set or chain is one of these.
+bool is_access(std::string_view name);
+
+/// Takes them from another ruleset.
+void replace_access(Ruleset& ruleset, const Ruleset& from);
+/// The rights of all addresses the ruleset names.
+std::unordered_map<Address, DeviceAccess> devices_of(const Ruleset& ruleset);
+
+/// What changes in a table that names these devices: what goes and what comes. Each address counts once, its last
+/// change wins, and what stays as it is is left out.
+class DeviceChanges {
+ public:
+  DeviceChanges(const std::unordered_map<Address, DeviceAccess>& now, std::vector<DeviceAccess> changed,
+                std::vector<Address> gone);
+  bool empty() const noexcept { return before.empty() && after.empty(); }
+  void apply(std::unordered_map<Address, DeviceAccess>& now) const;
+  std::vector<DeviceAccess> before, after;
+};
 
 /// The elements of @api4 and @api6 for a list of endpoints: sorted, each once, unusable ones (port 0, unspecified
 /// address) left out.

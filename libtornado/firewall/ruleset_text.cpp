@@ -1,5 +1,7 @@
 #include "firewall/ruleset.hpp"
 
+#include <cstdio>
+
 namespace tornado::inline v1 {
 namespace {
 
@@ -41,6 +43,45 @@ std::string element(const Endpoint& endpoint) {
   return endpoint.address.str() + " . " + number(endpoint.port);
 }
 
+/// A class as nft(8) writes a priority: in hexadecimal, "none" for 0.
+std::string class_name(std::uint32_t access_class) {
+  if (access_class == 0) return "none";
+  char text[16];
+  std::snprintf(text, sizeof text, "%x:%x", access_class >> 16, access_class & 0xffff);
+  return text;
+}
+
+std::string address_of(Side side, bool v6) {
+  return std::string(v6 ? "ip6" : "ip") + (side == Side::source ? " saddr" : " daddr");
+}
+std::string port_of(Side side) {
+  return side == Side::source ? "sport" : "dport";
+}
+
+std::string size_text(std::uint64_t bytes) {
+  static constexpr std::string_view units[] = {"bytes", "kbytes", "mbytes"};
+  std::size_t unit = 0;
+  for (; unit < 2 && bytes % 1024 == 0; ++unit) bytes /= 1024;
+  return number(bytes) + " " + std::string(units[unit]);
+}
+
+std::string rate_text(std::uint64_t rate) {
+  return "limit rate over " + size_text(rate) + "/second burst " + size_text(burst_of(rate));
+}
+
+std::string element(const DeviceAccess& device, SetType type) {
+  bool map = type == SetType::class4 || type == SetType::class6;
+  return device.address.str() + (map ? " : " + class_name(device.access_class) : " " + rate_text(device.up));
+}
+
+std::string element(const AccessGrant& grant, SetType type) {
+  std::string out = class_name(grant.access_class);
+  if (type != SetType::port) out += " . " + block(grant.to);
+  if (type == SetType::echo4 || type == SetType::echo6) return out;
+  out += " . " + std::string(name(grant.protocol)) + " . " + number(grant.first_port);
+  return grant.last_port == grant.first_port ? out : out + "-" + number(grant.last_port);
+}
+
 struct Text {
   std::string operator()(const Interface& e) const {
     return std::string(e.path == Path::in ? "iifname " : "oifname ") + (e.negated ? "!= " : "") + quoted(e.name);
@@ -54,11 +95,15 @@ struct Text {
   }
   std::string operator()(const Family& e) const { return e.v6 ? "meta nfproto ipv6" : "meta nfproto ipv4"; }
   std::string operator()(const Transport& e) const { return "meta l4proto " + std::string(name(e.protocol)); }
-  std::string operator()(const Port& e) const { return std::string(name(e.protocol)) + " dport " + number(e.port); }
+  std::string operator()(const Port& e) const {
+    return std::string(name(e.protocol)) + " " + port_of(e.side) + " " + number(e.port);
+  }
   std::string operator()(const Destination& e) const {
     return std::string(e.v6 ? "ip6" : "ip") + " daddr . tcp dport @" + e.set;
   }
-  std::string operator()(const Echo& e) const { return e.v6 ? "icmpv6 type echo-request" : "icmp type echo-request"; }
+  std::string operator()(const Echo& e) const {
+    return std::string(e.v6 ? "icmpv6 type echo-" : "icmp type echo-") + (e.reply ? "reply" : "request");
+  }
   std::string operator()(const Tracked& e) const {
     std::string states;
     if (e.fresh) states += ",new";
@@ -76,6 +121,22 @@ struct Text {
   std::string operator()(const Translated&) const { return "ct status dnat"; }
   std::string operator()(const ConnectionsOver& e) const {
     return "add @" + e.set + (e.v6 ? " { ip6" : " { ip") + " saddr ct count over " + number(e.limit) + " }";
+  }
+  std::string operator()(const AddressSet& e) const { return address_of(e.side, e.v6) + " @" + e.set; }
+  std::string operator()(const FindClass& e) const {
+    return "meta priority set " + address_of(e.side, e.v6) + " map @" + e.map;
+  }
+  std::string operator()(const SetClass& e) const { return "meta priority set " + class_name(e.access_class); }
+  std::string operator()(const OfClass& e) const { return "meta priority " + class_name(e.access_class); }
+  std::string operator()(const GrantedPort& e) const {
+    return std::string("meta nfproto ") + (e.v6 ? "ipv6" : "ipv4") + " meta priority . meta l4proto . th " +
+           port_of(e.side) + " @" + e.set;
+  }
+  std::string operator()(const GrantedPlace& e) const {
+    return "meta priority . " + address_of(e.side, e.v6) + " . meta l4proto . th " + port_of(e.side) + " @" + e.set;
+  }
+  std::string operator()(const GrantedEcho& e) const {
+    return "meta priority . " + address_of(e.side, e.v6) + " @" + e.set;
   }
   std::string operator()(const Translate& e) const {
     return std::string(e.to.address.is_v4() ? "dnat ip to " : "dnat ip6 to ") + e.to.str();
@@ -98,14 +159,39 @@ struct Text {
   }
 };
 
+std::string_view type_of(SetType type) {
+  static constexpr std::string_view types[] = {
+      "ifname",
+      "ipv4_addr . inet_service",
+      "ipv6_addr . inet_service",
+      "ipv4_addr",
+      "ipv6_addr",
+      "ipv4_addr : classid",
+      "ipv6_addr : classid",
+      "ipv4_addr",
+      "ipv6_addr",
+      "classid . inet_proto . inet_service",
+      "classid . ipv4_addr . inet_proto . inet_service",
+      "classid . ipv6_addr . inet_proto . inet_service",
+      "classid . ipv4_addr",
+      "classid . ipv6_addr",
+  };
+  return types[static_cast<std::size_t>(type)];
+}
+
 void write(std::string& out, const ElementSet& set) {
-  static constexpr std::string_view types[] = {"ifname", "ipv4_addr . inet_service", "ipv6_addr . inet_service",
-                                               "ipv4_addr", "ipv6_addr"};
-  out += "\tset " + set.name + " {\n\t\ttype " + std::string(types[static_cast<std::size_t>(set.type)]) + "\n";
+  bool map = set.type == SetType::class4 || set.type == SetType::class6;
+  bool rate = set.type == SetType::rate4 || set.type == SetType::rate6;
+  out += std::string(map ? "\tmap " : "\tset ") + set.name + " {\n\t\ttype " + std::string(type_of(set.type)) + "\n";
+  if (has_intervals(set.type)) out += "\t\tflags interval\n";
+  if (rate) out += "\t\t" + rate_text(declared_rate) + "\n";
   if (set.capacity != 0) out += "\t\tsize " + number(set.capacity) + "\n\t\tflags dynamic\n";
   std::string elements;
-  for (const std::string& interface : set.interfaces) elements += (elements.empty() ? "" : ", ") + quoted(interface);
-  for (const Endpoint& endpoint : set.endpoints) elements += (elements.empty() ? "" : ", ") + element(endpoint);
+  auto add = [&](const std::string& element) { elements += (elements.empty() ? "" : ", ") + element; };
+  for (const std::string& interface : set.interfaces) add(quoted(interface));
+  for (const Endpoint& endpoint : set.endpoints) add(element(endpoint));
+  for (const DeviceAccess& device : set.devices) add(element(device, set.type));
+  for (const AccessGrant& grant : set.grants) add(element(grant, set.type));
   if (!elements.empty()) out += "\t\telements = { " + elements + " }\n";
   out += "\t}\n\n";
 }

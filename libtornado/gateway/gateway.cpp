@@ -3,6 +3,7 @@
 #include <stdexcept>
 
 #include "base/try.hpp"
+#include "firewall/ruleset.hpp"
 #include "gateway/gateway_impl.hpp"
 #include "session/history_repo.hpp"
 
@@ -253,9 +254,11 @@ Task<Revocation> Gateway::remove_user(Caller, UserId user) {
 Task<Revocation> Gateway::update_user(Caller, UserId user, UserChanges changes) {
   Cutting cutting;
   bool ends_access = changes.password.has_value() || (changes.active && !*changes.active);
+  bool renamed = changes.username.has_value();
   Result<std::vector<Device>> devices = std::vector<Device>();
   if (ends_access) devices = co_await impl_->users.devices(user);
   TRY(cutting.made.user, co_await impl_->users.update(user, std::move(changes)));
+  if (renamed) TRY_VOID(co_await impl_->set_rights(impl_->access.rename(cutting.made.user), {}));
   if (ends_access) {
     if (devices) cutting.made.sign_ins = devices->size();
     TRY_VOID(co_await impl_->close_all_of(user, CloseReason::revoked, cutting));
@@ -292,7 +295,15 @@ Task<GatewayDifference> Gateway::difference() {
   co_return co_await impl_->difference();
 }
 std::string Gateway::firewall_text() const {
-  return impl_->ruleset ? to_text(*impl_->ruleset) : std::string();
+  if (!impl_->ruleset) return std::string();
+  Ruleset now = *impl_->ruleset;
+  const auto rules = impl_->access.rules();
+  Ruleset rights;
+  rights.sets = access_sets(rules.get());
+  for (const Chain& chain : now.chains)
+    if (is_access(chain.name)) rights.chains.push_back(chain);
+  replace_access(now, rights);
+  return to_text(now);
 }
 
 Task<EventBatch> Gateway::events(std::uint64_t after) {

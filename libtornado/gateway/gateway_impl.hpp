@@ -5,9 +5,12 @@
 
 #include "base/task_group.hpp"
 #include "dns/responder.hpp"
+#include "gateway/access_book.hpp"
 #include "gateway/cutter.hpp"
 #include "gateway/event_log.hpp"
 #include "gateway/gates.hpp"
+#include "limits/policy_repo.hpp"
+#include "limits/quota_book.hpp"
 #include "tor/maintenance_page.hpp"
 #include "tornado/gateway.hpp"
 
@@ -127,6 +130,33 @@ struct Gateway::Impl {
   Task<void> gather_account(const std::string& text, WhyFacts& facts);
   Task<void> gather_lanes(WhyFacts& facts);
 
+  // limits.cpp: rights, paces and quotas.
+  Task<std::optional<policy_repo::StoredPolicy>> stored_policy();
+  Task<void> load_policy();
+  Task<void> settle_policy();
+  Task<void> read_sessions();
+  void admit_all();
+  Task<void> admit(const Session& session, const User& user);
+  Task<void> dismiss(Instance instance);
+  void want_firewall();
+  Task<void> catch_up_rights(std::uint64_t since);
+  Task<void> set_rights(std::vector<DeviceAccess> changed, std::vector<Address> gone);
+  Task<PolicyInForce> apply_policy(const Caller& caller, std::string document);
+  Task<void> check_policy_users(const AccessPolicy& policy);
+  Task<void> bring_into_force(AccessPolicy policy, std::int64_t version);
+  /// Bytes of a user in this month.
+  std::uint64_t used(const UserId& user) const;
+  Task<void> load_usage(Month month);
+  Task<void> write_usage(Instant since);
+  Task<void> watch_month();
+  Task<void> watch_quotas();
+  Task<void> tell_quota(UserId user, QuotaStanding standing);
+  void say_quota(std::string_view what, const UserId& user, const QuotaStanding& standing, int percent);
+  Task<void> run_limits();
+
+  // explain_access.cpp
+  std::optional<AccessVerdict> lane_verdict(const LanePolicy& lane, const AccessTarget& target) const;
+
   // sampling.cpp: what the interfaces count.
   void watch_sessions();
   /// A heartbeat is an event while somebody watches; that a session came back is told where it does.
@@ -138,7 +168,7 @@ struct Gateway::Impl {
   // sessions.cpp: opening and ending.
   Task<TunnelConfig> initiate(Caller caller, PublicKey key);
   Task<TunnelConfig> initiate_in_gate(const Caller& caller, const Account& account, PublicKey key);
-  Task<Session> bring_up(const Session& opened, std::optional<Session> former);
+  Task<Session> bring_up(const Session& opened, const User& user, std::optional<Session> former);
   Task<Session> open_session(const Caller& caller, const Account& account, PublicKey key);
   /// Ends a session durably and stops its packets; the rest follows in the background.
   Task<Session> cut(Instance instance, CloseReason reason);
@@ -183,6 +213,12 @@ struct Gateway::Impl {
   std::map<Lane, PublicKey> lane_keys;
   std::shared_ptr<const Ruleset> ruleset;
   std::vector<Endpoint> api;
+  AccessBook access;
+  QuotaBook quota;
+  std::int64_t access_version = 0;
+  bool policy_in_doubt = false;  // one may have been stored that is not in force
+  bool firewall_behind = false;  // it has to be applied as a whole
+  RestoredSessions restored;     // between reading and restoring
   std::vector<ForeignChain> foreign_chains;
   std::string endpoint_host;
   std::vector<std::string> steps;

@@ -59,6 +59,8 @@ Task<void> Gateway::Impl::start() {
   TRY_VOID(co_await auth.restore());
   step_done("keys_ready");
   TRY_VOID(co_await prepare_tor());
+  TRY_VOID(co_await load_policy());
+  TRY_VOID(co_await read_sessions());
   TRY_VOID(co_await apply_firewall());
   (void)co_await check_foreign_chains();
   step_done("firewall_applied");
@@ -152,20 +154,25 @@ Task<GatewayPolicy> Gateway::Impl::policy() {
   }
   if (!out.dns && !in_memory())
     co_return Error(errc::invalid_config, "dns.upstream: resolv.conf names no resolver a lane can reach; set one");
+  out.access = access.rules();
   co_return out;
 }
 
 Task<void> Gateway::Impl::apply_firewall() {
   TRY(api, co_await api_endpoints());
+  std::uint64_t revision = 0;
   // The mode of the tor lane may change while this one waits.
   for (bool current = false; !current;) {
     LaneMode used = tor_mode;
     TRY(auto wanted, co_await policy());
+    revision = access.revision();
     ruleset = compile(wanted);
     auto applied = co_await parts.firewall->apply(ruleset);
     if (!applied) co_return with_remedy(applied.error(), "the firewall could not be applied");
     current = used == tor_mode;
   }
+  firewall_behind = false;
+  TRY_VOID(co_await catch_up_rights(revision));
   components["firewall"] = Component("firewall", true, "applied");
   co_return Result<void>();
 }
@@ -265,7 +272,6 @@ Task<void> Gateway::Impl::program_identity(const LaneConfig& lane, const std::st
 
 /// In the order of I-02; nothing is swept, leased or removed before all of it is known.
 Task<void> Gateway::Impl::restore() {
-  TRY(auto restored, co_await sessions.restore(Seconds(config.ipam.quarantine)));
   std::vector<WantedPeer> wanted;
   std::vector<std::pair<Owner, PublicKey>> retired;
   for (const auto& session : restored.unclosed) {
@@ -284,12 +290,9 @@ Task<void> Gateway::Impl::restore() {
   TRY(auto verifier, co_await recall_verification());
   if (verifier) retired.emplace_back(Owner("verify-" + verification->lane.str()), *verifier);
   peers.want(std::move(wanted), std::move(retired));
-  std::vector<DeviceId> devices;
-  for (const auto& session : restored.unclosed)
-    if (session.state == SessionState::active) devices.push_back(session.device);
-  TRY_VOID(co_await users.recall(std::move(devices)));
   // A session that never became active was never answered for; accounts may have ended while we were away.
   for (const auto& session : restored.unclosed) TRY_VOID(co_await restore_session(session));
+  restored = RestoredSessions();
   co_return Result<void>();
 }
 

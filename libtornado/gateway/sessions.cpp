@@ -61,7 +61,7 @@ Task<TunnelConfig> Gateway::Impl::initiate_in_gate(const Caller& caller, const A
     if (holds) TRY_VOID(co_await finish(ending, CloseReason::failed));
   }
   TRY(auto opened, co_await open_session(caller, account, key));
-  TRY(auto active, co_await bring_up(opened, former));
+  TRY(auto active, co_await bring_up(opened, account.user, former));
   events.session("session_created", active);
   if (former) closing.notify();
   co_return co_await tunnel_config(active);
@@ -103,14 +103,16 @@ Task<Session> Gateway::Impl::open_session(const Caller& caller, const Account& a
 }
 
 /// Peers on every lane, then active. If that fails, the former session of the device goes on as it was (I-04).
-Task<Session> Gateway::Impl::bring_up(const Session& opened, std::optional<Session> former) {
+Task<Session> Gateway::Impl::bring_up(const Session& opened, const User& user, std::optional<Session> former) {
   WantedPeer peer(owner_of(opened.device), opened.key, opened.addresses);
-  auto added = co_await peers.add(peer);
+  auto added = co_await admit(opened, user);
+  if (added) added = co_await peers.add(peer);
   if (!added && former) {
     // The former peer was restored by the programmer; the journal follows.
     auto reverted = co_await sessions.revert(opened.instance, former->instance);
     closing.notify();
     if (!reverted) co_return reverted.error();
+    (void)co_await admit(*former, user);
     co_return added.error();
   }
   if (added) {
@@ -191,6 +193,8 @@ Task<Session> Gateway::Impl::finish(Instance instance, CloseReason reason, Cutti
   TRY(auto closed, co_await sessions.record(instance));
   // Only now may the addresses rest (I-06); a newer instance of the device keeps them.
   if (lease && !closed.addresses.empty()) (void)ipam.release(lease->id);
+  quota.settle(closed.user, closed.instance, closed.received + closed.sent);
+  (void)co_await dismiss(closed.instance);
   (void)co_await parts.live->erase(closed.id(), closed.instance);
   events.session("session_closed", closed);
   if (cutting != nullptr) {

@@ -4,6 +4,7 @@
 #include "base/json.hpp"
 #include "base/try.hpp"
 #include "gateway/gateway_impl.hpp"
+#include "limits/usage_repo.hpp"
 #include "session/history_repo.hpp"
 
 namespace tornado::inline v1 {
@@ -32,6 +33,7 @@ void Gateway::Impl::start_upkeep() {
   background.add("ticks", run_ticks());
   background.add("loop_watch", run_loop_watch());
   background.add("sampling", run_sampling());
+  background.add("limits", run_limits());
   background.add("reconciling", run_reconciling());
   background.add("reconcile_timer", run_reconcile_timer());
   background.add("closing", run_closing());
@@ -194,12 +196,19 @@ Task<void> Gateway::Impl::drain_history() {
     TRY(auto ended, co_await sessions.undrained(history_batch));
     if (ended.empty()) co_return Result<void>();
     Database::Body body = [&](Tx& tx) -> Result<void> {
-      for (const auto& session : ended) TRY_VOID_PLAIN(history_repo::insert(tx, session, runtime.now()));
+      for (const auto& session : ended) {
+        TRY_VOID_PLAIN(history_repo::insert(tx, session, runtime.now()));
+        usage_repo::SessionUsage total(session.instance, session.user, session.received + session.sent);
+        TRY_VOID_PLAIN(usage_repo::close(tx, Month::of(session.ended), total));
+      }
       return {};
     };
     TRY_VOID(co_await parts.database->transact(Scope::system(), body));
     std::vector<Instance> taken;
-    for (const auto& session : ended) taken.push_back(session.instance);
+    for (const auto& session : ended) {
+      quota.recorded(session.instance);
+      taken.push_back(session.instance);
+    }
     TRY_VOID(co_await sessions.drained(std::move(taken)));
     if (ended.size() < static_cast<std::size_t>(history_batch)) co_return Result<void>();
   }
@@ -254,6 +263,7 @@ Task<GatewayDifference> Gateway::Impl::difference() {
 /// Links, identities and addresses first, then peers.
 Task<Difference> Gateway::Impl::mend() {
   TRY_VOID(co_await bring_links_up());
+  if (firewall_behind) TRY_VOID(co_await apply_firewall());
   co_return co_await reconcile();
 }
 

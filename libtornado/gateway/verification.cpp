@@ -63,6 +63,7 @@ Task<void> Gateway::Impl::admit_verifier() {
   // Kept until the removal of the peer is confirmed, however long that takes (I-06).
   TRY_VOID(ipam.bind(lease.id));
   TRY_VOID(co_await record_verification());
+  TRY_VOID(co_await set_rights(access.admit_open(Instance(verification->token), lease.addresses), {}));
   WantedPeer peer(owner, verification->key, lease.addresses);
   co_return co_await peers.add(peer);
 }
@@ -76,6 +77,7 @@ Task<void> Gateway::Impl::clear_verification() {
     verification->until = runtime.now() + Seconds(1);
     co_return removed.error();
   }
+  (void)co_await dismiss(Instance(verification->token));
   if (verification->lease) (void)ipam.release(*verification->lease);
   std::string path = record_of(config);
   auto erase = [&]() -> Result<void> {

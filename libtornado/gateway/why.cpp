@@ -96,6 +96,11 @@ Task<Why> Gateway::why(Caller, std::string subject) {
     facts.session = impl_->sessions.find(facts.device->id);
     facts.lease = impl_->ipam.find(owner_of(facts.device->id));
   }
+  if (const AccessPolicy* policy = impl_->access.policy()) {
+    facts.limit = policy->limit_of(facts.user.username);
+    if (facts.limit) facts.standing = standing_of(*facts.limit, impl_->used(facts.user.id));
+    facts.reaches_nothing = policy->class_of(facts.user.username) == blocked_class;
+  }
   HistoryQuery query;
   query.user = facts.user.id;
   query.limit = 1;

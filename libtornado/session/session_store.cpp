@@ -547,6 +547,17 @@ SessionPage SessionStore::list(std::string after, int limit) const {
   return page;
 }
 
+std::optional<Instance> SessionStore::visit(const Instance& after, int limit,
+                                            const std::function<void(const Session&)>& visitor) const {
+  int shown = 0;
+  for (auto it = impl_->sessions.upper_bound(after); it != impl_->sessions.end(); ++it) {
+    if (shown == limit) return std::prev(it)->first;
+    visitor(it->second);
+    ++shown;
+  }
+  return std::nullopt;
+}
+
 std::vector<Session> SessionStore::of(const UserId& user) const {
   std::vector<Session> out;
   auto it = impl_->of_user.find(user);

@@ -30,6 +30,31 @@ GatewayPolicy two_lanes(LaneMode first, LaneMode second) {
   return out;
 }
 
+/// Web for everybody of class 3, a network of its own with overlapping ranges of ports for class 4.
+std::shared_ptr<AccessRules> some_rights() {
+  auto out = std::make_shared<AccessRules>();
+  const Prefix any4("0.0.0.0/0"), any6("::/0");
+  for (const Prefix& any : {any4, any6}) {
+    out->grants.emplace_back(3, any, AccessProtocol::tcp, 443, 443);
+    out->grants.emplace_back(3, any, AccessProtocol::udp, 443, 443);
+    out->grants.emplace_back(3, any, AccessProtocol::icmp, 0, 0);
+  }
+  out->grants.emplace_back(4, Prefix("192.0.2.0/24"), AccessProtocol::tcp, 8000, 8100);
+  out->grants.emplace_back(4, Prefix("192.0.2.128/25"), AccessProtocol::tcp, 8050, 8200);
+  out->grants.emplace_back(4, Prefix("2001:db8:1::/48"), AccessProtocol::udp, 53000, 53000);
+  out->grants.emplace_back(4, any4, AccessProtocol::tcp, 9000, 9100);
+  out->grants.emplace_back(4, Prefix("192.0.2.7/32"), AccessProtocol::icmp, 0, 0);
+  for (std::uint32_t i = 0; i < 4; ++i) {
+    DeviceAccess& device = out->devices.emplace_back(Address::from_v4(0x0a080002U + i), i + 1);
+    if (i == 2) device.up = 1'250'000;
+    if (i == 3) device.down = 3 * 1024 * 1024;
+  }
+  DeviceAccess six(*Address::parse("fd00:8::2"), 3);
+  six.up = six.down = 100'000;
+  out->devices.push_back(six);
+  return out;
+}
+
 constexpr LaneMode modes[] = {LaneMode::open, LaneMode::closed, LaneMode::tor, LaneMode::maintenance};
 
 /// One suite for every Firewall: a fixture brings one up, and can play somebody else who flushes the rules.
@@ -226,6 +251,47 @@ TEST_F(NftTable, IsWhatNftMakesOfTheText) {
     EXPECT_EQ(now, listed_from_text(*ruleset));
     EXPECT_NE(now.find("chain lane_tor_forward"), now.npos);
   }
+}
+
+TEST_F(NftTable, RightsAreWhatNftMakesOfTheText) {
+  GatewayPolicy policy = two_lanes(LaneMode::open, LaneMode::tor);
+  policy.access = some_rights();
+  auto ruleset = compile(policy);
+  runtime_.wait(fixture_->firewall().apply(ruleset)).value();
+  std::string now = listed(fixture_->where());
+  EXPECT_EQ(now, listed_from_text(*ruleset));
+  EXPECT_NE(now.find("10.8.0.4 limit rate over 1250000 bytes/second"), now.npos) << now;
+}
+
+TEST_F(NftTable, RightsAndDevicesMakeWhatApplyWouldHaveMade) {
+  Firewall& firewall = fixture_->firewall();
+  GatewayPolicy policy = two_lanes(LaneMode::open, LaneMode::tor);
+  runtime_.wait(firewall.apply(compile(policy))).value();
+  auto rights = some_rights();
+  policy.access = rights;
+  runtime_.wait(firewall.access(compile(policy))).value();
+  // One more, one changed in each way, one gone; and one that was never there.
+  DeviceAccess fresh(*Address::parse("10.8.0.9"), 3), slower = rights->devices[2], open = rights->devices[3];
+  fresh.up = 50'000;
+  slower.up = 10'000;
+  open = DeviceAccess(open.address);
+  const Address gone = rights->devices[1].address, stranger = *Address::parse("10.8.0.77");
+  std::vector<DeviceAccess> changed{fresh, slower, open};
+  for (int i = 0; i < 2; ++i) runtime_.wait(firewall.devices(changed, {gone, stranger})).value();
+  rights->devices[2] = slower;
+  rights->devices[3] = open;
+  rights->devices.erase(rights->devices.begin() + 1);
+  rights->devices.push_back(fresh);
+  std::string now = listed(fixture_->where());
+  runtime_.wait(firewall.apply(compile(policy))).value();
+  EXPECT_EQ(now, listed(fixture_->where()));
+  // Without a policy nothing is left of it.
+  policy.access = nullptr;
+  runtime_.wait(firewall.access(compile(policy))).value();
+  now = listed(fixture_->where());
+  runtime_.wait(firewall.apply(compile(policy))).value();
+  EXPECT_EQ(now, listed(fixture_->where()));
+  EXPECT_EQ(now.find("10.8.0.9"), now.npos);
 }
 
 TEST_F(NftTable, ModeAndApiMakeWhatApplyWouldHaveMade) {

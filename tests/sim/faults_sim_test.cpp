@@ -11,7 +11,19 @@ struct Scenario {
   const char* name;
   void (*run)(World&, const Login&, const User&);
   bool bystander_idles = false;
+  bool under_a_policy = false;
 };
+
+void apply_policy(World& world, const std::string& ports = "tcp/443") {
+  (void)world.runtime.wait(world.gateway->apply_policy(
+      Caller::system(),
+      R"({"rights": [{"name": "web", "who": "user:alice", "to": "any", "ports": ")" + ports + R"("}]})"));
+}
+
+void connect_and_apply(World& world, const Login& login, const User&) {
+  (void)world.initiate(login);
+  apply_policy(world, "tcp/80");
+}
 
 void connect(World& world, const Login& login, const User&) {
   (void)world.initiate(login);
@@ -50,6 +62,11 @@ constexpr Scenario scenarios[] = {
     {"Disconnect", connect_and_disconnect},
     {"Suspend", connect_and_suspend},
     {"Idle", connect_and_idle, true},
+    {"ReconnectUnderAPolicy", reconnect, false, true},
+    {"DisconnectUnderAPolicy", connect_and_disconnect, false, true},
+    {"SuspendUnderAPolicy", connect_and_suspend, false, true},
+    {"APolicy", connect_and_apply},
+    {"AnotherPolicy", connect_and_apply, false, true},
 };
 
 class Faults : public ::testing::TestWithParam<Scenario> {};
@@ -59,6 +76,7 @@ int steps_of(const Scenario& scenario) {
   world.boot().value();
   auto user = world.add_user("alice");
   auto login = world.login("alice").value();
+  if (scenario.under_a_policy) apply_policy(world);
   world.steps.arm(-1, Fault::none);
   scenario.run(world, login, user);
   world.settle();
@@ -74,6 +92,7 @@ void run_with_fault(const Scenario& scenario, int at, Fault fault) {
   auto login = world.login("alice").value();
   auto bob = world.login("bob").value();
   world.initiate(bob).value();
+  if (scenario.under_a_policy) apply_policy(world);
   world.steps.arm(at, fault);
   scenario.run(world, login, user);
   world.settle();

@@ -40,6 +40,31 @@ class SteppedWireGuard final : public WireGuard {
   Steps& steps_;
 };
 
+class SteppedFirewall final : public Firewall {
+ public:
+  SteppedFirewall(Runtime& runtime, Steps& steps) : memory(runtime), steps_(steps) {}
+  Task<void> apply(std::shared_ptr<const Ruleset> ruleset) override { return memory.apply(std::move(ruleset)); }
+  Task<void> mode(std::shared_ptr<const Ruleset> ruleset, Lane lane) override {
+    return memory.mode(std::move(ruleset), std::move(lane));
+  }
+  Task<void> api(std::vector<Endpoint> endpoints) override { return memory.api(std::move(endpoints)); }
+  Task<void> access(std::shared_ptr<const Ruleset> ruleset) override {
+    return steps_.pass(memory.access(std::move(ruleset)));
+  }
+  Task<void> devices(std::vector<DeviceAccess> changed, std::vector<Address> gone) override {
+    return steps_.pass(memory.devices(std::move(changed), std::move(gone)));
+  }
+  Task<void> remove() override { return memory.remove(); }
+  Task<bool> intact() override { return memory.intact(); }
+  Task<std::uint64_t> changed(std::uint64_t since) override { return memory.changed(since); }
+  Task<std::vector<ForeignChain>> foreign_drops() override { return memory.foreign_drops(); }
+
+  MemoryFirewall memory;
+
+ private:
+  Steps& steps_;
+};
+
 /// What outlives a daemon: its disk, the interfaces, and time. Gateways come and go in it.
 class World {
  public:
@@ -72,7 +97,9 @@ class World {
     auto memory_host = std::make_unique<MemoryHost>(runtime, std::vector<std::string>{"wg0", "wg1"});
     host = memory_host.get();
     parts.host = std::move(memory_host);
-    parts.firewall = std::make_unique<MemoryFirewall>(runtime);
+    auto stepped_firewall = std::make_unique<SteppedFirewall>(runtime, steps);
+    firewall = &stepped_firewall->memory;
+    parts.firewall = std::move(stepped_firewall);
     gateway = std::make_unique<Gateway>(runtime, config, std::move(parts));
     auto started = runtime.wait(gateway->start());
     if (!started) return started;
@@ -178,6 +205,7 @@ class World {
     std::set<Instance> recorded;
     for (const auto& row : history()) EXPECT_TRUE(recorded.insert(row.instance).second) << "recorded twice";
     for (const auto& [key, session] : live) EXPECT_FALSE(recorded.contains(session.instance)) << "recorded while live";
+    expect_rights(used);
   }
 
   Scratch scratch;
@@ -187,6 +215,7 @@ class World {
   Steps steps;
   MemoryWireGuard wireguard;
   MemoryHost* host = nullptr;
+  MemoryFirewall* firewall = nullptr;
   std::unique_ptr<Gateway> gateway;
 
  private:
@@ -200,6 +229,18 @@ class World {
     if (!std::filesystem::exists(lent_keys())) return;
     std::filesystem::create_directories(config.state_dir + "/keys");
     std::filesystem::copy_file(lent_keys(), keys_file());
+  }
+
+  /// Under a policy every address in use has rights, and no other one: what nobody holds is default deny.
+  void expect_rights(std::set<Address> used) {
+    if (!runtime.wait(gateway->policy_in_force())) return;
+    for (const auto& session : unclosed())
+      for (const auto& address : session.addresses) used.insert(address.v4);
+    for (std::uint32_t i = 2; i < 60; ++i)
+      for (std::uint32_t net : {0x0a080000U, 0x0a090000U}) {
+        const Address address = Address::from_v4(net + i);
+        EXPECT_EQ(firewall->access_of(address).has_value(), used.contains(address)) << address.str();
+      }
   }
 
   void expect_peers(const std::string& interface, const std::string& lane, const std::map<PublicKey, Session>& live) {

@@ -3,7 +3,9 @@
 
 #include <boost/json/serialize.hpp>
 #include <charconv>
+#include <fstream>
 #include <iostream>
+#include <iterator>
 
 #include "api/error_map.hpp"
 #include "base/json.hpp"
@@ -22,7 +24,22 @@ const Parameter* option_named(const Operation& operation, std::string_view name)
   return nullptr;
 }
 
+Result<std::string> read_document(const std::string& path) {
+  std::ifstream file;
+  if (path != "-") file.open(path, std::ios::binary);
+  std::istream& in = path == "-" ? std::cin : file;
+  std::string out(std::istreambuf_iterator<char>(in), {});
+  if (path != "-" && !file.is_open()) return Error(errc::invalid_argument, "cannot read " + path);
+  return out;
+}
+
 Result<void> put(json::object& params, const Parameter& parameter, const std::string& text) {
+  if (parameter.kind == ParameterKind::document) {
+    auto content = read_document(text);
+    if (!content) return content.error();
+    params[parameter.name] = *content;
+    return {};
+  }
   if (parameter.kind != ParameterKind::integer) {
     params[parameter.name] = text;
     return {};
@@ -131,6 +148,15 @@ std::string ask(const std::string& question) {
   return line;
 }
 
+/// Whether a field is not false, in the answer or in any entry of its list.
+bool holds(const json::value& answer, std::string_view field) {
+  if (field.empty()) return true;
+  if (answer.is_object()) return bool_at(answer.get_object(), field).value_or(true);
+  if (!answer.is_array()) return true;
+  const auto& entries = answer.get_array();
+  return std::all_of(entries.begin(), entries.end(), [&](const json::value& entry) { return holds(entry, field); });
+}
+
 }  // namespace
 
 int fail(const Error& error) {
@@ -166,14 +192,15 @@ int run_operation(const Globals& globals, const Operation& operation, const std:
   ControlClient client(globals.socket);
   auto result = client.call(operation.name, json::serialize(*params));
   if (!result) return fail(result.error());
-  if (globals.json) {
-    std::cout << *result << "\n";
-    return 0;
-  }
   auto value = parse_json(*result);
   if (!value) return fail(value.error());
+  const int status = holds(*value, operation.verdict) ? 0 : 1;
+  if (globals.json) {
+    std::cout << *result << "\n";
+    return status;
+  }
   print_for_people(std::cout, *value, operation.columns);
-  return 0;
+  return status;
 }
 
 }  // namespace tornadoctl

@@ -17,6 +17,7 @@ std::string_view kind_name(ParameterKind kind) {
     case ParameterKind::secret:
       return "secret";
     case ParameterKind::text:
+    case ParameterKind::document:
       break;
   }
   return "text";

@@ -19,12 +19,19 @@ Result<Session> session_named(Gateway& gateway, const std::string& text) {
   return Error(errc::not_found, "no live session " + text);
 }
 
+json::object with_quota(Gateway& gateway, const Session& session) {
+  json::object out = shown(session);
+  out["quota"] = nullptr;
+  if (auto standing = gateway.standing(session.user)) add_quota(out, *standing);
+  return out;
+}
+
 Task<json::value> list(Gateway& gateway, Caller, Arguments) {
   json::array out;
   std::string after;
   do {
     auto page = gateway.sessions().list(after, 10'000);
-    for (const auto& session : page.sessions) out.push_back(shown(session));
+    for (const auto& session : page.sessions) out.push_back(with_quota(gateway, session));
     after = page.next;
   } while (!after.empty());
   co_return json::value(std::move(out));
@@ -50,7 +57,7 @@ Task<json::value> history(Gateway& gateway, Caller, Arguments arguments) {
 
 Task<json::value> show(Gateway& gateway, Caller, Arguments arguments) {
   TRY(auto session, session_named(gateway, arguments.text("session")));
-  co_return json::value(shown(session));
+  co_return json::value(with_quota(gateway, session));
 }
 
 Task<json::value> close(Gateway& gateway, Caller caller, Arguments arguments) {
