@@ -106,9 +106,11 @@ class AccessCompiler {
   static Verdict accept() { return Verdict{VerdictKind::accept, {}}; }
   static Verdict drop() { return Verdict{VerdictKind::drop, {}}; }
 
+  /// Who is not known is dropped in silence: known a moment later, the device has lost a packet and no connection.
   static void find_class(Chain& chain, Side device) {
     chain.rules.push_back({SetClass{0}});
     for (bool v6 : {false, true}) chain.rules.push_back({FindClass{device, v6, of_family(devices_map, v6)}});
+    chain.rules.push_back({OfClass{0}, Counter{}, drop()});
   }
 
   /// The side is that of the far end.

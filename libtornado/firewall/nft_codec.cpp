@@ -44,6 +44,9 @@ nfgenmsg family_header() {
   return header;
 }
 
+/// What the rules about rights do with TCP they refuse.
+enum class Refusal : std::uint8_t { as_written, silent };
+
 /// Collects the messages of one transaction.
 class Batch {
  public:
@@ -120,8 +123,12 @@ class Batch {
     messages_.push_back(out.take());
   }
 
-  void rules(const Chain& chain) {
-    for (const Rule& rule : chain.rules) {
+  void rules(const Chain& chain, Refusal refusal = Refusal::as_written) {
+    for (const Rule& written : chain.rules) {
+      Rule rule = written;
+      if (refusal == Refusal::silent && is_access(chain.name))
+        for (Expression& expression : rule)
+          if (std::holds_alternative<rule::Reset>(expression)) expression = rule::Verdict{};
       RulePtr out(nftnl_rule_alloc(), nftnl_rule_free);
       nftnl_rule_set_str(out.get(), NFTNL_RULE_TABLE, table_.c_str());
       nftnl_rule_set_str(out.get(), NFTNL_RULE_CHAIN, chain.name.c_str());
@@ -188,7 +195,7 @@ std::vector<std::string> replace_table(const std::string& table, const Ruleset& 
   for (const ElementSet& set : ruleset.sets) batch.set(set, ++id);
   for (const ElementSet& set : ruleset.sets) batch.elements(set);
   for (const Chain& chain : ruleset.chains) batch.chain(chain);
-  for (const Chain& chain : ruleset.chains) batch.rules(chain);
+  for (const Chain& chain : ruleset.chains) batch.rules(chain, Refusal::silent);
   return batch.finish();
 }
 
@@ -222,7 +229,17 @@ std::vector<std::string> refill_access(const std::string& table, const Ruleset& 
   each(ruleset.chains, [&](const Chain& chain) { batch.flush_chain(chain.name); });
   each(ruleset.sets, [&](const ElementSet& set) { batch.flush_set(set.name); });
   each(ruleset.sets, [&](const ElementSet& set) { batch.elements(set); });
-  each(ruleset.chains, [&](const Chain& chain) { batch.rules(chain); });
+  each(ruleset.chains, [&](const Chain& chain) { batch.rules(chain, Refusal::silent); });
+  return batch.finish();
+}
+
+std::vector<std::string> refill_access_rules(const std::string& table, const Ruleset& ruleset) {
+  Batch batch(table);
+  for (const Chain& chain : ruleset.chains) {
+    if (!is_access(chain.name)) continue;
+    batch.flush_chain(chain.name);
+    batch.rules(chain);
+  }
   return batch.finish();
 }
 

@@ -14,13 +14,18 @@ namespace tornado::inline v1 {
 namespace nft {
 
 /// The whole table: an old one goes and the new one comes in one transaction.
+///
+/// The kernel lets rules count a moment before the elements of their sets do, those of ranges last. So what these
+/// refuse for want of an element is dropped, which costs a packet; a reset would cost the connection. With all elements
+/// there, `refill_access_rules` puts the resets in.
 std::vector<std::string> replace_table(const std::string& table, const Ruleset& ruleset);
 /// The rules of the chains of one lane. Empty: the ruleset does not know the lane.
 std::vector<std::string> refill_lane(const std::string& table, const Ruleset& ruleset, const Lane& lane);
 /// The elements of some sets.
 std::vector<std::string> refill_sets(const std::string& table, const std::vector<ElementSet>& sets);
-/// The sets and chains of `GatewayPolicy::access`.
+/// The sets and chains of `GatewayPolicy::access`; as there, `refill_access_rules` belongs behind it.
 std::vector<std::string> refill_access(const std::string& table, const Ruleset& ruleset);
+std::vector<std::string> refill_access_rules(const std::string& table, const Ruleset& ruleset);
 /// Elements of single devices: `gone` are there exactly so, `fresh` are not there once those have gone.
 std::vector<std::string> change_devices(const std::string& table, const std::vector<DeviceAccess>& gone,
                                         const std::vector<DeviceAccess>& fresh);

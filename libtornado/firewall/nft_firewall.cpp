@@ -132,7 +132,7 @@ class NftFirewall final : public Firewall {
     }
     devices_ = devices_of(*ruleset);
     TRY(handle_, co_await handle());
-    co_return Result<void>();
+    co_return co_await transact(nft::refill_access_rules(table_, *ruleset), "refuse TCP", false);
   }
 
   Task<void> mode(std::shared_ptr<const Ruleset> ruleset, Lane lane) override {
@@ -159,7 +159,7 @@ class NftFirewall final : public Firewall {
     TRY(Batch batch, co_await built(build, is_large));
     TRY_VOID(co_await transact(std::move(batch), "refill rights", is_large));
     devices_ = devices_of(*ruleset);
-    co_return Result<void>();
+    co_return co_await transact(nft::refill_access_rules(table_, *ruleset), "refuse TCP", false);
   }
 
   /// An element cannot be changed: it goes and comes again in one transaction.

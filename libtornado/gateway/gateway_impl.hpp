@@ -123,6 +123,7 @@ struct Gateway::Impl {
   void write_sessions(MetricText& out) const;
   void write_pools(MetricText& out) const;
   void write_lanes(MetricText& out) const;
+  void write_limits(MetricText& out) const;
   void write_queues(MetricText& out) const;
   Task<void> run_loop_watch();
 

@@ -88,6 +88,20 @@ void Gateway::Impl::write_lanes(MetricText& out) const {
   for (const auto& [lane, last] : verified) out.sample({{"lane", lane.str()}}, as_seconds(last.at));
 }
 
+void Gateway::Impl::write_limits(MetricText& out) const {
+  out.family("tornado_policy_version", "gauge", "Version of the policy in force; 0: none.")
+      .sample({}, static_cast<std::uint64_t>(access_version));
+  std::uint64_t within = 0, warned = 0, exhausted = 0;
+  for (const auto& user : access.with_quota()) {
+    const QuotaStanding standing = access.standing(user).value_or(QuotaStanding());
+    ++(standing.exhausted() ? exhausted : standing.reached > 0 ? warned : within);
+  }
+  out.family("tornado_quota_users", "gauge", "Connected users with a monthly quota, by how they stand.");
+  out.sample({{"state", "within"}}, within)
+      .sample({{"state", "warned"}}, warned)
+      .sample({{"state", "exhausted"}}, exhausted);
+}
+
 void Gateway::Impl::write_queues(MetricText& out) const {
   out.family("tornado_blocking_queue", "gauge", "Jobs that wait for a thread, by purpose.");
   for (auto [purpose, label] : {std::pair(Blocking::database, "database"), std::pair(Blocking::signing, "signing"),
@@ -106,6 +120,7 @@ std::string Gateway::metrics() const {
   impl_->write_sessions(out);
   impl_->write_pools(out);
   impl_->write_lanes(out);
+  impl_->write_limits(out);
   impl_->write_queues(out);
   impl_->runtime.metrics().write(out);
   write_process(out);

@@ -108,6 +108,15 @@ const Fault faults[] = {
        f.tor->remedy = "set the clock";
      },
      "policy_tor", "set the clock"},
+    {"no_rights", [](WhyFacts& f) { f.reaches_nothing = true; }, "rights", "policy show"},
+    {"quota_used_up",
+     [](WhyFacts& f) {
+       f.limit.emplace();
+       f.limit->monthly = 1'000'000;
+       f.limit->action = QuotaAction::block;
+       f.standing = standing_of(*f.limit, 2'000'000);
+     },
+     "rights", "monthly"},
 };
 
 class WhyFault : public testing::TestWithParam<Fault> {};
@@ -142,6 +151,21 @@ TEST(Why, ALaneNobodyUsesIsANote) {
   Why why = explain(facts);
   EXPECT_EQ(why.first_wrong(), nullptr);
   EXPECT_EQ(std::count_if(why.steps.begin(), why.steps.end(), [](const auto& s) { return s.found == Found::note; }), 2);
+}
+
+TEST(Why, AQuotaThatSlowsDownIsANote) {
+  for (QuotaAction action : {QuotaAction::warn, QuotaAction::throttle}) {
+    WhyFacts facts = healthy();
+    facts.limit.emplace();
+    facts.limit->monthly = 1'000'000;
+    facts.limit->action = action;
+    facts.standing = standing_of(*facts.limit, 2'000'000);
+    Why why = explain(facts);
+    EXPECT_EQ(why.first_wrong(), nullptr);
+    bool noted = false;
+    for (const auto& step : why.steps) noted = noted || (step.check == "rights" && step.found == Found::note);
+    EXPECT_TRUE(noted);
+  }
 }
 
 TEST(Why, APoolThatIsFullKeepsNobodyFromTheNetworkWhoIsConnected) {

@@ -118,8 +118,12 @@ TEST_F(RightsPackets, TheApiAndDnsAreInReachOfThoseWhoReachNothing) {
     EXPECT_TRUE(ping.answered(7));
     ping.send("198.51.100.1", 8);
     EXPECT_FALSE(ping.answered(8, 300));
+    // Who is not named is dropped in silence: it may be a moment too early to know.
     Stream web(*where, from, "198.51.100.1:443");
-    EXPECT_TRUE(web.refused());
+    if (octet[0] == '8')
+      EXPECT_TRUE(web.refused());
+    else
+      EXPECT_FALSE(web.refused(300) || web.connected(0));
   }
 }
 

@@ -76,8 +76,10 @@ class Tornadoctl(LabCase):
         client = Client("c0", "somebody").login()
         client.initiate()
         skip = {"add", "tail", "check", "delete", "revoke", "close", "suspend", "reinstate", "password", "set", "clear",
-                "verify", "verify-begin", "verify-end", "confirm-ends"}
-        arguments = {("user", "show"): ["somebody"], ("session", "show"): [client.device], ("key", "rotate"): ["login"], ("device", "list"): ["somebody"], ("why", None): ["somebody"]}
+                "verify", "verify-begin", "verify-end", "confirm-ends", "apply", "test"}
+        arguments = {("user", "show"): ["somebody"], ("session", "show"): [client.device], ("key", "rotate"): ["login"], ("device", "list"): ["somebody"], ("why", None): ["somebody"],
+                     ("policy", "explain"): ["somebody", "192.0.2.1:80"], ("policy", "usage"): ["somebody"]}
+        self.ctl("policy", "apply", "-", stdin="{}")
         status = collections.defaultdict(int, why=1)  # its tunnel is not up
         for noun, verb in self.commands():
             if verb in skip or noun == "tor":  # this gateway has none

@@ -217,6 +217,16 @@ class ControlClient:
         """Show the ruleset in nft syntax."""
     def why_explain(self, *, subject: str) -> Dict[str, Any]:
         """Say what keeps a user or a device from the network, and what to do."""
+    def policy_show(self) -> Dict[str, Any]:
+        """Show the policy in force: who may reach what, how fast and how much."""
+    def policy_test(self, *, file: str) -> List[Dict[str, Any]]:
+        """Run the expectations in a policy without applying it."""
+    def policy_apply(self, *, file: str) -> Dict[str, Any]:
+        """Test a policy, store it and bring it into force at once."""
+    def policy_explain(self, *, user: str, target: str, lane: Optional[str] = None) -> Dict[str, Any]:
+        """Say whether a user reaches a place, and which rule decides."""
+    def policy_usage(self, *, user: str) -> Dict[str, Any]:
+        """Show what a user has moved month by month, and under which limit."""
     def lane_verify_begin(self, *, lane: str, public_key: str) -> Dict[str, Any]:
         """Admit a throw-away device to a lane for a minute (lane verify does it for you)."""
     def lane_verify_end(self, *, token: str, held: int, failed: Optional[str] = None) -> Dict[str, Any]:
