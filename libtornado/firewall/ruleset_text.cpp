@@ -66,20 +66,28 @@ std::string size_text(std::uint64_t bytes) {
 }
 
 std::string rate_text(std::uint64_t rate) {
-  return "limit rate over " + size_text(rate) + "/second burst " + size_text(burst_of(rate));
+  std::string out = "limit rate over ";
+  out += size_text(rate);
+  out += "/second burst ";
+  out += size_text(burst_of(rate));
+  return out;
 }
 
 std::string element(const DeviceAccess& device, SetType type) {
   bool map = type == SetType::class4 || type == SetType::class6;
-  return device.address.str() + (map ? " : " + class_name(device.access_class) : " " + rate_text(device.up));
+  std::string out = device.address.str();
+  out += map ? " : " : " ";
+  out += map ? class_name(device.access_class) : rate_text(device.up);
+  return out;
 }
 
 std::string element(const AccessGrant& grant, SetType type) {
   std::string out = class_name(grant.access_class);
-  if (type != SetType::port) out += " . " + block(grant.to);
+  if (type != SetType::port) out.append(" . ").append(block(grant.to));
   if (type == SetType::echo4 || type == SetType::echo6) return out;
-  out += " . " + std::string(name(grant.protocol)) + " . " + number(grant.first_port);
-  return grant.last_port == grant.first_port ? out : out + "-" + number(grant.last_port);
+  out.append(" . ").append(name(grant.protocol)).append(" . ").append(number(grant.first_port));
+  if (grant.last_port != grant.first_port) out.append("-").append(number(grant.last_port));
+  return out;
 }
 
 struct Text {
@@ -129,8 +137,8 @@ struct Text {
   std::string operator()(const SetClass& e) const { return "meta priority set " + class_name(e.access_class); }
   std::string operator()(const OfClass& e) const { return "meta priority " + class_name(e.access_class); }
   std::string operator()(const GrantedPort& e) const {
-    return std::string("meta nfproto ") + (e.v6 ? "ipv6" : "ipv4") + " meta priority . meta l4proto . th " +
-           port_of(e.side) + " @" + e.set;
+    std::string out = e.v6 ? "meta nfproto ipv6" : "meta nfproto ipv4";
+    return out.append(" meta priority . meta l4proto . th ").append(port_of(e.side)).append(" @").append(e.set);
   }
   std::string operator()(const GrantedPlace& e) const {
     return "meta priority . " + address_of(e.side, e.v6) + " . meta l4proto . th " + port_of(e.side) + " @" + e.set;
