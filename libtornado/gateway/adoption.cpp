@@ -170,18 +170,26 @@ Task<void> Gateway::release(Caller caller, PublicKey key) {
   if (!impl_->ready) co_return Error(errc::unavailable, "the gateway is starting");
   auto has_key = [&](const auto& entry) { return entry.first.second == key; };
   auto& adopted = impl_->adopted;
-  if (std::none_of(adopted.begin(), adopted.end(), has_key))
-    co_return Error(errc::not_found, "no adopted peer has that key");
-  impl_->peers.release(key);
-  auto gone = co_await impl_->peers.evict(key);
+  const bool kept = std::any_of(adopted.begin(), adopted.end(), has_key);
+  Result<void> gone;
+  if (kept) {
+    impl_->peers.release(key);
+    gone = co_await impl_->peers.evict(key);
+  }
+  bool recorded = false;
   if (gone) {
-    Database::Body body = [&](Tx& tx) -> Result<void> { return adopted_repo::erase(tx, key); };
+    Database::Body body = [&](Tx& tx) -> Result<void> {
+      TRY_PLAIN(recorded, adopted_repo::erase(tx, key));
+      return {};
+    };
     gone = co_await impl_->parts.database->transact(Scope::system(), body);
   }
   if (!gone) {
     impl_->adopt_as_recorded(key);
     co_return gone.error();
   }
+  // One that was in the way at the start is on record only.
+  if (!recorded) co_return Error(errc::not_found, "no adopted peer has that key");
   std::vector<ForeignPeer> former;
   for (const auto& entry : adopted)
     if (has_key(entry)) former.push_back(entry.second.peer);

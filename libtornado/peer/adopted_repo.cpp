@@ -60,9 +60,9 @@ Result<void> put(Tx& tx, const AdoptedPeer& adopted) {
   return {};
 }
 
-Result<void> erase(Tx& tx, const PublicKey& key) {
-  TRY_VOID_PLAIN(tx.exec("DELETE FROM adopted_peers WHERE public_key = $1", {key.str()}));
-  return {};
+Result<bool> erase(Tx& tx, const PublicKey& key) {
+  TRY_PLAIN(auto rows, tx.exec("DELETE FROM adopted_peers WHERE public_key = $1", {key.str()}));
+  return rows.changed > 0;
 }
 
 Result<std::vector<AdoptedPeer>> list(Tx& tx) {

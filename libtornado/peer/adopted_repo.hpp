@@ -14,8 +14,8 @@ namespace adopted_repo {
 Result<void> create_table(Tx& tx);
 /// In place of what was known of the same key on the same lane.
 Result<void> put(Tx& tx, const AdoptedPeer& adopted);
-/// On every lane.
-Result<void> erase(Tx& tx, const PublicKey& key);
+/// On every lane; false: it was not there.
+Result<bool> erase(Tx& tx, const PublicKey& key);
 /// Errors: data_loss (a row cannot be read).
 Result<std::vector<AdoptedPeer>> list(Tx& tx);
 

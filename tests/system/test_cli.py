@@ -76,7 +76,7 @@ class Tornadoctl(LabCase):
         client = Client("c0", "somebody").login()
         client.initiate()
         skip = {"add", "tail", "check", "delete", "revoke", "close", "suspend", "reinstate", "password", "set", "clear",
-                "verify", "verify-begin", "verify-end", "confirm-ends"}
+                "verify", "verify-begin", "verify-end", "confirm-ends", "adopt", "release"}
         arguments = {("user", "show"): ["somebody"], ("session", "show"): [client.device], ("key", "rotate"): ["login"], ("device", "list"): ["somebody"], ("why", None): ["somebody"]}
         status = collections.defaultdict(int, why=1)  # its tunnel is not up
         for noun, verb in self.commands():

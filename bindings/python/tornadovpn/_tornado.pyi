@@ -252,7 +252,13 @@ class ControlClient:
     def gateway_diff(self) -> Dict[str, Any]:
         """Show what is not as it should be, and change nothing."""
     def gateway_reconcile(self, *, dry_run: Optional[bool] = None) -> Dict[str, Any]:
-        """Compare peers with sessions now and mend the difference."""
+        """Compare peers and host with what they should be, and mend the difference."""
+    def gateway_adopted(self) -> List[Dict[str, Any]]:
+        """List peers that are somebody else's and kept on purpose."""
+    def gateway_adopt(self, *, key: str) -> List[Dict[str, Any]]:
+        """Keep a foreign peer as it is: its addresses are leased to nobody, and it is put back when it is lost."""
+    def gateway_release(self, *, key: str) -> Dict[str, Any]:
+        """Let an adopted peer go: it is taken from the interfaces and forgotten."""
     def config_show(self) -> Dict[str, Any]:
         """Show the configuration the daemon runs with."""
     def report_create(self, *, subject: Optional[str] = None) -> Dict[str, Any]:
