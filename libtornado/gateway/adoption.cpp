@@ -64,6 +64,20 @@ void Gateway::Impl::give_back(const ForeignPeer& peer) {
   });
 }
 
+/// Nothing of the peer goes on under the next holder of its addresses.
+Task<void> Gateway::Impl::forget_connections(const ForeignPeer& peer) {
+  const Pool pool = config.pool(peer.lane.str());
+  for (const auto& allowed : peer.allowed) {
+    auto part = taken(pool, allowed);
+    if (!part) continue;
+    auto flushed = co_await parts.host->flush_network(*part);
+    if (!flushed)
+      runtime.log().write(LogLevel::warning, "released_connections_stay",
+                          {{"addresses", part->str()}, {"detail", flushed.error().detail()}});
+  }
+  co_return Result<void>();
+}
+
 Task<void> Gateway::Impl::restore_adopted() {
   std::vector<AdoptedPeer> known;
   Database::Body body = [&](Tx& tx) -> Result<void> {
@@ -194,7 +208,10 @@ Task<void> Gateway::release(Caller caller, PublicKey key) {
   for (const auto& entry : adopted)
     if (has_key(entry)) former.push_back(entry.second.peer);
   std::erase_if(adopted, has_key);
-  for (const auto& peer : former) impl_->give_back(peer);
+  for (const auto& peer : former) {
+    TRY_VOID(co_await impl_->forget_connections(peer));
+    impl_->give_back(peer);
+  }
   json::object fields;
   fields["key"] = key.str();
   fields["by"] = caller.name;

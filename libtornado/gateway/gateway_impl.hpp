@@ -106,6 +106,7 @@ struct Gateway::Impl {
   void tell_adopted(const AdoptedPeer& record);
   void withhold(const ForeignPeer& peer);
   void give_back(const ForeignPeer& peer);
+  Task<void> forget_connections(const ForeignPeer& peer);
 
   // foreign_chains.cpp: firewalls of others on this host.
   Task<void> check_foreign_chains();

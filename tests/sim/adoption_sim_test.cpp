@@ -101,6 +101,7 @@ TEST_F(AdoptionSim, LetGoItIsGoneAndItsAddressRests) {
   release(key).value();
   EXPECT_FALSE(find("wg0", key));
   EXPECT_FALSE(find("wg1", key));
+  EXPECT_EQ(world.host->flushed_networks(), std::vector{Prefix("10.8.0.2/32")});
   EXPECT_TRUE(world.gateway->adopted().empty());
   EXPECT_EQ(events("peer_released").size(), 1U);
   reconcile();
