@@ -44,6 +44,8 @@ class DeviceTunnel {
     return nullptr;
   }
   std::vector<DeviceLane> lanes;
+  /// Of the gateway's peer on every lane, 32 raw bytes; nothing: it was not asked for, or the gateway gives none.
+  std::optional<Secret> preshared_key;
   Seconds heartbeat_ttl{90}, hard_ttl{1296000};
 };
 
@@ -71,9 +73,9 @@ class TORNADO_API DeviceClient {
   Result<void> reauth();
   /// Ends the sign-in and forgets the tokens.
   Result<void> logout();
-  /// A session for this WireGuard key. Errors: key_invalid, key_in_use, pool_exhausted, backend_failed, and those of
-  /// tokens.
-  Result<DeviceTunnel> initiate(const PublicKey& key);
+  /// A session for this WireGuard key, with a preshared key if one is asked for and given. Errors: key_invalid,
+  /// key_in_use, pool_exhausted, backend_failed, and those of tokens.
+  Result<DeviceTunnel> initiate(const PublicKey& key, bool preshared_key = false);
   /// True: the session had been offline and is back. session_expired: there is none.
   Result<bool> heartbeat();
   /// Ends the session; the sign-in stays. session_expired: there is none.

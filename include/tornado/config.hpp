@@ -63,6 +63,9 @@ class TORNADO_API Config {
     int sample_interval = 5;  ///< seconds between readings of the counters
     int checkpoint_interval = 60;
     int reconcile_interval = 60;
+    /// What of a client's outer address history, events and lists have: "full", "network" or "none". The middle one
+    /// by default: history outlives accounts, and needs to tell networks apart, not people.
+    std::string address_privacy = "network";
   } session;
 
   struct IpamConfig {
@@ -121,7 +124,9 @@ class TORNADO_API Config {
     std::string launch = "supervised";
     std::string program = "/usr/bin/wireguard-go";  ///< of supervised processes
     std::string socket_dir = "/var/run/wireguard";
-    std::string foreign_peers = "alert";  ///< or "remove"
+    std::string foreign_peers = "alert";  ///< or "adopt" or "remove": what becomes of peers that nobody here made
+    /// Whether clients that ask for a preshared key get one: "offered" or "off".
+    std::string preshared_keys = "offered";
   } wireguard;
 
   struct TorConfig {

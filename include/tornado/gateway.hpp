@@ -62,6 +62,7 @@ class TunnelConfig {
   };
   Session session;
   std::vector<LaneAccess> lanes;
+  std::optional<Secret> preshared;  ///< 32 raw bytes, for the peers of all lanes; only if it was asked for
   Seconds heartbeat_ttl{90}, hard_ttl{1296000};
 };
 
@@ -103,8 +104,7 @@ class LaneSummary {
   std::uint64_t receive_rate = 0, send_rate = 0;  ///< bytes a second, at the last reading
 };
 
-/// What is not as it should be on this host. Routes, routing rules, sysctls and the keys and ports of the interfaces
-/// are set by every pass and not compared here.
+/// What is not as it should be on this host, which is what the next pass would set and nothing else.
 class GatewayDifference {
  public:
   GatewayDifference() {}
@@ -112,7 +112,9 @@ class GatewayDifference {
     return peers.empty() && peers.foreign.empty() && peers.interfaces_missing.empty() && host.empty();
   }
   Difference peers;
-  std::vector<std::string> host;  ///< links, addresses and the ruleset, in words: "wg0 has no address 10.8.0.1/24"
+  /// Links, addresses, routes, routing rules, sysctls, keys and ports of the interfaces, and the ruleset, in words:
+  /// "wg0 has no address 10.8.0.1/24".
+  std::vector<std::string> host;
 };
 
 /// A part of the gateway and whether it works now.
@@ -217,7 +219,7 @@ class TORNADO_API Gateway {
   Task<Login> login(Caller caller, Sealed sealed);
   Task<Refreshed> reauth(Caller caller, std::string refresh_token);
   Task<void> logout(Caller caller, std::string refresh_token);
-  Task<TunnelConfig> initiate(Caller caller, std::string public_key);
+  Task<TunnelConfig> initiate(Caller caller, std::string public_key, bool preshared_key = false);
   Task<Beat> heartbeat(Caller caller);
   /// The same if it can be answered from memory alone.
   std::optional<Result<Beat>> heartbeat_now(const Caller& caller);
@@ -272,7 +274,16 @@ class TORNADO_API Gateway {
   std::optional<QuotaStanding> standing(const UserId& user) const;
   /// The lanes with their totals since the database was made.
   Task<std::vector<LaneSummary>> lanes();
-  /// Reconciles peers now.
+  /// Keeps a peer that is on our interfaces and nobody's here, as it is now, whatever `wireguard.foreign_peers` says:
+  /// its addresses are leased to nobody, and it is put back where an interface has lost it. Errors: not_found (no such
+  /// foreign peer), conflict (it has an address that is leased, the gateway's own, or too much of the pool).
+  Task<std::vector<AdoptedPeer>> adopt(Caller caller, PublicKey key);
+  /// Takes an adopted peer from the interfaces and forgets it; its addresses rest. Errors: not_found, those of
+  /// WireGuard and of the database, and it stays adopted then.
+  Task<void> release(Caller caller, PublicKey key);
+  /// In order of lane and key.
+  std::vector<AdoptedPeer> adopted() const;
+  /// A pass over links, addresses, routes, rules, sysctls, keys and peers now.
   Task<Difference> reconcile();
   /// What a pass would change now; changes nothing. Errors: those of reading.
   Task<GatewayDifference> difference();

@@ -93,6 +93,14 @@ class TORNADO_API Host {
   virtual Task<void> remove_route(Route route) = 0;
   virtual Task<void> ensure_rule(RoutingRule rule) = 0;
   virtual Task<void> remove_rule(RoutingRule rule) = 0;
+  /// Routes of one kind in one table, of both families. A route of another kind or of a form that `Route` cannot say is
+  /// left out, and a metric that is the kernel's default is 0. Default: unimplemented.
+  virtual Task<std::vector<Route>> list_routes(std::uint32_t table, RouteKind kind);
+  /// Rules of both families that look into a table; those with conditions that `RoutingRule` cannot say are left out.
+  /// Default: unimplemented.
+  virtual Task<std::vector<RoutingRule>> list_rules();
+  /// As `ensure_sysctl` names it, without white space at its end. Errors: not_found. Default: unimplemented.
+  virtual Task<std::string> read_sysctl(std::string name);
   /// `name` with slashes below /proc/sys: "net/ipv4/ip_forward". Writes only if the value differs.
   virtual Task<void> ensure_sysctl(std::string name, std::string value) = 0;
   /// Deletes every tracked connection with that mark; both families. Errors: invalid_argument for mark 0, which is
@@ -126,6 +134,9 @@ class TORNADO_API MemoryHost final : public Host {
   Task<void> remove_route(Route route) override;
   Task<void> ensure_rule(RoutingRule rule) override;
   Task<void> remove_rule(RoutingRule rule) override;
+  Task<std::vector<Route>> list_routes(std::uint32_t table, RouteKind kind) override;
+  Task<std::vector<RoutingRule>> list_rules() override;
+  Task<std::string> read_sysctl(std::string name) override;
   Task<void> ensure_sysctl(std::string name, std::string value) override;
   Task<void> flush_connections(std::uint32_t mark) override;
   Task<void> flush_network(Prefix pool) override;
@@ -139,6 +150,8 @@ class TORNADO_API MemoryHost final : public Host {
   const std::vector<RoutingRule>& rules() const noexcept;
   /// Empty if it was never written.
   std::string sysctl(const std::string& name) const;
+  /// How often somebody asked for a change, needed or not.
+  std::uint64_t writes() const noexcept;
   void create_link(const std::string& name, const std::string& kind = {});
   /// The next `count` mutations fail with `code` and change nothing.
   void fail_next(int count, errc code);

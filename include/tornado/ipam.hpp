@@ -107,8 +107,10 @@ class TORNADO_API Ipam {
   Result<void> rest(const LaneAddress& address, const Owner& last, Instant freed, const Owner& group = Owner());
   /// Quarantines keep what is left of them, and no term ends for the step.
   void clock_stepped(const ClockStep& step);
-  /// Takes an address out of circulation: a foreign peer uses it.
+  /// Takes an address out of circulation: a foreign peer uses it. A leased one stays with its owner.
   void avoid(const Lane& lane, const Address& address);
+  /// Back into circulation, after the quarantine.
+  void readmit(const Lane& lane, const Address& address);
 
   std::optional<Lease> find(const Owner& owner) const;
   std::optional<Lease> find(const Address& address) const;

@@ -92,7 +92,7 @@ class TORNADO_API AccessPolicy {
   AccessPolicy& operator=(const AccessPolicy&);
   AccessPolicy& operator=(AccessPolicy&&) noexcept;
 
-  /// Errors: invalid_argument naming the entry, as in "rights[2].ports: ..."; too_large (512 KiB, 1,000 entries of each
+  /// Errors: invalid_argument naming the entry, as in "rights[2].ports: ..."; too_large (1 MiB, 1,000 entries of each
   /// kind, 100,000 compiled grants).
   static Result<AccessPolicy> parse(std::string_view document);
 

@@ -20,11 +20,34 @@ class WantedPeer {
   Owner owner;
   PublicKey key;
   std::vector<LaneAddress> addresses;
+  std::optional<Secret> preshared;  ///< 32 raw bytes; nothing: the peer has none, and one it has is taken away
+};
+
+/// A peer on one lane that no session of ours owns.
+class ForeignPeer {
+ public:
+  ForeignPeer(Lane lane_, PublicKey key_) : lane(std::move(lane_)), key(key_) {}
+  bool operator==(const ForeignPeer&) const = default;
+
+  Lane lane;
+  PublicKey key;
+  std::vector<Prefix> allowed;
+  std::optional<Secret> preshared;
+};
+
+/// A foreign peer that is kept on purpose, and since when.
+class AdoptedPeer {
+ public:
+  AdoptedPeer(ForeignPeer peer_, Instant since_, std::string by_)
+      : peer(std::move(peer_)), since(since_), by(std::move(by_)) {}
+  ForeignPeer peer;
+  Instant since;
+  std::string by;  ///< an operator's name, or "policy"
 };
 
 /// What to do with peers on our interfaces that nobody here wants.
 enum class ForeignPeers : std::uint8_t {
-  alert,   ///< report them, leave them alone
+  alert,   ///< report them, leave them alone; somebody else may adopt them
   remove,  ///< take them away
 };
 
@@ -32,12 +55,14 @@ enum class ForeignPeers : std::uint8_t {
 class Difference {
  public:
   Difference() {}
-  bool empty() const noexcept { return missing.empty() && surplus.empty(); }
+  bool empty() const noexcept { return missing.empty() && surplus.empty() && adopted_missing.empty(); }
 
-  std::vector<WantedPeer> missing;  ///< wanted, and absent or wrong on at least one lane
-  std::vector<PublicKey> surplus;   ///< ours once: to be removed, or retired and still with allowed IPs
-  std::vector<PublicKey> foreign;   ///< never ours
-  std::vector<PublicKey> parked;    ///< refused three times: left alone until added again (log: peer_parked)
+  std::vector<WantedPeer> missing;           ///< wanted, and absent or wrong on at least one lane
+  std::vector<PublicKey> surplus;            ///< ours once: to be removed, or retired and still with allowed IPs
+  std::vector<PublicKey> foreign;            ///< never ours and not adopted, or adopted and not what it was then
+  std::vector<ForeignPeer> foreign_on;       ///< the same by lane, as they are
+  std::vector<ForeignPeer> adopted_missing;  ///< adopted, and absent: put back as they were
+  std::vector<PublicKey> parked;             ///< refused three times: left alone until added again (log: peer_parked)
   std::vector<std::string> interfaces_missing;
 };
 
@@ -98,6 +123,17 @@ class TORNADO_API PeerProgrammer {
 
   /// Sets the whole wanted list and the keys of sessions that are still being closed; touches no interface.
   void want(std::vector<WantedPeer> peers, std::vector<std::pair<Owner, PublicKey>> retired = {});
+  /// Keeps a peer that is nobody's as it is described: put back where it is absent, never set where it is there. Its
+  /// key is taken from now on (`owner_of`: "adopted"). Described again: the new description holds. key_in_use: a
+  /// session has the key.
+  Result<void> adopt(ForeignPeer peer);
+  /// Adopted no more, on any lane; touches no interface: it is foreign from now on.
+  void release(const PublicKey& key);
+  /// In order of lane and key.
+  std::vector<ForeignPeer> adopted() const;
+  /// Takes a peer that is nobody's from every lane. key_in_use: it is somebody's, adopted ones included; and the errors
+  /// of `add`.
+  Task<void> evict(PublicKey key);
   std::optional<WantedPeer> wanted(const Owner& owner) const;
   /// Also for keys that are retired or whose removal is not confirmed.
   std::optional<Owner> owner_of(const PublicKey& key) const;

@@ -37,6 +37,16 @@ TORNADO_API std::string_view name(Presence presence) noexcept;
 TORNADO_API std::string_view name(PresenceReason reason) noexcept;
 TORNADO_API std::string_view name(CloseReason reason) noexcept;
 
+/// How much of a client's outer address is shown, told and stored. Decisions are made with all of it, in memory.
+enum class AddressPrivacy : std::uint8_t {
+  full,
+  network,  ///< IPv4 /24, IPv6 /48: tells providers and places apart, not households
+  none,
+};
+
+/// "203.0.113.7", "203.0.113.0/24", or nothing.
+TORNADO_API std::string shown_address(const std::optional<Address>& address, AddressPrivacy privacy);
+
 /// What a session is opened with.
 class NewSession {
  public:
@@ -48,6 +58,7 @@ class NewSession {
   std::vector<LaneAddress> addresses;
   PublicKey key;
   std::optional<Address> source;
+  bool preshared = false;  ///< its peer gets a preshared key (see `Session`)
   /// Runs inside the transaction that makes the session durable; its error refuses the session (I-05).
   std::function<Result<void>(Tx&)> guard;
 };
@@ -92,7 +103,11 @@ class Session {
   PresenceReason presence_reason = PresenceReason::silent;
   Instant presence_since;  ///< when it became so
   std::optional<CloseReason> reason;
-  std::optional<Address> source;  ///< last known outer address of the client
+  /// Its peer has a preshared key. The key itself is derived when it is needed, and is nobody's to store.
+  bool preshared = false;
+  std::optional<Address> source;  ///< last known outer address of the client: for decisions, in memory only
+  /// The first and the last one at `SessionOptions::address_privacy`, which is what is shown, told and stored.
+  std::string first_seen_from, seen_from;
   Instant opened, activated, ended;
   Instant last_beat;       ///< heartbeat
   Instant last_handshake;  ///< of any lane
@@ -104,7 +119,7 @@ class Session {
   std::vector<LaneCounters> counters;
   bool bytes_missed = false;     ///< some may have passed uncounted: restored after a stop, or its peer was lost
   std::uint64_t recoveries = 0;  ///< times it came back from offline
-  std::uint64_t roamed = 0;      ///< times the client's outer address changed
+  std::uint64_t roamed = 0;      ///< times the client's outer address changed, within one network too
   std::uint64_t revision = 0;
   /// Opening failed in a way that leaves open whether the row reached the disk; ending it settles that.
   bool in_doubt = false;
@@ -192,6 +207,7 @@ class TORNADO_API SessionOptions {
   Seconds handshake_margin{200};  ///< a handshake younger than this is a sign of life (K-15); at least 180
   Seconds quiet_after{300};       ///< alive without traffic and heartbeat for this long: idle; at least 10
   Seconds grace{90};              ///< after a restart no deadline is nearer than this
+  AddressPrivacy address_privacy = AddressPrivacy::network;
 };
 
 /// Sessions: memory answers, the journal remembers.
@@ -216,6 +232,8 @@ class TORNADO_API SessionStore {
   /// before the device opens another one. What it would have replaced goes on then.
   Task<Session> open(NewSession wanted);
   Task<Session> activate(Instance instance);
+  /// Durable: the peer of a live session has a preshared key from now on, or none any more. not_found.
+  Task<Session> set_preshared(Instance instance, bool preshared);
   /// A sign of life; never waits. session_expired: the device has no live session.
   Result<Beat> beat(const DeviceId& device, std::optional<Address> source);
   /// What WireGuard counts on one lane now. A counter that fell has started anew; totals never fall (I-09). not_found.

@@ -23,8 +23,10 @@ class Peer {
   std::uint64_t received = 0;        ///< reading only: bytes from the peer, since the peer was added
   std::uint64_t sent = 0;            ///< reading only: bytes to the peer
   Instant handshake;                 ///< reading only: last completed handshake; default: none yet
-  bool remove = false;               ///< writing only: the peer goes; an absent one is no error
-  bool update_only = false;          ///< writing only: nothing happens if the peer is not there
+  /// 32 raw bytes. Reading: empty if the peer has none. Writing: empty leaves it as it is, 32 zero bytes take it away.
+  std::optional<Secret> preshared;
+  bool remove = false;       ///< writing only: the peer goes; an absent one is no error
+  bool update_only = false;  ///< writing only: nothing happens if the peer is not there
 };
 
 /// A WireGuard interface as it is. The private key is never read.
@@ -58,7 +60,7 @@ class InterfaceChange {
 /// own deadline (5 s for each chunk, the time in the queue apart). Errors of all verbs: interface_missing,
 /// backend_failed (refused; nothing or a part of the batch was applied), permission_denied, deadline_exceeded,
 /// cancelled and protocol_error (outcome unknown: read back before relying on anything, see I-27), overloaded (the
-/// queue is full or stands still; nothing was done).
+/// queue is full or stands still; nothing was done), invalid_argument (a key that is not 32 bytes; nothing was done).
 /// The interface's own public key as a peer is accepted and ignored, by every implementation (I-28).
 class TORNADO_API WireGuard {
  public:
@@ -71,6 +73,9 @@ class TORNADO_API WireGuard {
   /// How many peers an interface can hold. Default: what wireguard-go takes.
   virtual std::size_t most_peers() const noexcept { return 65'536; }
 };
+
+/// What takes a preshared key away: 32 zero bytes.
+TORNADO_API Secret no_preshared_key();
 
 /// An in-memory implementation with the semantics of the kernel: allowed IPs move to the peer that claims them last,
 /// counters start at zero with each peer. For tests, simulations and dry runs.

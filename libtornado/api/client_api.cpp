@@ -2,6 +2,7 @@
 
 #include <boost/json/array.hpp>
 
+#include "base/encoding.hpp"
 #include "base/json.hpp"
 #include "base/uuid.hpp"
 
@@ -70,6 +71,12 @@ class Body {
       *into = std::string(field->get_string());
     }
     return std::nullopt;
+  }
+
+  /// Only `true` is true: clients that know nothing of the field are served as ever.
+  bool flag(std::string_view name) const {
+    const auto* field = value_.is_object() ? value_.get_object().if_contains(name) : nullptr;
+    return field != nullptr && field->is_bool() && field->get_bool();
   }
 
  private:
@@ -299,7 +306,7 @@ asio::awaitable<HttpResponse> ClientApi::initiate(const HttpRequest& request, Ca
   if (body.syntax()) co_return *body.syntax();
   if (auto authenticated = authenticate(request, caller); !authenticated) co_return token_error(authenticated.error());
   if (auto refused = body.read({{"public_key", &key}})) co_return *refused;
-  auto tunnel = co_await gateway_.initiate(std::move(caller), std::move(key));
+  auto tunnel = co_await gateway_.initiate(std::move(caller), std::move(key), body.flag("preshared_key"));
   if (!tunnel) co_return client_error(ClientRoute::initiate, tunnel.error());
   json::object out;
   out["status"] = "success";
@@ -314,6 +321,7 @@ asio::awaitable<HttpResponse> ClientApi::initiate(const HttpRequest& request, Ca
   json::object session;
   session["heartbeat_ttl"] = tunnel->heartbeat_ttl.count();
   session["hard_ttl"] = tunnel->hard_ttl.count();
+  if (tunnel->preshared) session["preshared_key"] = base64(tunnel->preshared->reveal());
   out["session"] = std::move(session);
   co_return ok(out);
 }

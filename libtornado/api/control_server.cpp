@@ -26,7 +26,7 @@ using Local = asio::local::stream_protocol;
 namespace tornado::inline v1 {
 namespace {
 
-constexpr std::size_t most_line = 2 << 20;
+constexpr std::size_t most_line = 3 << 20;
 constexpr std::size_t most_connections = 64;
 
 /// Who is at the other end of a local socket.

@@ -7,7 +7,7 @@ namespace json = boost::json;
 namespace tornado::inline v1 {
 namespace {
 
-constexpr std::size_t most_document = 512 * 1024;
+constexpr std::size_t most_document = 1 << 20;
 
 std::vector<Operation> make_table() {
   std::vector<Operation> table;

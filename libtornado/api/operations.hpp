@@ -23,7 +23,7 @@ enum class ParameterKind : std::uint8_t {
   integer,   ///< a whole number
   flag,      ///< --name, without a value
   secret,    ///< never an argument: from standard input (--name-stdin) or a prompt
-  document,  ///< on the command line the path of a file, or - for standard input; in a call its content, up to 512 KiB
+  document,  ///< on the command line the path of a file, or - for standard input; in a call its content, up to 1 MiB
 };
 
 class Parameter {

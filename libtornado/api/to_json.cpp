@@ -51,7 +51,9 @@ json::object shown(const Session& session) {
   out["public_key"] = session.key.str();
   out["vpn_ip"] = address("vpn");
   out["tor_ip"] = address("tor");
-  out["client_ip"] = session.source ? json::value(session.source->str()) : json::value(nullptr);
+  const std::string& client = session.state == SessionState::closed ? session.first_seen_from : session.seen_from;
+  out["client_ip"] = client.empty() ? json::value(nullptr) : json::value(client);
+  out["last_client_ip"] = session.seen_from.empty() ? json::value(nullptr) : json::value(session.seen_from);
   out["state"] = session.state == SessionState::active ? name(session.presence) : name(session.state);
   out["reason"] = session.state == SessionState::active ? json::value(name(session.presence_reason)) : nullptr;
   out["since"] = shown_time(session.presence_since);
@@ -77,6 +79,7 @@ json::object shown(const Session& session) {
   out["rate_rx"] = receive_rate;
   out["rate_tx"] = send_rate;
   out["roamed"] = session.roamed;
+  out["preshared_key"] = session.preshared;
   out["close_reason"] = session.reason ? json::value(name(*session.reason)) : json::value(nullptr);
   return out;
 }

@@ -14,6 +14,7 @@
 
 #include "auth/sealed_login.hpp"
 #include "base/descriptor.hpp"
+#include "base/encoding.hpp"
 #include "base/json.hpp"
 #include "base/try.hpp"
 #include "client/response_codec.hpp"
@@ -317,10 +318,11 @@ Result<void> DeviceClient::logout() {
   return {};
 }
 
-Result<DeviceTunnel> DeviceClient::initiate(const PublicKey& key) {
+Result<DeviceTunnel> DeviceClient::initiate(const PublicKey& key, bool preshared_key) {
   TRY_PLAIN(auto token, impl_->bearer());
   json::object body;
   body["public_key"] = key.str();
+  if (preshared_key) body["preshared_key"] = true;
   TRY_PLAIN(auto answer, impl_->ask("POST", "/vpn/initiate", token, to_json(body)));
   DeviceTunnel out;
   for (const auto& [name, value] : answer) {
@@ -330,6 +332,11 @@ Result<DeviceTunnel> DeviceClient::initiate(const PublicKey& key) {
   }
   if (out.lanes.empty()) return malformed("lane");
   TRY_PLAIN(const json::object* session, object_in(answer, "session"));
+  if (auto text = text_at(*session, "preshared_key")) {
+    auto raw = from_base64(*text);
+    if (!raw || raw->size() != PublicKey::size) return malformed("preshared_key");
+    out.preshared_key = Secret(std::move(*raw));
+  }
   out.heartbeat_ttl = Seconds(integer_at(*session, "heartbeat_ttl").value_or(90));
   out.hard_ttl = Seconds(integer_at(*session, "hard_ttl").value_or(1296000));
   return out;

@@ -46,6 +46,7 @@ void each_field(C& c, Visit&& visit) {
   visit("session.sample_interval", c.session.sample_interval);
   visit("session.checkpoint_interval", c.session.checkpoint_interval);
   visit("session.reconcile_interval", c.session.reconcile_interval);
+  visit("session.address_privacy", c.session.address_privacy);
   visit("ipam.quarantine", c.ipam.quarantine);
   visit("ipam.lease_term", c.ipam.lease_term);
   visit("ipam.warn_percent", c.ipam.warn_percent);
@@ -77,6 +78,7 @@ void each_field(C& c, Visit&& visit) {
   visit("wireguard.program", c.wireguard.program);
   visit("wireguard.socket_dir", c.wireguard.socket_dir);
   visit("wireguard.foreign_peers", c.wireguard.foreign_peers);
+  visit("wireguard.preshared_keys", c.wireguard.preshared_keys);
   visit("tor.launch", c.tor.launch);
   visit("tor.socket_dir", c.tor.socket_dir);
   visit("tor.program", c.tor.program);
@@ -362,8 +364,12 @@ Result<void> check_backends(const Config& c) {
     return invalid("wireguard.backend", "auto, kernel, userspace or memory is expected");
   if (!one_of(c.wireguard.launch, {"supervised", "external"}))
     return invalid("wireguard.launch", "supervised or external is expected");
-  if (!one_of(c.wireguard.foreign_peers, {"alert", "remove"}))
-    return invalid("wireguard.foreign_peers", "alert or remove is expected");
+  if (!one_of(c.wireguard.foreign_peers, {"alert", "adopt", "remove"}))
+    return invalid("wireguard.foreign_peers", "alert, adopt or remove is expected");
+  if (!one_of(c.wireguard.preshared_keys, {"offered", "off"}))
+    return invalid("wireguard.preshared_keys", "offered or off is expected");
+  if (!one_of(c.session.address_privacy, {"full", "network", "none"}))
+    return invalid("session.address_privacy", "full, network or none is expected");
   if (!c.metrics.listen.empty() && !Endpoint::parse(c.metrics.listen))
     return invalid("metrics.listen", "address:port is expected, or nothing");
   if (!one_of(c.log.level, {"debug", "info", "warning", "error"}))
@@ -475,6 +481,9 @@ SessionOptions Config::session_options() const {
   options.idle_ttl = Seconds(session.idle_ttl);
   options.grace = Seconds(session.grace);
   options.quiet_after = Seconds(session.quiet_after);
+  options.address_privacy = session.address_privacy == "full"   ? AddressPrivacy::full
+                            : session.address_privacy == "none" ? AddressPrivacy::none
+                                                                : AddressPrivacy::network;
   return options;
 }
 

@@ -27,6 +27,7 @@ std::vector<Prefix> outermost(std::vector<Prefix> prefixes) {
   std::sort(prefixes.begin(), prefixes.end(), [](const Prefix& a, const Prefix& b) {
     return std::pair(a.length(), a.base()) < std::pair(b.length(), b.base());
   });
+  prefixes.erase(std::unique(prefixes.begin(), prefixes.end()), prefixes.end());
   std::vector<Prefix> out;
   for (const Prefix& prefix : prefixes) {
     bool inside = std::any_of(out.begin(), out.end(), [&](const Prefix& outer) { return outer.overlaps(prefix); });
@@ -62,6 +63,24 @@ std::vector<AccessGrant> disjoint(const std::vector<AccessGrant>& grants) {
   return out;
 }
 
+/// The same for grants of any prefixes: only those within one outermost prefix can overlap.
+std::vector<AccessGrant> apart(std::vector<AccessGrant> grants) {
+  std::sort(grants.begin(), grants.end(), [](const AccessGrant& a, const AccessGrant& b) {
+    return std::pair(a.to.base(), a.to.length()) < std::pair(b.to.base(), b.to.length());
+  });
+  std::vector<AccessGrant> out;
+  for (std::size_t first = 0; first < grants.size();) {
+    std::size_t end = first + 1;
+    while (end < grants.size() && grants[first].to.contains(grants[end].to.base())) ++end;
+    std::vector<AccessGrant> nested(grants.begin() + static_cast<std::ptrdiff_t>(first),
+                                    grants.begin() + static_cast<std::ptrdiff_t>(end));
+    if (nested.size() > 1) nested = disjoint(nested);
+    out.insert(out.end(), nested.begin(), nested.end());
+    first = end;
+  }
+  return out;
+}
+
 /// Places and echoes, grouped by class and protocol and made disjoint.
 std::vector<AccessGrant> places_of(const std::vector<AccessGrant>& grants, bool v6, bool echo) {
   std::map<std::pair<std::uint32_t, AccessProtocol>, std::vector<AccessGrant>> groups;
@@ -73,8 +92,8 @@ std::vector<AccessGrant> places_of(const std::vector<AccessGrant>& grants, bool 
   }
   std::vector<AccessGrant> out;
   for (const auto& [key, group] : groups) {
-    auto apart = group.size() == 1 ? group : disjoint(group);
-    out.insert(out.end(), apart.begin(), apart.end());
+    auto ranges = apart(group);
+    out.insert(out.end(), ranges.begin(), ranges.end());
   }
   return out;
 }

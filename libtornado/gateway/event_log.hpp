@@ -12,7 +12,8 @@ namespace tornado::inline v1 {
 /// The last events, for observers who read at their own pace. Bounded; loop thread.
 class EventLog {
  public:
-  explicit EventLog(Runtime& runtime) : runtime_(runtime), notifier_(runtime) {}
+  /// `privacy`: of outer addresses that no session has any more.
+  EventLog(Runtime& runtime, AddressPrivacy privacy) : runtime_(runtime), privacy_(privacy), notifier_(runtime) {}
 
   void publish(std::string name, std::string json);
   /// A session event with the names and fields of contract 4.5.
@@ -29,6 +30,7 @@ class EventLog {
 
   static constexpr std::size_t kept = 8192;
   Runtime& runtime_;
+  AddressPrivacy privacy_;
   Notifier notifier_;
   std::deque<Event> events_;
   std::uint64_t sequence_ = 0;

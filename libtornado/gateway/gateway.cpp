@@ -50,7 +50,7 @@ Gateway::Impl::Impl(Runtime& runtime_, Config config_, GatewayParts parts_)
       peers(runtime, *parts.wireguard,
             config.wireguard.foreign_peers == "remove" ? ForeignPeers::remove : ForeignPeers::alert),
       gates(runtime),
-      events(runtime),
+      events(runtime, config.session_options().address_privacy),
       cutter(runtime, peers, *parts.host, sessions),
       supervisor(runtime, config.state_dir + "/children"),
       closing(runtime),
@@ -163,12 +163,13 @@ Task<void> Gateway::logout(Caller caller, std::string token) {
   co_return Result<void>();
 }
 
-Task<TunnelConfig> Gateway::initiate(Caller caller, std::string public_key) {
+Task<TunnelConfig> Gateway::initiate(Caller caller, std::string public_key, bool preshared_key) {
   if (!caller.claims) co_return Error(errc::token_missing, "Not authenticated");
   TRY_VOID(impl_->check_place(caller));
   TRY(auto key, impl_->acceptable_key(public_key, caller.claims->device));
   if (!impl_->ready) co_return Error(errc::unavailable, "the gateway is starting");
-  co_return co_await impl_->initiate(std::move(caller), key);
+  const bool preshared = preshared_key && impl_->config.wireguard.preshared_keys == "offered";
+  co_return co_await impl_->initiate(std::move(caller), key, preshared);
 }
 
 std::optional<Result<Beat>> Gateway::heartbeat_now(const Caller& caller) {
@@ -289,7 +290,7 @@ Task<std::vector<Session>> Gateway::history(HistoryQuery query) {
 }
 
 Task<Difference> Gateway::reconcile() {
-  co_return co_await impl_->reconcile();
+  co_return co_await impl_->mend();
 }
 Task<GatewayDifference> Gateway::difference() {
   co_return co_await impl_->difference();

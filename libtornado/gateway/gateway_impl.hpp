@@ -9,6 +9,7 @@
 #include "gateway/cutter.hpp"
 #include "gateway/event_log.hpp"
 #include "gateway/gates.hpp"
+#include "gateway/host_wish.hpp"
 #include "limits/policy_repo.hpp"
 #include "limits/quota_book.hpp"
 #include "tor/maintenance_page.hpp"
@@ -44,10 +45,14 @@ struct Gateway::Impl {
   Task<void> apply_firewall();
   Task<void> bring_links_up();
   Task<void> bring_lane_up(const LaneConfig& lane, const Pool& pool);
+  HostWish wanted_barriers() const;
+  HostWish wanted_link(const LaneConfig& lane, const Pool& pool) const;
+  HostWish wanted_forwarding() const;
   Task<void> ensure_wireguard(const LaneConfig& lane, std::string name);
   Task<void> ensure_kernel_link(const LaneConfig& lane);
   Task<void> probe_interface(std::string name);
   Task<void> program_identity(const LaneConfig& lane, const std::string& name);
+  Task<void> load_preshared_secret();
   Task<void> restore();
   Task<void> restore_session(const Session& session);
   Task<void> avoid_foreign_addresses();
@@ -94,6 +99,18 @@ struct Gateway::Impl {
   void watch_verification();
   void remember(const LaneVerified& outcome);
 
+  // adoption.cpp: peers of others that are kept.
+  Task<void> restore_adopted();
+  Task<void> adopt(ForeignPeer peer, std::string by);
+  Task<void> adopt_foreign(Difference& difference);
+  /// Why a peer cannot be adopted; nothing: it can.
+  std::optional<std::string> in_the_way(const ForeignPeer& peer) const;
+  void adopt_as_recorded(const PublicKey& key);
+  void tell_adopted(const AdoptedPeer& record);
+  void withhold(const ForeignPeer& peer);
+  void give_back(const ForeignPeer& peer);
+  Task<void> forget_connections(const ForeignPeer& peer);
+
   // foreign_chains.cpp: firewalls of others on this host.
   Task<void> check_foreign_chains();
   void report_foreign_chain(const ForeignChain& chain);
@@ -115,6 +132,7 @@ struct Gateway::Impl {
   Task<void> drain_history();
   Task<Difference> mend();
   Task<GatewayDifference> difference();
+  Task<void> identity_difference(const Lane& lane, const LaneConfig& settings, std::vector<std::string>& out);
   Task<Difference> reconcile();
   void watch_pools();
   bool watch_clock();
@@ -167,10 +185,15 @@ struct Gateway::Impl {
   Task<void> note_absent(std::vector<AbsentPeer> absent);
 
   // sessions.cpp: opening and ending.
-  Task<TunnelConfig> initiate(Caller caller, PublicKey key);
-  Task<TunnelConfig> initiate_in_gate(const Caller& caller, const Account& account, PublicKey key);
+  Task<TunnelConfig> initiate(Caller caller, PublicKey key, bool preshared);
+  Task<TunnelConfig> initiate_in_gate(const Caller& caller, const Account& account, PublicKey key, bool preshared);
+  /// The same device with the same key again: its session goes on.
+  Task<TunnelConfig> initiate_again(Session session, bool preshared);
+  WantedPeer wanted_peer(const Session& session) const;
+  /// The preshared key of a session's peer, which is nowhere stored: from the gateway's own secret, by HKDF.
+  std::optional<Secret> preshared_of(const Session& session) const;
   Task<Session> bring_up(const Session& opened, const User& user, std::optional<Session> former);
-  Task<Session> open_session(const Caller& caller, const Account& account, PublicKey key);
+  Task<Session> open_session(const Caller& caller, const Account& account, PublicKey key, bool preshared);
   /// Ends a session durably and stops its packets; the rest follows in the background.
   Task<Session> cut(Instance instance, CloseReason reason);
   /// Ends the caller's own session. If the caller speaks through its tunnel, the answer goes out before the tunnel
@@ -212,6 +235,7 @@ struct Gateway::Impl {
   std::vector<std::pair<Lane, const LaneConfig*>> lanes;
   std::vector<Lane> lane_names;
   std::map<Lane, PublicKey> lane_keys;
+  Secret preshared_secret;
   std::shared_ptr<const Ruleset> ruleset;
   std::vector<Endpoint> api;
   AccessBook access;
@@ -229,6 +253,8 @@ struct Gateway::Impl {
   std::map<Lane, bool> nearly_full;
   std::optional<Verification> verification;
   std::map<Lane, LaneVerified> verified;
+  std::map<std::pair<Lane, PublicKey>, AdoptedPeer> adopted;
+  std::map<PublicKey, std::string> not_adopted;  // and why, as it was told
   Notifier closing;
   std::unordered_set<Instance> leaving;  // ended by their own devices, not yet cut
   Notifier reconcile_wanted;

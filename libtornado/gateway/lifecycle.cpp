@@ -1,6 +1,7 @@
 // The start of a gateway, step by step, and its teardown.
 #include "base/file.hpp"
 #include "base/try.hpp"
+#include "base/uuid.hpp"
 #include "crypto/seal.hpp"
 #include "dns/upstreams.hpp"
 #include "firewall/barrier.hpp"
@@ -190,20 +191,42 @@ Task<void> Gateway::Impl::bring_links_up() {
       break;
     }
   }
-  Barrier tor_barrier = barrier(lane_policy(Lane("tor"), config.lanes.tor), barrier_table(1));
-  auto raised = co_await raise(*parts.host, tor_barrier);
-  if (!raised) co_return with_remedy(raised.error(), "the barrier of lane tor");
-  Barrier vpn_end = pool_end(lane_policy(Lane("vpn"), config.lanes.vpn));
-  raised = co_await raise(*parts.host, vpn_end);
-  if (!raised) co_return with_remedy(raised.error(), "the end of the pool of lane vpn");
+  const HostWish barriers = wanted_barriers();
+  auto raised = co_await fulfil(*parts.host, barriers);
+  if (!raised) co_return with_remedy(raised.error(), "the barrier of lane tor and the end of the pool of lane vpn");
   for (const auto& [lane, settings] : lanes) {
     Pool pool = config.pool(lane.str());
     auto up = co_await bring_lane_up(*settings, pool);
     if (!up) co_return with_remedy(up.error(), "lane " + lane.str() + " (" + settings->interface + ")");
     components["lane_" + lane.str()] = Component("lane_" + lane.str(), true, "up");
   }
-  if (config.pool("vpn").v6) TRY_VOID(co_await parts.host->ensure_sysctl("net/ipv6/conf/all/forwarding", "1"));
-  co_return co_await parts.host->ensure_sysctl("net/ipv4/ip_forward", "1");
+  const HostWish forwarding = wanted_forwarding();
+  co_return co_await fulfil(*parts.host, forwarding);
+}
+
+HostWish Gateway::Impl::wanted_barriers() const {
+  HostWish out;
+  for (const Barrier& part : {barrier(lane_policy(Lane("tor"), config.lanes.tor), barrier_table(1)),
+                              pool_end(lane_policy(Lane("vpn"), config.lanes.vpn))}) {
+    out.routes.insert(out.routes.end(), part.routes.begin(), part.routes.end());
+    out.rules.insert(out.rules.end(), part.rules.begin(), part.rules.end());
+  }
+  return out;
+}
+
+HostWish Gateway::Impl::wanted_link(const LaneConfig& lane, const Pool& pool) const {
+  HostWish out;
+  out.links.emplace_back(lane.interface, static_cast<std::uint32_t>(lane.mtu));
+  out.addresses.emplace_back(lane.interface, pool.gateway(), pool.v4.length());
+  if (pool.gateway6()) out.addresses.emplace_back(lane.interface, *pool.gateway6(), pool.v6->length());
+  return out;
+}
+
+HostWish Gateway::Impl::wanted_forwarding() const {
+  HostWish out;
+  if (config.pool("vpn").v6) out.sysctls.emplace_back("net/ipv6/conf/all/forwarding", "1");
+  out.sysctls.emplace_back("net/ipv4/ip_forward", "1");
+  return out;
 }
 
 Task<void> Gateway::Impl::bring_lane_up(const LaneConfig& lane, const Pool& pool) {
@@ -216,13 +239,8 @@ Task<void> Gateway::Impl::bring_lane_up(const LaneConfig& lane, const Pool& pool
     TRY_VOID(co_await ensure_wireguard(lane, process));
   }
   TRY_VOID(co_await program_identity(lane, pool.lane.str()));
-  LinkAddress address(lane.interface, pool.gateway(), pool.v4.length());
-  TRY_VOID(co_await parts.host->ensure_address(address));
-  if (pool.gateway6()) {
-    LinkAddress address6(lane.interface, *pool.gateway6(), pool.v6->length());
-    TRY_VOID(co_await parts.host->ensure_address(address6));
-  }
-  co_return co_await parts.host->set_link(lane.interface, true, static_cast<std::uint32_t>(lane.mtu));
+  const HostWish link = wanted_link(lane, pool);
+  co_return co_await fulfil(*parts.host, link);
 }
 
 /// The kernel's interface: made at the start, and again if somebody has removed it. Its peers follow.
@@ -270,8 +288,26 @@ Task<void> Gateway::Impl::program_identity(const LaneConfig& lane, const std::st
   co_return co_await parts.wireguard->set(std::move(change));
 }
 
+/// Made once and kept for ever: the preshared keys of live sessions come from it.
+Task<void> Gateway::Impl::load_preshared_secret() {
+  auto load = [this]() -> Result<Secret> {
+    const std::string directory = config.state_dir + "/wireguard", path = directory + "/preshared.key";
+    TRY_VOID_PLAIN(make_directory(directory, 0700));
+    auto raw = read_file(path, 256);
+    if (raw && raw->size() == PublicKey::size) return Secret(std::move(*raw));
+    if (raw) return Error(errc::data_loss, path + " is damaged: it has " + std::to_string(raw->size()) + " bytes");
+    if (raw.error().code() != errc::not_found) return raw.error();
+    Secret made(random_bytes(PublicKey::size));
+    TRY_VOID_PLAIN(replace_file(path, made.reveal(), 0600));
+    return made;
+  };
+  TRY(preshared_secret, co_await runtime.offload(Blocking::file, load));
+  co_return Result<void>();
+}
+
 /// In the order of I-02; nothing is swept, leased or removed before all of it is known.
 Task<void> Gateway::Impl::restore() {
+  TRY_VOID(co_await load_preshared_secret());
   std::vector<WantedPeer> wanted;
   std::vector<std::pair<Owner, PublicKey>> retired;
   for (const auto& session : restored.unclosed) {
@@ -281,7 +317,7 @@ Task<void> Gateway::Impl::restore() {
       if (!lease) co_return Error(errc::data_loss, "session " + session.instance.str() + ": " + lease.error().detail());
     }
     if (session.live())
-      wanted.emplace_back(owner, session.key, session.addresses);
+      wanted.push_back(wanted_peer(session));
     else
       retired.emplace_back(owner, session.key);
   }
@@ -290,6 +326,7 @@ Task<void> Gateway::Impl::restore() {
   TRY(auto verifier, co_await recall_verification());
   if (verifier) retired.emplace_back(Owner("verify-" + verification->lane.str()), *verifier);
   peers.want(std::move(wanted), std::move(retired));
+  TRY_VOID(co_await restore_adopted());
   // A session that never became active was never answered for; accounts may have ended while we were away.
   for (const auto& session : restored.unclosed) TRY_VOID(co_await restore_session(session));
   restored = RestoredSessions();

@@ -1,5 +1,6 @@
 // How sessions begin and end on a gateway: the straight lines of initiate and close.
 #include "base/try.hpp"
+#include "crypto/seal.hpp"
 #include "gateway/gateway_impl.hpp"
 #include "users/device_repo.hpp"
 #include "users/user_repo.hpp"
@@ -40,31 +41,56 @@ Address Gateway::Impl::origin(const Caller& caller) const {
   return session && session->source ? *session->source : caller.source;
 }
 
-Task<TunnelConfig> Gateway::Impl::initiate(Caller caller, PublicKey key) {
+Task<TunnelConfig> Gateway::Impl::initiate(Caller caller, PublicKey key, bool preshared) {
   const DeviceId device = caller.claims->device;
   TRY(auto account, co_await auth.authorize(*caller.claims));
   TRY(auto pass, co_await gates.enter_latest(device));
-  co_return co_await initiate_in_gate(caller, account, key);
+  co_return co_await initiate_in_gate(caller, account, key, preshared);
 }
 
-Task<TunnelConfig> Gateway::Impl::initiate_in_gate(const Caller& caller, const Account& account, PublicKey key) {
+Task<TunnelConfig> Gateway::Impl::initiate_in_gate(const Caller& caller, const Account& account, PublicKey key,
+                                                   bool preshared) {
   auto former = sessions.find(account.device.id);
-  if (former && former->key == key && former->state == SessionState::active) {
-    WantedPeer again(owner_of(account.device.id), key, former->addresses);
-    TRY_VOID(co_await peers.add(again));
-    co_return co_await tunnel_config(*former);
-  }
+  if (former && former->key == key && former->state == SessionState::active)
+    co_return co_await initiate_again(*former, preshared);
   // What is ending may still hold the device's addresses.
   for (const auto& ending : sessions.closing(account.device.id)) {
     auto session = sessions.find(ending);
     bool holds = session && (session->in_doubt || !session->addresses.empty());
     if (holds) TRY_VOID(co_await finish(ending, CloseReason::failed));
   }
-  TRY(auto opened, co_await open_session(caller, account, key));
+  TRY(auto opened, co_await open_session(caller, account, key, preshared));
   TRY(auto active, co_await bring_up(opened, account.user, former));
   events.session("session_created", active);
   if (former) closing.notify();
   co_return co_await tunnel_config(active);
+}
+
+/// The row says first what the peer is to have: whatever happens in between, reconciling goes by it.
+Task<TunnelConfig> Gateway::Impl::initiate_again(Session session, bool preshared) {
+  const bool before = session.preshared;
+  if (before != preshared) {
+    TRY(session, co_await sessions.set_preshared(session.instance, preshared));
+  }
+  const WantedPeer again = wanted_peer(session);
+  auto added = co_await peers.add(again);
+  if (!added) {
+    if (before != preshared) (void)co_await sessions.set_preshared(session.instance, before);
+    co_return added.error();
+  }
+  co_return co_await tunnel_config(std::move(session));
+}
+
+WantedPeer Gateway::Impl::wanted_peer(const Session& session) const {
+  WantedPeer out(owner_of(session.device), session.key, session.addresses);
+  out.preshared = preshared_of(session);
+  return out;
+}
+
+std::optional<Secret> Gateway::Impl::preshared_of(const Session& session) const {
+  if (!session.preshared) return std::nullopt;
+  std::string info = "tornado preshared key 1\n" + session.instance.str() + "\n" + session.key.str();
+  return hkdf_sha256(preshared_secret.reveal(), "", info, PublicKey::size);
 }
 
 std::optional<Instance> Gateway::Impl::in_doubt(const DeviceId& device) const {
@@ -74,13 +100,14 @@ std::optional<Instance> Gateway::Impl::in_doubt(const DeviceId& device) const {
 }
 
 /// Lease and journal row; what this request made is undone if it fails, and nothing else is (D-066).
-Task<Session> Gateway::Impl::open_session(const Caller& caller, const Account& account, PublicKey key) {
+Task<Session> Gateway::Impl::open_session(const Caller& caller, const Account& account, PublicKey key, bool preshared) {
   const Owner owner = owner_of(account.device.id);
   TRY_VOID(peers.room_for(key));
   bool had_lease = ipam.find(owner).has_value();
   TRY(auto lease, ipam.lease(owner, lane_names, Seconds(config.ipam.lease_term), Owner(account.user.id.str())));
   NewSession wanted(account.user.id, account.device.id, lease.addresses, key);
   wanted.source = origin(caller);
+  wanted.preshared = preshared;
   wanted.guard = [&account](Tx& tx) -> Result<void> {
     TRY_PLAIN(auto user, user_repo::lock(tx, account.user.id));
     TRY_PLAIN(auto device, device_repo::get(tx, account.device.id));
@@ -104,7 +131,7 @@ Task<Session> Gateway::Impl::open_session(const Caller& caller, const Account& a
 
 /// Peers on every lane, then active. If that fails, the former session of the device goes on as it was (I-04).
 Task<Session> Gateway::Impl::bring_up(const Session& opened, const User& user, std::optional<Session> former) {
-  WantedPeer peer(owner_of(opened.device), opened.key, opened.addresses);
+  const WantedPeer peer = wanted_peer(opened);
   auto added = co_await admit(opened, user);
   if (added) added = co_await peers.add(peer);
   if (!added && former) {
@@ -139,6 +166,7 @@ Task<TunnelConfig> Gateway::Impl::tunnel_config(Session session) {
   }
   out.heartbeat_ttl = Seconds(config.session.heartbeat_ttl);
   out.hard_ttl = Seconds(config.session.hard_ttl);
+  out.preshared = preshared_of(session);
   out.session = std::move(session);
   co_return out;
 }

@@ -217,6 +217,7 @@ Task<void> Gateway::Impl::drain_history() {
 Task<Difference> Gateway::Impl::reconcile() {
   Stopwatch watch;
   TRY(auto difference, co_await peers.reconcile());
+  if (config.wireguard.foreign_peers == "adopt") TRY_VOID(co_await adopt_foreign(difference));
   auto& metrics = runtime.metrics();
   metrics.histogram("tornado_reconcile_seconds", "Time of a pass over all peers.").observe(watch.seconds());
   for (auto [what, count] :
@@ -234,30 +235,33 @@ Task<Difference> Gateway::Impl::reconcile() {
 Task<GatewayDifference> Gateway::Impl::difference() {
   GatewayDifference out;
   TRY(out.peers, co_await peers.difference());
-  TRY(auto links, co_await parts.host->links());
-  TRY(auto addresses, co_await parts.host->addresses());
+  HostWish wanted = wanted_barriers();
   for (const auto& [lane, settings] : lanes) {
-    const std::string& interface = settings->interface;
-    auto link = std::find_if(links.begin(), links.end(), [&](const Link& l) { return l.name == interface; });
-    if (link == links.end()) {
-      out.host.push_back("there is no " + interface);
-      continue;
-    }
-    if (!link->up) out.host.push_back(interface + " is down");
-    if (link->mtu != static_cast<std::uint32_t>(settings->mtu))
-      out.host.push_back(interface + " has MTU " + std::to_string(link->mtu) + ", not " +
-                         std::to_string(settings->mtu));
-    Pool pool = config.pool(lane.str());
-    std::vector<LinkAddress> wanted{LinkAddress(interface, pool.gateway(), pool.v4.length())};
-    if (pool.gateway6()) wanted.emplace_back(interface, *pool.gateway6(), pool.v6->length());
-    for (const auto& address : wanted)
-      if (std::find(addresses.begin(), addresses.end(), address) == addresses.end())
-        out.host.push_back(interface + " has no address " + address.address.str() + "/" +
-                           std::to_string(address.length));
+    HostWish link = wanted_link(*settings, config.pool(lane.str()));
+    wanted.links.insert(wanted.links.end(), link.links.begin(), link.links.end());
+    wanted.addresses.insert(wanted.addresses.end(), link.addresses.begin(), link.addresses.end());
   }
+  wanted.sysctls = wanted_forwarding().sysctls;
+  TRY(out.host, co_await lacking_in_words(*parts.host, wanted));
+  for (const auto& [lane, settings] : lanes) TRY_VOID(co_await identity_difference(lane, *settings, out.host));
   TRY(bool intact, co_await parts.firewall->intact());
   if (!intact) out.host.emplace_back("the ruleset is not ours any more");
   co_return out;
+}
+
+Task<void> Gateway::Impl::identity_difference(const Lane& lane, const LaneConfig& settings,
+                                              std::vector<std::string>& out) {
+  auto interface = co_await parts.wireguard->get(settings.interface);
+  // That it is not there is told with the peers.
+  if (!interface && interface.error().code() == errc::interface_missing) co_return Result<void>();
+  if (!interface) co_return interface.error();
+  auto own = lane_keys.find(lane);
+  if (own != lane_keys.end() && interface->public_key != own->second)
+    out.push_back(settings.interface + " has another private key");
+  if (interface->listen_port != settings.listen_port)
+    out.push_back(settings.interface + " listens on port " + std::to_string(interface->listen_port) + ", not " +
+                  std::to_string(settings.listen_port));
+  co_return Result<void>();
 }
 
 /// Links, identities and addresses first, then peers.

@@ -16,10 +16,23 @@ Task<void> Host::ensure_link(std::string, std::string) {
   co_return Error(errc::unimplemented, "this host makes no links");
 }
 
+Task<std::vector<Route>> Host::list_routes(std::uint32_t, RouteKind) {
+  co_return Error(errc::unimplemented, "this host lists no routes");
+}
+
+Task<std::vector<RoutingRule>> Host::list_rules() {
+  co_return Error(errc::unimplemented, "this host lists no rules");
+}
+
+Task<std::string> Host::read_sysctl(std::string) {
+  co_return Error(errc::unimplemented, "this host reads no sysctls");
+}
+
 struct MemoryHost::Impl {
   explicit Impl(Runtime& runtime) : changes(runtime) {}
 
   Result<void> begin() {
+    ++writes;
     if (failures == 0) return {};
     --failures;
     return Error(failure, "injected");
@@ -39,6 +52,7 @@ struct MemoryHost::Impl {
   std::vector<std::uint32_t> flushed;
   std::vector<Prefix> flushed_networks;
   int next_index = 2;
+  std::uint64_t writes = 0;
   int failures = 0;
   errc failure = errc::backend_failed;
   Notifier changes;
@@ -137,6 +151,24 @@ Task<void> MemoryHost::remove_rule(RoutingRule rule) {
   co_return Result<void>();
 }
 
+Task<std::vector<Route>> MemoryHost::list_routes(std::uint32_t table, RouteKind kind) {
+  std::vector<Route> out;
+  for (const Route& route : impl_->routes)
+    if (route.table == table && route.kind == kind) out.push_back(route);
+  co_return out;
+}
+
+Task<std::vector<RoutingRule>> MemoryHost::list_rules() {
+  co_return impl_->rules;
+}
+
+Task<std::string> MemoryHost::read_sysctl(std::string name) {
+  TRY_VOID(check_sysctl(name));
+  auto it = impl_->sysctls.find(name);
+  if (it == impl_->sysctls.end()) co_return Error(errc::not_found, name);
+  co_return it->second;
+}
+
 Task<void> MemoryHost::ensure_sysctl(std::string name, std::string value) {
   TRY_VOID(impl_->begin());
   TRY_VOID(check_sysctl(name));
@@ -183,6 +215,10 @@ const std::vector<RoutingRule>& MemoryHost::rules() const noexcept {
 std::string MemoryHost::sysctl(const std::string& name) const {
   auto it = impl_->sysctls.find(name);
   return it != impl_->sysctls.end() ? it->second : std::string();
+}
+
+std::uint64_t MemoryHost::writes() const noexcept {
+  return impl_->writes;
 }
 
 void MemoryHost::create_link(const std::string& name, const std::string& kind) {

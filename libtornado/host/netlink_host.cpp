@@ -41,16 +41,22 @@ std::string trimmed(std::string text) {
 }
 
 /// Nothing below /proc/sys blocks: it is memory of the kernel.
-Result<void> write_sysctl(const std::string& path, const std::string& value) {
+Result<std::string> sysctl_at(const std::string& path) {
   std::string current(4096, '\0');
-  {
-    File file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (file.fd < 0) return file_error(path, errno);
-    ssize_t n = ::read(file.fd, current.data(), current.size());
-    if (n < 0) return file_error(path, errno);
-    current.resize(static_cast<std::size_t>(n));
-  }
-  if (trimmed(std::move(current)) == value) return {};
+  File file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.fd < 0 && errno == ENOENT) return Error(errc::not_found, path);
+  if (file.fd < 0) return file_error(path, errno);
+  ssize_t n = ::read(file.fd, current.data(), current.size());
+  if (n < 0) return file_error(path, errno);
+  current.resize(static_cast<std::size_t>(n));
+  return trimmed(std::move(current));
+}
+
+Result<void> write_sysctl(const std::string& path, const std::string& value) {
+  auto current = sysctl_at(path);
+  if (!current && current.error().code() == errc::not_found) return file_error(path, ENOENT);
+  if (!current) return current.error();
+  if (*current == value) return {};
   File file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
   if (file.fd < 0) return file_error(path, errno);
   ssize_t n = ::write(file.fd, value.data(), value.size());
@@ -172,6 +178,43 @@ class NetlinkHost final : public Host {
     TRY_VOID(check(rule));
     TRY(NetlinkReply reply, co_await route_.exchange(rtnl::remove_rule(rule)));
     co_return reply.check("remove rule", {ENOENT});
+  }
+
+  Task<std::vector<Route>> list_routes(std::uint32_t table, RouteKind kind) override {
+    TRY(auto all, co_await links());
+    std::unordered_map<int, std::string> names;
+    for (Link& link : all) names[link.index] = std::move(link.name);
+    std::vector<Route> out;
+    for (bool v6 : {false, true}) {
+      TRY(NetlinkReply reply, co_await route_.exchange(rtnl::list_routes(v6, table, kind)));
+      // No such table: it has no routes. No such family: neither.
+      TRY_VOID(reply.check("list routes", {ENOENT, EAFNOSUPPORT, EOPNOTSUPP}));
+      for (const NetlinkMessage& message : reply.messages) {
+        TRY(auto listed, rtnl::decode_route(message));
+        if (!listed || listed->route.table != table || listed->route.kind != kind) continue;
+        if (kind == RouteKind::unicast && names.contains(listed->index)) listed->route.link = names[listed->index];
+        if (kind != RouteKind::unicast || !listed->route.link.empty()) out.push_back(std::move(listed->route));
+      }
+    }
+    co_return out;
+  }
+
+  Task<std::vector<RoutingRule>> list_rules() override {
+    std::vector<RoutingRule> out;
+    for (bool v6 : {false, true}) {
+      TRY(NetlinkReply reply, co_await route_.exchange(rtnl::list_rules(v6)));
+      TRY_VOID(reply.check("list rules", {EAFNOSUPPORT, EOPNOTSUPP}));
+      for (const NetlinkMessage& message : reply.messages) {
+        TRY(auto rule, rtnl::decode_rule(message));
+        if (rule) out.push_back(std::move(*rule));
+      }
+    }
+    co_return out;
+  }
+
+  Task<std::string> read_sysctl(std::string name) override {
+    TRY_VOID(check_sysctl(name));
+    co_return sysctl_at("/proc/sys/" + name);
   }
 
   Task<void> ensure_sysctl(std::string name, std::string value) override {

@@ -100,6 +100,30 @@ std::optional<Address> address_from(std::uint8_t family, std::optional<std::stri
   return Address::from_v6(raw);
 }
 
+/// The prefix of an attribute; all of the family where it is absent. Nothing: a wrong size, or host bits are set.
+std::optional<Prefix> prefix_from(std::uint8_t family, std::uint8_t length, std::optional<std::string_view> bytes) {
+  const bool v4 = family == AF_INET;
+  if (length > (v4 ? 32 : 128) || (length > 0 && !bytes)) return std::nullopt;
+  auto base = bytes ? address_from(family, bytes) : Address::parse(v4 ? "0.0.0.0" : "::").value();
+  if (!base) return std::nullopt;
+  auto parsed = Prefix::parse(base->str() + "/" + std::to_string(length));
+  return parsed ? std::optional(*parsed) : std::nullopt;
+}
+
+std::optional<RouteKind> kind_of(std::uint8_t type) {
+  for (RouteKind kind : {RouteKind::unicast, RouteKind::blackhole, RouteKind::throw_})
+    if (type_of(kind) == type) return kind;
+  return std::nullopt;
+}
+
+/// What the kernel gives an IPv6 route that asks for none.
+constexpr std::uint32_t default_metric6 = 1024;
+
+/// Conditions of a rule beside those of RoutingRule.
+constexpr std::uint16_t other_conditions[] = {FRA_FWMARK,    FRA_FWMASK,   FRA_TUN_ID,      FRA_L3MDEV,
+                                              FRA_UID_RANGE, FRA_IP_PROTO, FRA_SPORT_RANGE, FRA_DPORT_RANGE,
+                                              FRA_OIFNAME,   FRA_FLOW,     FRA_GOTO};
+
 }  // namespace
 
 std::string list_links() {
@@ -158,6 +182,24 @@ std::string remove_route(int index, const Route& route) {
   return route_request(RTM_DELROUTE, 0, index, route);
 }
 
+std::string list_routes(bool v6, std::uint32_t table, RouteKind kind) {
+  NetlinkWriter out(RTM_GETROUTE, NLM_F_DUMP);
+  rtmsg header{};
+  header.rtm_family = v6 ? AF_INET6 : AF_INET;
+  header.rtm_type = type_of(kind);
+  out.fixed(header);
+  out.put_u32(RTA_TABLE, table);
+  return out.take();
+}
+
+std::string list_rules(bool v6) {
+  NetlinkWriter out(RTM_GETRULE, NLM_F_DUMP);
+  fib_rule_hdr header{};
+  header.family = v6 ? AF_INET6 : AF_INET;
+  out.fixed(header);
+  return out.take();
+}
+
 std::string add_rule(const RoutingRule& rule) {
   return rule_request(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, rule);
 }
@@ -198,6 +240,50 @@ Result<std::optional<ListedAddress>> decode_address(const NetlinkMessage& messag
   out.index = static_cast<int>(header.ifa_index);
   out.address.address = *address;
   out.address.length = header.ifa_prefixlen;
+  return std::optional(std::move(out));
+}
+
+Result<std::optional<ListedRoute>> decode_route(const NetlinkMessage& message) {
+  if (message.type != RTM_NEWROUTE) return std::optional<ListedRoute>();
+  TRY_PLAIN(NetlinkAttributes attributes, NetlinkAttributes::after(message, sizeof(rtmsg)));
+  rtmsg header;
+  std::memcpy(&header, message.payload.data(), sizeof header);
+  auto kind = kind_of(header.rtm_type);
+  auto destination = prefix_from(header.rtm_family, header.rtm_dst_len, attributes.find(RTA_DST));
+  bool plain = header.rtm_src_len == 0 && header.rtm_tos == 0 && (header.rtm_flags & RTM_F_CLONED) == 0 &&
+               !attributes.find(RTA_MULTIPATH) && !attributes.find(RTA_GATEWAY);
+  if (!kind || !destination || !plain) return std::optional<ListedRoute>();
+  ListedRoute out;
+  out.route.destination = *destination;
+  out.route.kind = *kind;
+  out.route.table = attributes.u32(RTA_TABLE).value_or(header.rtm_table);
+  out.route.metric = attributes.u32(RTA_PRIORITY).value_or(0);
+  if (header.rtm_family == AF_INET6 && out.route.metric == default_metric6) out.route.metric = 0;
+  if (*kind == RouteKind::unicast) out.index = static_cast<int>(attributes.u32(RTA_OIF).value_or(0));
+  return std::optional(std::move(out));
+}
+
+Result<std::optional<RoutingRule>> decode_rule(const NetlinkMessage& message) {
+  if (message.type != RTM_NEWRULE) return std::optional<RoutingRule>();
+  TRY_PLAIN(NetlinkAttributes attributes, NetlinkAttributes::after(message, sizeof(fib_rule_hdr)));
+  fib_rule_hdr header;
+  std::memcpy(&header, message.payload.data(), sizeof header);
+  bool plain = header.action == FR_ACT_TO_TBL && header.tos == 0 && (header.flags & FIB_RULE_INVERT) == 0 &&
+               (header.family == AF_INET || header.family == AF_INET6);
+  for (std::uint16_t condition : other_conditions) plain = plain && !attributes.find(condition);
+  // Present with all bits set where nothing is suppressed.
+  for (std::uint16_t type : {FRA_SUPPRESS_PREFIXLEN, FRA_SUPPRESS_IFGROUP})
+    plain = plain && attributes.u32(type).value_or(~0U) == ~0U;
+  if (!plain) return std::optional<RoutingRule>();
+  RoutingRule out;
+  out.v6 = header.family == AF_INET6;
+  out.incoming = attributes.text(FRA_IIFNAME).value_or(std::string());
+  if (header.src_len > 0) out.source = prefix_from(header.family, header.src_len, attributes.find(FRA_SRC));
+  if (header.dst_len > 0) out.destination = prefix_from(header.family, header.dst_len, attributes.find(FRA_DST));
+  if (out.source.has_value() != (header.src_len > 0) || out.destination.has_value() != (header.dst_len > 0))
+    return std::optional<RoutingRule>();
+  out.priority = attributes.u32(FRA_PRIORITY).value_or(0);
+  out.table = attributes.u32(FRA_TABLE).value_or(header.table);
   return std::optional(std::move(out));
 }
 

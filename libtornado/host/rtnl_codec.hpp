@@ -28,6 +28,10 @@ std::string remove_address(int index, const LinkAddress& address);
 std::string put_route(int index, const Route& route);
 std::string remove_route(int index, const Route& route);
 
+/// A kernel before 4.20 answers with every route of the family.
+std::string list_routes(bool v6, std::uint32_t table, RouteKind kind);
+
+std::string list_rules(bool v6);
 std::string add_rule(const RoutingRule& rule);
 std::string remove_rule(const RoutingRule& rule);
 
@@ -39,10 +43,22 @@ class ListedAddress {
   LinkAddress address;
 };
 
+/// A route likewise; the index is 0 for kinds without a link.
+class ListedRoute {
+ public:
+  ListedRoute() {}
+  int index = 0;
+  Route route;
+};
+
 /// Nothing: a message of another type, or one without a name. Errors: protocol_error.
 Result<std::optional<Link>> decode_link(const NetlinkMessage& message);
 /// Nothing: a message of another type or family. Errors: protocol_error.
 Result<std::optional<ListedAddress>> decode_address(const NetlinkMessage& message);
+/// Nothing: a message of another type, or a route that `Route` cannot say. Errors: protocol_error.
+Result<std::optional<ListedRoute>> decode_route(const NetlinkMessage& message);
+/// Nothing: a message of another type, or a rule that `RoutingRule` cannot say. Errors: protocol_error.
+Result<std::optional<RoutingRule>> decode_rule(const NetlinkMessage& message);
 
 }  // namespace rtnl
 }  // namespace tornado::inline v1

@@ -78,8 +78,16 @@ class Range {
     auto [it, fresh] = slots_.try_emplace(offset);
     if (!fresh && it->second.state != SlotState::resting) return;
     if (!fresh) dequeue(it->second);
+    it->second.owner = it->second.group = Owner();
     it->second.state = SlotState::avoided;
     ++avoided_;
+  }
+
+  void readmit(std::uint64_t offset, Instant now) {
+    auto it = slots_.find(offset);
+    if (it == slots_.end() || it->second.state != SlotState::avoided) return;
+    --avoided_;
+    enqueue(offset, it->second, queue_.end(), now);
   }
 
   /// Addresses that can be leased at all. One in 256 ends in .1; the first of these is the gateway's.
@@ -407,6 +415,15 @@ void Ipam::avoid(const Lane& lane, const Address& address) {
   LaneRanges& ranges = it->second;
   if (ranges.pool.v4.contains(address)) ranges.v4.avoid(ranges.pool.v4.offset_of(address));
   if (ranges.v6 && ranges.pool.v6->contains(address)) ranges.v6->avoid(ranges.pool.v6->offset_of(address));
+}
+
+void Ipam::readmit(const Lane& lane, const Address& address) {
+  auto it = impl_->lanes.find(lane);
+  if (it == impl_->lanes.end()) return;
+  LaneRanges& ranges = it->second;
+  const Instant now = impl_->clock.now();
+  if (ranges.pool.v4.contains(address)) ranges.v4.readmit(ranges.pool.v4.offset_of(address), now);
+  if (ranges.v6 && ranges.pool.v6->contains(address)) ranges.v6->readmit(ranges.pool.v6->offset_of(address), now);
 }
 
 std::optional<Lease> Ipam::find(const Owner& owner) const {

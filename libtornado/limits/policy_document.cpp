@@ -15,7 +15,7 @@ namespace json = boost::json;
 namespace tornado::inline v1 {
 namespace {
 
-constexpr std::size_t most_bytes = 512 * 1024, most_entries = 1'000, most_names = 100'000, most_name = 128;
+constexpr std::size_t most_bytes = 1 << 20, most_entries = 1'000, most_names = 100'000, most_name = 128;
 
 Error invalid(const std::string& where, std::string_view why) {
   return Error(errc::invalid_argument, where + ": " + std::string(why));
@@ -302,7 +302,7 @@ bool PolicyRight::opens(const AccessTarget& target) const noexcept {
 }
 
 Result<PolicyDocument> PolicyDocument::parse(std::string_view text) {
-  if (text.size() > most_bytes) return Error(errc::too_large, "a policy has at most 512 KiB");
+  if (text.size() > most_bytes) return Error(errc::too_large, "a policy has at most 1 MiB");
   TRY_PLAIN(auto parsed, parse_json(text, true));
   if (!parsed.is_object()) return Error(errc::invalid_argument, "a policy is an object");
   return Reader().read(parsed.get_object());

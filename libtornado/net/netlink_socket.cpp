@@ -142,6 +142,8 @@ Result<void> NetlinkSocket::State::open(int protocol, const std::vector<int>& gr
   int on = 1;
   ::setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof on);
   ::setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof on);
+  // Dumps of routes are filtered where the kernel can (4.20).
+  ::setsockopt(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof on);
   ::setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &socket_memory, sizeof socket_memory);
   ::setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &socket_memory, sizeof socket_memory);
   sockaddr_nl address{};

@@ -15,6 +15,13 @@ bool allows(const Peer& peer, const std::vector<Prefix>& allowed) {
          });
 }
 
+bool is_like(const Peer& found, const Peer& wanted) {
+  if (!allows(found, wanted.allowed)) return false;
+  if (!wanted.preshared) return true;
+  bool none = *wanted.preshared == no_preshared_key();
+  return none ? !found.preshared : found.preshared && *found.preshared == *wanted.preshared;
+}
+
 LaneInterface::LaneInterface(Runtime& runtime, WireGuard& wireguard, Lane lane, std::string interface)
     : runtime_(runtime),
       wireguard_(wireguard),
@@ -112,7 +119,7 @@ Task<void> LaneInterface::confirm(Peer peer) {
   if (!snapshot) co_return done;
   const Peer* found = (*snapshot)->find(peer.key);
   bool absent_is_good = peer.remove || peer.update_only;
-  bool good = found == nullptr ? absent_is_good : !peer.remove && allows(*found, peer.allowed);
+  bool good = found == nullptr ? absent_is_good : !peer.remove && is_like(*found, peer);
   if (good) co_return Result<void>();
   co_return done;
 }

@@ -78,5 +78,7 @@ class LaneInterface {
 
 /// Whether a peer has exactly these allowed IPs, in any order.
 bool allows(const Peer& peer, const std::vector<Prefix>& allowed);
+/// Whether a peer is what was to be set: allowed IPs and preshared key, which are compared in constant time.
+bool is_like(const Peer& found, const Peer& wanted);
 
 }  // namespace tornado::inline v1

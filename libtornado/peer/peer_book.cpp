@@ -55,6 +55,11 @@ void PeerBook::set_state(const PublicKey& key, KeyState state) {
   holding->state = state;
 }
 
+bool PeerBook::adopt(const PublicKey& key) {
+  auto [it, fresh] = held_.try_emplace(key, adopted_owner, KeyState::adopted);
+  return fresh || it->second.state == KeyState::adopted;
+}
+
 void PeerBook::retire(const PublicKey& key) {
   set_state(key, KeyState::retired);
 }
@@ -77,7 +82,10 @@ PeerBook::Keys PeerBook::replace(std::vector<WantedPeer> peers, std::vector<std:
     }
   }
   for (auto& [owner, key] : retired) held_.try_emplace(key, std::move(owner), KeyState::retired);
-  for (auto& [key, holding] : former) held_.try_emplace(key, std::move(holding.owner), KeyState::doomed);
+  for (auto& [key, holding] : former) {
+    KeyState state = holding.state == KeyState::adopted ? KeyState::adopted : KeyState::doomed;
+    held_.try_emplace(key, std::move(holding.owner), state);
+  }
   return conflicts;
 }
 

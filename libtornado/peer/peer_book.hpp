@@ -14,6 +14,7 @@ enum class KeyState : std::uint8_t {
   wanted,   ///< there, with the addresses of its owner's wanted peer
   retired,  ///< there without allowed IPs, until its counters were read
   doomed,   ///< not there; nobody reads it
+  adopted,  ///< somebody else's, kept as it is
 };
 
 class Holding {
@@ -47,9 +48,11 @@ class PeerBook {
   void want(WantedPeer peer);
   void retire(const PublicKey& key);
   void doom(const PublicKey& key);
+  /// False: it is somebody's.
+  bool adopt(const PublicKey& key);
   void forget(const PublicKey& key) { held_.erase(key); }
   /// Replaces everything wanted; returns the keys that two owners claim (the first one keeps it). Former keys that are
-  /// in neither list are doomed.
+  /// in neither list are doomed, adopted ones stay.
   Keys replace(std::vector<WantedPeer> peers, std::vector<std::pair<Owner, PublicKey>> retired);
 
  private:
@@ -94,6 +97,9 @@ class KeyGuard {
   std::unordered_set<PublicKey> touched_;
   int passes_ = 0;
 };
+
+/// Under which adopted keys stand.
+inline const Owner adopted_owner{"adopted"};
 
 /// The allowed IPs that an address stands for.
 std::vector<Prefix> allowed_of(const LaneAddress& address);

@@ -22,14 +22,28 @@ Peer stripped(const PublicKey& key) {
   return peer;
 }
 
-namespace {
-
-Peer programmed(const PublicKey& key, const LaneAddress& address) {
-  Peer peer;
-  peer.key = key;
-  peer.allowed = allowed_of(address);
-  return peer;
+Peer programmed(const WantedPeer& peer, const LaneAddress& address) {
+  Peer out;
+  out.key = peer.key;
+  out.allowed = allowed_of(address);
+  // The key may be there already, with what an earlier session of it had.
+  out.preshared = peer.preshared ? peer.preshared : std::optional(no_preshared_key());
+  return out;
 }
+
+bool is_right(const Peer& found, const WantedPeer& peer, const LaneAddress& address) {
+  return allows(found, allowed_of(address)) && found.preshared == peer.preshared;
+}
+
+Peer programmed(const ForeignPeer& peer) {
+  Peer out;
+  out.key = peer.key;
+  out.allowed = peer.allowed;
+  out.preshared = peer.preshared;
+  return out;
+}
+
+namespace {
 
 PeerSample sample_of(const Owner& owner, const Lane& lane, const Peer& peer, std::uint32_t interface) {
   PeerSample out;
@@ -55,6 +69,11 @@ std::vector<LanePtr> PeerWork::all_lanes() const {
   std::vector<LanePtr> out;
   for (const auto& [name, lane] : lanes) out.push_back(lane);
   return out;
+}
+
+const ForeignPeer* PeerWork::adopted_on(const PublicKey& key, const Lane& name) const {
+  auto it = adopted.find(std::make_pair(key, name));
+  return it == adopted.end() ? nullptr : &it->second;
 }
 
 void PeerWork::log_lane(LogLevel level, std::string_view id, const LaneInterface& lane, const Error& error) {
@@ -83,7 +102,7 @@ Task<void> PeerWork::bring_up(const WantedPeer& peer, std::size_t& tried) {
     auto on = lane(address.lane);
     if (!on) co_return Error(errc::interface_missing, "no lane " + address.lane.str());
     ++tried;
-    TRY_VOID(co_await on->confirm(programmed(peer.key, address)));
+    TRY_VOID(co_await on->confirm(programmed(peer, address)));
   }
   co_return Result<void>();
 }
@@ -105,12 +124,12 @@ Task<void> PeerWork::bring_back(const WantedPeer& peer) {
     TRY(auto snapshot, co_await on->read());
     const Peer* found = snapshot->find(peer.key);
     if (found == nullptr) absent.emplace_back(peer.owner, peer.key, address.lane);
-    if (found == nullptr || !allows(*found, allowed_of(address))) wrong.push_back(&address);
+    if (found == nullptr || !is_right(*found, peer, address)) wrong.push_back(&address);
   }
   (void)co_await tell_absent(std::move(absent));
   for (const LaneAddress* address : wrong) {
     auto on = lane(address->lane);
-    if (on) TRY_VOID(co_await on->confirm(programmed(peer.key, *address)));
+    if (on) TRY_VOID(co_await on->confirm(programmed(peer, *address)));
   }
   co_return Result<void>();
 }
@@ -124,7 +143,7 @@ Task<void> PeerWork::put_back(const WantedPeer& failed, KeyState state, std::opt
     if (!on) continue;
     const LaneAddress* before = former ? address_on(*former, on->lane()) : nullptr;
     Result<void> step;
-    if (before != nullptr) step = co_await on->confirm(programmed(former->key, *before));
+    if (before != nullptr) step = co_await on->confirm(programmed(*former, *before));
     bool same_peer = before != nullptr && former->key == failed.key;
     if (step && !same_peer) {
       Peer undone = state == KeyState::retired ? stripped(failed.key) : removal(failed.key);
@@ -275,6 +294,45 @@ void PeerProgrammer::want(std::vector<WantedPeer> peers, std::vector<std::pair<O
   impl_->refusals.clear();
   for (const PublicKey& key : impl_->book.replace(std::move(peers), std::move(retired)))
     impl_->runtime.log().write(LogLevel::error, "peer_key_conflict", {{"key", key.str()}});
+}
+
+Result<void> PeerProgrammer::adopt(ForeignPeer peer) {
+  if (!impl_->book.adopt(peer.key)) return Error(errc::key_in_use, peer.key.str());
+  impl_->refusals.erase(peer.key);
+  auto place = std::make_pair(peer.key, peer.lane);
+  impl_->adopted.insert_or_assign(std::move(place), std::move(peer));
+  return {};
+}
+
+void PeerProgrammer::release(const PublicKey& key) {
+  std::erase_if(impl_->adopted, [&](const auto& entry) { return entry.first.first == key; });
+  const Holding* holding = impl_->book.find(key);
+  if (holding != nullptr && holding->state == KeyState::adopted) impl_->book.forget(key);
+}
+
+std::vector<ForeignPeer> PeerProgrammer::adopted() const {
+  std::vector<ForeignPeer> out;
+  for (const auto& [place, peer] : impl_->adopted) out.push_back(peer);
+  std::stable_sort(out.begin(), out.end(), [](const ForeignPeer& a, const ForeignPeer& b) { return a.lane < b.lane; });
+  return out;
+}
+
+Task<void> PeerProgrammer::evict(PublicKey key) {
+  // Doomed until every lane has confirmed: no session gets the key meanwhile.
+  if (impl_->book.find(key) != nullptr) co_return Error(errc::key_in_use, key.str());
+  const Owner nobody("evicted");
+  (void)impl_->book.reserve(nobody, key);
+  std::vector<PublicKey> keys{key};
+  KeyGuard::Busy busy(impl_->guard, std::move(keys));
+  const auto lanes = impl_->all_lanes();
+  Result<void> outcome;
+  for (const LanePtr& lane : lanes) {
+    auto done = co_await lane->confirm(removal(key));
+    bool gone = done || done.error().code() == errc::interface_missing;
+    if (!gone && outcome) outcome = done;
+  }
+  impl_->book.forget(key);
+  co_return outcome;
 }
 
 std::optional<WantedPeer> PeerProgrammer::wanted(const Owner& owner) const {

@@ -20,6 +20,8 @@ struct PeerWork {
 
   LanePtr lane(const Lane& name) const;
   std::vector<LanePtr> all_lanes() const;
+  /// Null: that key is not adopted there.
+  const ForeignPeer* adopted_on(const PublicKey& key, const Lane& lane) const;
 
   Result<void> check(const WantedPeer& peer) const;
   /// Tells of lanes that have lost the peer, and sets it where it is missing or wrong.
@@ -41,6 +43,7 @@ struct PeerWork {
   KeyGuard guard;
   std::map<Lane, LanePtr> lanes;
   std::function<Task<void>(std::vector<AbsentPeer>)> absent_told;
+  std::map<std::pair<PublicKey, Lane>, ForeignPeer> adopted;
   std::unordered_map<PublicKey, int> refusals;  // by reconciling, in a row
   std::unordered_set<PublicKey> reported;       // foreign keys that were logged
   bool pass_running = false;
@@ -51,6 +54,11 @@ struct PeerProgrammer::Impl : PeerWork {
   using PeerWork::PeerWork;
 };
 
+/// A wanted peer on the lane of an address, and an adopted one, as they are to be set.
+Peer programmed(const WantedPeer& peer, const LaneAddress& address);
+Peer programmed(const ForeignPeer& peer);
+/// Whether it is there as it would be set; preshared keys are compared in constant time.
+bool is_right(const Peer& found, const WantedPeer& peer, const LaneAddress& address);
 /// The peer that removes a key, or that takes its allowed IPs without making it.
 Peer removal(const PublicKey& key);
 Peer stripped(const PublicKey& key);

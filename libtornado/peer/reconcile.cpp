@@ -47,6 +47,8 @@ class Pass {
   bool judge(const WantedPeer& peer);
   boost::asio::awaitable<void> judge_present(LanePlan& plan);
   void judge(LanePlan& plan, const Peer& peer);
+  void judge_adopted();
+  void judge_foreign(LanePlan& plan, const Peer& peer);
   void report_foreign();
   void forget_absent();
 
@@ -106,6 +108,7 @@ Task<void> Pass::compare() {
 }
 
 boost::asio::awaitable<void> Pass::judge_wanted() {
+  judge_adopted();
   const auto keys = my_.book.keys();
   for (const PublicKey& key : keys) {
     if (pace_.due()) co_await pace_.yield();
@@ -122,6 +125,29 @@ boost::asio::awaitable<void> Pass::judge_wanted() {
   }
 }
 
+void Pass::judge_adopted() {
+  for (const auto& [place, peer] : my_.adopted) {
+    if (my_.guard.off_limits(peer.key)) continue;
+    for (LanePlan& plan : plans_) {
+      bool absent = plan.snapshot && plan.lane->lane() == peer.lane && plan.snapshot->find(peer.key) == nullptr;
+      if (!absent) continue;
+      difference_.adopted_missing.push_back(peer);
+      plan.set.push_back(peer.key);
+    }
+  }
+}
+
+/// Kept as it is if it is adopted and what it was then; foreign otherwise.
+void Pass::judge_foreign(LanePlan& plan, const Peer& peer) {
+  ForeignPeer found(plan.lane->lane(), peer.key);
+  found.allowed = peer.allowed;
+  found.preshared = peer.preshared;
+  const ForeignPeer* known = my_.adopted_on(peer.key, plan.lane->lane());
+  if (known != nullptr && allows(peer, known->allowed) && known->preshared == peer.preshared) return;
+  foreign_.insert(peer.key);
+  difference_.foreign_on.push_back(std::move(found));
+}
+
 /// True: the peer is right on every lane. Otherwise plans what is wrong.
 bool Pass::judge(const WantedPeer& peer) {
   bool right = true;
@@ -129,7 +155,7 @@ bool Pass::judge(const WantedPeer& peer) {
     const LaneAddress* address = address_on(peer, plan.lane->lane());
     if (address == nullptr) continue;
     const Peer* found = plan.snapshot ? plan.snapshot->find(peer.key) : nullptr;
-    if (found != nullptr && allows(*found, allowed_of(*address))) {
+    if (found != nullptr && is_right(*found, peer, *address)) {
       ++plan.right;
       continue;
     }
@@ -153,8 +179,9 @@ boost::asio::awaitable<void> Pass::judge_present(LanePlan& plan) {
 
 void Pass::judge(LanePlan& plan, const Peer& peer) {
   const Holding* holding = my_.book.find(peer.key);
+  if (holding != nullptr && holding->state == KeyState::adopted) return judge_foreign(plan, peer);
   if (holding == nullptr) {
-    foreign_.insert(peer.key);
+    judge_foreign(plan, peer);
     if (my_.foreign == ForeignPeers::remove) plan.remove.push_back(peer.key);
     return;
   }
@@ -199,15 +226,14 @@ std::optional<Peer> Pass::peer_for(const LanePlan& plan, Act act, const PublicKe
   const WantedPeer* wanted = my_.book.wanted(key);
   const LaneAddress* address = wanted == nullptr ? nullptr : address_on(*wanted, plan.lane->lane());
   if (act == Act::set) {
-    if (address == nullptr) return std::nullopt;
-    Peer peer;
-    peer.key = key;
-    peer.allowed = allowed_of(*address);
-    return peer;
+    const ForeignPeer* adopted = my_.adopted_on(key, plan.lane->lane());
+    if (adopted != nullptr) return programmed(*adopted);
+    return address == nullptr ? std::nullopt : std::optional(programmed(*wanted, *address));
   }
   bool retired = holding != nullptr && holding->state == KeyState::retired;
   if (act == Act::strip) return retired ? std::optional(stripped(key)) : std::nullopt;
-  return address == nullptr && !retired ? std::optional(removal(key)) : std::nullopt;
+  bool ours = address != nullptr || retired || (holding != nullptr && holding->state == KeyState::adopted);
+  return ours ? std::nullopt : std::optional(removal(key));
 }
 
 void Pass::note_done(LanePlan& plan, Act act, const PublicKey& key) {

@@ -27,24 +27,25 @@ void add_address(Session& session, const char* lane, const Value& value) {
 
 Result<void> insert(Tx& tx, const Session& s, Instant now) {
   std::string rx = std::to_string(s.received), tx_bytes = std::to_string(s.sent);
-  Value source = s.source ? Value(s.source->str()) : Value();
+  auto stored = [](const std::string& address) { return address.empty() ? Value() : Value(address); };
+  Value first = stored(s.first_seen_from), last = stored(s.seen_from);
   Instant ended = std::max(s.ended, s.opened);
   TRY_PLAIN(
       auto rows,
       tx.exec(
           "INSERT INTO vpn_session_history (id, instance, session_key, user_id, device_id, public_key, vpn_ip, tor_ip, "
-          "client_ip, bytes_tx, bytes_rx, close_reason, started_at, ended_at, created_at) "
-          "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) "
+          "client_ip, bytes_tx, bytes_rx, close_reason, started_at, ended_at, created_at, last_client_ip, roamed) "
+          "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) "
           "ON CONFLICT (instance) DO NOTHING RETURNING id",
           {uuid4(), s.instance.str(), s.id(), s.user.str(), s.device.str(), s.key.str(), address_on(s, "vpn"),
-           address_on(s, "tor"), source, tx_bytes, rx, std::string(name(s.reason.value_or(CloseReason::failed))),
-           iso8601(s.opened), iso8601(ended), iso8601(now)}));
+           address_on(s, "tor"), first, tx_bytes, rx, std::string(name(s.reason.value_or(CloseReason::failed))),
+           iso8601(s.opened), iso8601(ended), iso8601(now), last, std::to_string(s.roamed)}));
   if (rows.empty()) return {};
   TRY_VOID_PLAIN(
       tx.exec("UPDATE users SET total_sessions = total_sessions + 1, total_bytes_rx = total_bytes_rx + $2, "
               "total_bytes_tx = total_bytes_tx + $3, last_seen_at = $4, last_device_id = $5, "
               "last_client_ip = coalesce($6, last_client_ip) WHERE id = $1",
-              {s.user.str(), rx, tx_bytes, iso8601(ended), s.device.str(), source}));
+              {s.user.str(), rx, tx_bytes, iso8601(ended), s.device.str(), last}));
   for (const auto& account : s.counters)
     TRY_VOID_PLAIN(tx.exec(
         "INSERT INTO lane_traffic (lane, bytes_rx, bytes_tx) VALUES ($1, $2, $3) ON CONFLICT (lane) DO UPDATE SET "
@@ -65,12 +66,15 @@ Result<std::vector<LaneTraffic>> lane_traffic(Tx& tx) {
 }
 
 Result<std::vector<Session>> list(Tx& tx, const HistoryQuery& query) {
-  TRY_PLAIN(auto rows, tx.exec("SELECT instance, user_id, device_id, public_key, vpn_ip, tor_ip, client_ip, bytes_rx, "
-                               "bytes_tx, close_reason, "
-                               "started_at, ended_at FROM vpn_session_history WHERE ($1 IS NULL OR user_id = $1) "
-                               "ORDER BY started_at DESC, instance DESC LIMIT $2 OFFSET $3",
-                               {query.user ? Value(query.user->str()) : Value(), std::to_string(query.limit),
-                                std::to_string(query.offset)}));
+  TRY_PLAIN(
+      auto rows,
+      tx.exec(
+          "SELECT instance, user_id, device_id, public_key, vpn_ip, tor_ip, client_ip, bytes_rx, "
+          "bytes_tx, close_reason, "
+          "started_at, ended_at, last_client_ip, roamed FROM vpn_session_history WHERE ($1 IS NULL OR user_id = $1) "
+          "ORDER BY started_at DESC, instance DESC LIMIT $2 OFFSET $3",
+          {query.user ? Value(query.user->str()) : Value(), std::to_string(query.limit),
+           std::to_string(query.offset)}));
   std::vector<Session> out;
   for (const auto& row : rows.rows) {
     Session& s = out.emplace_back();
@@ -80,8 +84,9 @@ Result<std::vector<Session>> list(Tx& tx, const HistoryQuery& query) {
     if (auto key = PublicKey::parse(text(row[3]))) s.key = *key;
     add_address(s, "vpn", row[4]);
     add_address(s, "tor", row[5]);
-    if (row[6])
-      if (auto source = Address::parse(*row[6])) s.source = *source;
+    s.first_seen_from = text(row[6]);
+    s.seen_from = text(row[12]);
+    s.roamed = static_cast<std::uint64_t>(integer(row[13]));
     s.received = static_cast<std::uint64_t>(integer(row[7]));
     s.sent = static_cast<std::uint64_t>(integer(row[8]));
     s.reason = reason_named(text(row[9]));

@@ -15,7 +15,8 @@ constexpr const char* schema[] = {
     "public_key TEXT NOT NULL, state TEXT NOT NULL, reason TEXT, client_ip TEXT, opened_ms BIGINT NOT NULL, "
     "activated_ms BIGINT NOT NULL DEFAULT 0, ended_ms BIGINT NOT NULL DEFAULT 0, hard_deadline_ms BIGINT NOT NULL, "
     "bytes_rx BIGINT NOT NULL DEFAULT 0, bytes_tx BIGINT NOT NULL DEFAULT 0, drained INTEGER NOT NULL DEFAULT 0, "
-    "addresses TEXT NOT NULL, counters TEXT NOT NULL DEFAULT '')",
+    "addresses TEXT NOT NULL, counters TEXT NOT NULL DEFAULT '', last_client_ip TEXT, roamed BIGINT NOT NULL DEFAULT "
+    "0, preshared INTEGER NOT NULL DEFAULT 0)",
     "CREATE UNIQUE INDEX IF NOT EXISTS session_journal_key ON session_journal (public_key) WHERE state <> 'closed'",
     "CREATE UNIQUE INDEX IF NOT EXISTS session_journal_live ON session_journal (device_id) WHERE state IN ('pending', "
     "'active')",
@@ -36,10 +37,23 @@ constexpr const char* schema[] = {
     "NOT NULL)",
 };
 
+/// Columns that journals of earlier versions lack. The journal is always SQLite.
+Result<void> add_columns(Tx& tx) {
+  TRY_PLAIN(auto rows, tx.exec("SELECT name FROM pragma_table_info('session_journal')"));
+  for (const auto& [column, type] :
+       {std::pair("last_client_ip", "TEXT"), std::pair("roamed", "BIGINT NOT NULL DEFAULT 0"),
+        std::pair("preshared", "INTEGER NOT NULL DEFAULT 0")}) {
+    bool there =
+        std::any_of(rows.rows.begin(), rows.rows.end(), [&](const auto& row) { return text(row[0]) == column; });
+    if (!there) TRY_VOID_PLAIN(tx.exec("ALTER TABLE session_journal ADD COLUMN " + std::string(column) + " " + type));
+  }
+  return {};
+}
+
 #define TORNADO_JOURNAL_COLUMNS                                                                             \
   "instance, user_id, device_id, public_key, state, reason, client_ip, opened_ms, activated_ms, ended_ms, " \
   "hard_deadline_ms, "                                                                                      \
-  "bytes_rx, bytes_tx, addresses, counters"
+  "bytes_rx, bytes_tx, addresses, counters, last_client_ip, roamed, preshared"
 
 template <class Enum>
 std::optional<Enum> parse_name(std::string_view text, int count) {
@@ -144,8 +158,12 @@ Result<Session> read(const std::vector<Value>& row) {
   s.key = *key;
   s.state = *state;
   if (row[5]) s.reason = parse_name<CloseReason>(*row[5], 8);
-  if (row[6])
-    if (auto source = Address::parse(*row[6])) s.source = *source;
+  s.first_seen_from = text(row[6]);
+  s.seen_from = text(row[15]);
+  // Only an address that was written in full says where the client is.
+  if (auto source = Address::parse(s.seen_from)) s.source = *source;
+  s.roamed = static_cast<std::uint64_t>(integer(row[16]));
+  s.preshared = boolean(row[17]);
   s.opened = instant_ms(row[7]);
   s.activated = instant_ms(row[8]);
   s.ended = instant_ms(row[9]);
@@ -257,11 +275,13 @@ Result<void> own_key(Tx& tx, const Session& session, Instant now) {
 Result<void> insert_row(Tx& tx, const Session& s) {
   TRY_PLAIN(
       auto inserted,
-      tx.exec("INSERT INTO session_journal (instance, user_id, device_id, public_key, state, client_ip, opened_ms, "
-              "hard_deadline_ms, addresses) VALUES ($1, $2, $3, $4, 'pending', $5, $6, $7, $8) "
-              "ON CONFLICT (public_key) WHERE state <> 'closed' DO NOTHING RETURNING instance",
-              {s.instance.str(), s.user.str(), s.device.str(), s.key.str(), s.source ? Value(s.source->str()) : Value(),
-               ms(s.opened), ms(s.hard_deadline), write_addresses(s.addresses)}));
+      tx.exec(
+          "INSERT INTO session_journal (instance, user_id, device_id, public_key, state, client_ip, opened_ms, "
+          "hard_deadline_ms, addresses, last_client_ip, preshared) VALUES ($1, $2, $3, $4, 'pending', $5, $6, $7, $8, "
+          "$5, $9) "
+          "ON CONFLICT (public_key) WHERE state <> 'closed' DO NOTHING RETURNING instance",
+          {s.instance.str(), s.user.str(), s.device.str(), s.key.str(), s.first_seen_from, ms(s.opened),
+           ms(s.hard_deadline), write_addresses(s.addresses), s.preshared ? "1" : "0"}));
   if (inserted.empty()) return Error(errc::key_in_use, "an unclosed session has that key");
   return {};
 }
@@ -271,7 +291,7 @@ Result<void> insert_row(Tx& tx, const Session& s) {
 Task<void> Journal::create_tables() {
   Database::Body body = [](Tx& tx) -> Result<void> {
     for (const char* statement : schema) TRY_VOID_PLAIN(tx.exec(statement));
-    return {};
+    return add_columns(tx);
   };
   co_return co_await database_.transact(Scope::system(), body);
 }
@@ -315,6 +335,15 @@ Task<void> Journal::activate(const Session& session) {
             "UPDATE session_journal SET state = 'active', activated_ms = $2 WHERE instance = $1 AND state = 'pending'",
             {session.instance.str(), ms(session.activated)}));
     if (rows.changed != 1) return Error(errc::superseded, "the session is no longer pending");
+    return {};
+  };
+  co_return co_await database_.transact(Scope::system(), body);
+}
+
+Task<void> Journal::set_preshared(const Instance& instance, bool preshared) {
+  Database::Body body = [&](Tx& tx) -> Result<void> {
+    TRY_VOID_PLAIN(tx.exec("UPDATE session_journal SET preshared = $2 WHERE instance = $1 AND state <> 'closed'",
+                           {instance.str(), preshared ? "1" : "0"}));
     return {};
   };
   co_return co_await database_.transact(Scope::system(), body);
@@ -364,12 +393,14 @@ Result<void> give_back(Tx& tx, const Instance& from, const Instance& to) {
 Task<void> Journal::finish_close(const Session& session, Instant now) {
   Database::Body body = [&](Tx& tx) -> Result<void> {
     // Whatever state the row was left in, and also if an earlier attempt got here already.
-    TRY_VOID_PLAIN(
-        tx.exec("UPDATE session_journal SET state = 'closed', reason = $4, ended_ms = $5, bytes_rx = $2, "
-                "bytes_tx = $3, counters = $6 WHERE instance = $1 AND state <> 'closed'",
-                {session.instance.str(), std::to_string(session.received), std::to_string(session.sent),
-                 std::string(name(session.reason.value_or(CloseReason::failed))), ms(session.ended),
-                 write_counters(session.counters)}));
+    TRY_VOID_PLAIN(tx.exec(
+        "UPDATE session_journal SET state = 'closed', reason = $4, ended_ms = $5, bytes_rx = $2, "
+        "bytes_tx = $3, counters = $6, client_ip = $7, last_client_ip = $8, roamed = $9 WHERE instance = $1 AND "
+        "state <> 'closed'",
+        {session.instance.str(), std::to_string(session.received), std::to_string(session.sent),
+         std::string(name(session.reason.value_or(CloseReason::failed))), ms(session.ended),
+         write_counters(session.counters), session.first_seen_from, session.seen_from,
+         std::to_string(session.roamed)}));
     if (!session.replaces.empty()) TRY_VOID_PLAIN(give_back(tx, session.instance, session.replaces));
     TRY_VOID_PLAIN(tx.exec("UPDATE session_addresses SET released_ms = $2 WHERE instance = $1 AND released_ms = 0",
                            {session.instance.str(), ms(now)}));
@@ -383,9 +414,11 @@ Task<void> Journal::save(const std::vector<Session>& sessions, const std::vector
     for (const auto& s : sessions)
       TRY_VOID_PLAIN(
           tx.exec("UPDATE session_journal SET bytes_rx = $2, bytes_tx = $3, counters = $4, opened_ms = $5, "
-                  "activated_ms = $6, hard_deadline_ms = $7 WHERE instance = $1 AND state <> 'closed'",
+                  "activated_ms = $6, hard_deadline_ms = $7, client_ip = $8, last_client_ip = $9, roamed = $10 WHERE "
+                  "instance = $1 AND state <> 'closed'",
                   {s.instance.str(), std::to_string(s.received), std::to_string(s.sent), write_counters(s.counters),
-                   ms(s.opened), ms(s.activated), ms(s.hard_deadline)}));
+                   ms(s.opened), ms(s.activated), ms(s.hard_deadline), s.first_seen_from, s.seen_from,
+                   std::to_string(s.roamed)}));
     // Quarantines too; what was released after the step already has the new time.
     for (const auto& step : steps)
       TRY_VOID_PLAIN(

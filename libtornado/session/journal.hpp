@@ -22,6 +22,7 @@ class Journal {
   Task<std::optional<Instance>> open(const Session& session, const std::function<Result<void>(Tx&)>& guard,
                                      Instant now);
   Task<void> activate(const Session& session);
+  Task<void> set_preshared(const Instance& instance, bool preshared);
   Task<void> begin_close(const Instance& instance, CloseReason reason, Instant now);
   Task<void> revert(const Instance& failed, const Instance& former, Instant now);
   /// Repeating it changes nothing. A session in doubt gives back what it took from the one it would have replaced.

@@ -35,6 +35,17 @@ std::string_view name(CloseReason reason) noexcept {
   return names[static_cast<std::size_t>(reason)];
 }
 
+std::string shown_address(const std::optional<Address>& address, AddressPrivacy privacy) {
+  if (!address || privacy == AddressPrivacy::none) return {};
+  if (privacy == AddressPrivacy::full) return address->str();
+  const int length = address->is_v4() ? 24 : 48;
+  std::array<std::uint8_t, 16> bytes{};
+  std::string_view raw = address->bytes();
+  for (std::size_t i = 0; i < static_cast<std::size_t>(length) / 8; ++i) bytes[i] = static_cast<std::uint8_t>(raw[i]);
+  Address base = address->is_v4() ? Address::from_v4(address->v4() & 0xffffff00U) : Address::from_v6(bytes);
+  return Prefix(base, length).str();
+}
+
 namespace {
 
 void validate(const SessionOptions& o) {
@@ -170,6 +181,9 @@ struct SessionStore::Impl {
     if (session.source == source) return;
     std::optional<Address> before = session.source;
     session.source = source;
+    session.seen_from = shown_address(source, options.address_privacy);
+    if (session.first_seen_from.empty()) session.first_seen_from = session.seen_from;
+    unsaved.insert(session.instance);
     if (!before) return;
     ++session.roamed;
     if (roaming_told && session.live()) roaming_told(session, *before);
@@ -277,6 +291,8 @@ Task<Session> SessionStore::open(NewSession wanted) {
   session.addresses = wanted.addresses;
   session.key = wanted.key;
   session.source = wanted.source;
+  session.preshared = wanted.preshared;
+  session.seen_from = session.first_seen_from = shown_address(wanted.source, impl_->options.address_privacy);
   session.opened = now;
   session.hard_deadline = now + impl_->options.hard_ttl;
   auto replaced_or = co_await impl_->journal.open(session, wanted.guard, now);
@@ -312,6 +328,17 @@ Task<Session> SessionStore::activate(Instance instance) {
   impl_->touch(*session);
   impl_->schedule(*session);
   co_return *session;
+}
+
+Task<Session> SessionStore::set_preshared(Instance instance, bool preshared) {
+  const Session* session = impl_->at(instance);
+  if (session == nullptr || !session->live()) co_return Error(errc::not_found, "no such live session");
+  TRY_VOID(co_await impl_->journal.set_preshared(instance, preshared));
+  Session* kept = impl_->at(instance);
+  if (kept == nullptr) co_return Error(errc::not_found, "the session ended meanwhile");
+  kept->preshared = preshared;
+  impl_->touch(*kept);
+  co_return *kept;
 }
 
 Result<Beat> SessionStore::beat(const DeviceId& device, std::optional<Address> source) {

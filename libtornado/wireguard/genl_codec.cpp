@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "base/try.hpp"
+#include "wireguard/own_key.hpp"
 
 namespace tornado::inline v1::genl {
 namespace {
@@ -19,8 +20,8 @@ constexpr std::int64_t last_second = 253'402'300'799;
 
 /// What the length of an attribute can say, with room for the attributes around the peers.
 constexpr std::size_t nest_limit = 60'000;
-/// Of a peer without allowed IPs: its nest, key, flags and the nest of the allowed IPs.
-constexpr std::size_t peer_size = 4 + 36 + 8 + 4;
+/// Of a peer without allowed IPs: its nest, both keys, flags and the nest of the allowed IPs.
+constexpr std::size_t peer_size = 4 + 36 + 36 + 8 + 4;
 /// Of an allowed IP: its nest, family, IPv6 address and length.
 constexpr std::size_t allowed_size = 4 + 8 + 20 + 8;
 constexpr std::size_t head_room = 256;
@@ -149,6 +150,7 @@ bool ChangeWriter::append(NetlinkWriter& out) {
   std::size_t nest = out.open(0);
   out.put(WGPEER_A_PUBLIC_KEY, bytes_of(peer.key));
   out.put_u32(WGPEER_A_FLAGS, flags_of(peer, allowed_ > 0));
+  if (peer.preshared && !peer.remove && allowed_ == 0) out.put(WGPEER_A_PRESHARED_KEY, peer.preshared->reveal());
   bool complete = true;
   if (!peer.remove && !peer.allowed.empty()) {
     std::size_t list = out.open(WGPEER_A_ALLOWEDIPS);
@@ -241,6 +243,9 @@ Result<void> DeviceReader::peer(std::string_view bytes) {
       auto count = value_of<std::uint64_t>(value);
       if (!count) return malformed("a counter of the wrong size");
       (type == WGPEER_A_RX_BYTES ? peer->received : peer->sent) = *count;
+    } else if (type == WGPEER_A_PRESHARED_KEY) {
+      if (value.size() != PublicKey::size) return malformed("a preshared key of the wrong size");
+      peer->preshared = preshared_key_of(value);
     } else if (type == WGPEER_A_ALLOWEDIPS) {
       TRY_VOID_PLAIN(allowed(value, *peer));
     }

@@ -55,7 +55,7 @@ class ChangeWriter {
   bool done_ = false;
 };
 
-/// Reads the messages of `get_device`. Private and preshared keys are skipped and not copied.
+/// Reads the messages of `get_device`. Private keys are skipped and not copied.
 ///
 /// A peer whose allowed IPs go on in the next message is merged by its key. Every message is untrusted: what is not
 /// the protocol ends in protocol_error. Unknown attributes are skipped.

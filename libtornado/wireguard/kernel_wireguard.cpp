@@ -11,6 +11,7 @@
 #include "tornado/wireguard.hpp"
 #include "wireguard/genl_codec.hpp"
 #include "wireguard/interface_queue.hpp"
+#include "wireguard/own_key.hpp"
 
 namespace tornado::inline v1 {
 namespace {
@@ -145,8 +146,7 @@ Task<void> KernelWireGuard::send(std::string message, bool off_loop, const std::
 }
 
 Task<void> KernelWireGuard::set(InterfaceChange change) {
-  if (change.private_key && change.private_key->size() != PublicKey::size)
-    co_return Error(errc::invalid_argument, "a private key is 32 bytes");
+  TRY_VOID(check_keys(change));
   TRY(auto queue, this->queue(change.name));
   TRY(auto mine, co_await queue->enter());
   TRY(std::uint16_t family, co_await this->family());

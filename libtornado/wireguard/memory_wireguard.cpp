@@ -3,6 +3,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <map>
 
+#include "base/try.hpp"
 #include "tornado/wireguard.hpp"
 #include "wireguard/own_key.hpp"
 
@@ -35,6 +36,7 @@ class Device {
     for (const Prefix& prefix : it->second.allowed) routes.erase(prefix);
     it->second.allowed.clear();
     for (const Prefix& prefix : wish.allowed) claim(it->second, prefix);
+    if (wish.preshared) it->second.preshared = preshared_key_of(wish.preshared->reveal());
   }
 
   void apply(const InterfaceChange& change) {
@@ -114,8 +116,7 @@ Task<void> MemoryWireGuard::set(InterfaceChange change) {
   co_await impl_->yield();
   Device* device = impl_->find(change.name);
   if (device == nullptr) co_return Error(errc::interface_missing, change.name);
-  if (change.private_key && change.private_key->size() != PublicKey::size)
-    co_return Error(errc::invalid_argument, "a private key is 32 bytes");
+  TRY_VOID(check_keys(change));
   bool fails = impl_->failures > 0;
   if (fails) --impl_->failures;
   if (!fails || impl_->applied) device->apply(change);

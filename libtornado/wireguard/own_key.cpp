@@ -19,4 +19,23 @@ std::optional<PublicKey> public_key_of(std::string_view private_key) {
   return PublicKey(bytes);
 }
 
+std::optional<Secret> preshared_key_of(std::string_view raw) {
+  unsigned bits = 0;
+  for (char byte : raw) bits |= static_cast<unsigned char>(byte);
+  return bits == 0 ? std::nullopt : std::optional(Secret(std::string(raw)));
+}
+
+Result<void> check_keys(const InterfaceChange& change) {
+  if (change.private_key && change.private_key->size() != PublicKey::size)
+    return Error(errc::invalid_argument, "a private key is 32 bytes");
+  for (const Peer& peer : change.peers)
+    if (peer.preshared && peer.preshared->size() != PublicKey::size)
+      return Error(errc::invalid_argument, "a preshared key is 32 bytes");
+  return {};
+}
+
+Secret no_preshared_key() {
+  return Secret(std::string(PublicKey::size, '\0'));
+}
+
 }  // namespace tornado::inline v1

@@ -60,6 +60,24 @@ bool is_value(std::string_view text) {
   return std::all_of(text.begin(), text.end(), ok);
 }
 
+/// In place, where there is room: nothing is left behind elsewhere.
+void append_secret(std::string& out, const Secret& secret) {
+  constexpr std::string_view digits = "0123456789abcdef";
+  for (char c : secret.reveal()) {
+    out += digits[static_cast<std::uint8_t>(c) >> 4];
+    out += digits[static_cast<std::uint8_t>(c) & 15];
+  }
+}
+
+/// What the next peers of a request take at most, so that no text with a preshared key is moved.
+std::size_t room_for(const std::vector<Peer>& peers, std::size_t from) {
+  constexpr std::size_t keys_and_flags = 256, allowed_line = 64;
+  std::size_t out = keys_and_flags;
+  for (std::size_t i = from; i < std::min(peers.size(), from + uapi_peers_per_request); ++i)
+    out += keys_and_flags + allowed_line * peers[i].allowed.size();
+  return out;
+}
+
 void append_peer(std::string& out, const Peer& peer) {
   out += "public_key=";
   out += hex(text_of(peer.key));
@@ -68,6 +86,7 @@ void append_peer(std::string& out, const Peer& peer) {
     return;
   }
   if (peer.update_only) out += "\nupdate_only=true";
+  if (peer.preshared) append_secret(out += "\npreshared_key=", *peer.preshared);
   out += "\nreplace_allowed_ips=true\n";
   for (const Prefix& prefix : peer.allowed) out += "allowed_ip=" + prefix.str() + "\n";
 }
@@ -78,12 +97,7 @@ std::string head(const InterfaceChange& change) {
   out.reserve(256);
   out += "set=1\n";
   if (change.private_key) {
-    constexpr std::string_view digits = "0123456789abcdef";
-    out += "private_key=";
-    for (char c : change.private_key->reveal()) {
-      out += digits[static_cast<std::uint8_t>(c) >> 4];
-      out += digits[static_cast<std::uint8_t>(c) & 15];
-    }
+    append_secret(out += "private_key=", *change.private_key);
     out += "\n";
   }
   if (change.listen_port) out += "listen_port=" + std::to_string(*change.listen_port) + "\n";
@@ -104,6 +118,7 @@ std::vector<Secret> uapi_set_requests(const InterfaceChange& change) {
     text = "set=1\n";
   }
   for (std::size_t i = 0; i < change.peers.size(); ++i) {
+    if (i % uapi_peers_per_request == 0) text.reserve(room_for(change.peers, i));
     append_peer(text, change.peers[i]);
     if ((i + 1) % uapi_peers_per_request != 0 || i + 1 == change.peers.size()) continue;
     text += "\n";
@@ -209,6 +224,16 @@ Result<void> UapiParser::begin_peer(std::string_view value) {
   return {};
 }
 
+/// Most peers have none, which is written as zeros.
+Result<void> UapiParser::preshared(Peer& peer, std::string_view value) {
+  std::array<std::uint8_t, PublicKey::size> bytes{};
+  bool good = decode_key(value, bytes);
+  if (good)
+    peer.preshared = preshared_key_of(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+  OPENSSL_cleanse(bytes.data(), bytes.size());
+  return good ? Result<void>() : malformed("preshared_key");
+}
+
 Result<void> UapiParser::peer_line(std::string_view key, std::string_view value) {
   Peer& peer = interface_.peers[current_];
   constexpr std::uint64_t any = std::numeric_limits<std::uint64_t>::max();
@@ -229,6 +254,8 @@ Result<void> UapiParser::peer_line(std::string_view key, std::string_view value)
     auto nanoseconds = number<std::int64_t>(value, 999'999'999);
     if (!nanoseconds || *nanoseconds < 0) return malformed("last_handshake_time_nsec");
     peer.handshake = Instant(handshake_seconds_ + std::chrono::milliseconds(*nanoseconds / 1'000'000));
+  } else if (key == "preshared_key") {
+    return preshared(peer, value);
   } else if (key == "endpoint") {
     std::string text(value);
     if (std::size_t zone = text.find('%'), end = text.find(']'); zone < end && end != text.npos)

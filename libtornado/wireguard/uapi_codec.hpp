@@ -17,11 +17,11 @@ inline constexpr std::string_view uapi_get_request = "get=1\n\n";
 inline constexpr std::size_t uapi_peers_per_request = 32;
 
 /// The requests of a change, to be sent one after another, each after the answer to the one before. They are secret
-/// because the first may carry the private key.
+/// because the first may carry the private key, and the others preshared keys.
 std::vector<Secret> uapi_set_requests(const InterfaceChange& change);
 
-/// Reads one answer, in pieces of any size. Private and preshared keys are turned into what is public, or skipped,
-/// and no copy of them stays here; the caller wipes its own buffers.
+/// Reads one answer, in pieces of any size. The private key is turned into what is public, and no copy of it stays
+/// here; preshared keys go to their peers. The caller wipes its own buffers.
 ///
 /// Every line is untrusted: what is not the protocol ends in protocol_error. Unknown keys of good form are skipped, as
 /// the protocol asks of its readers. A peer that appears twice is merged.
@@ -50,6 +50,7 @@ class UapiParser {
   Result<void> line(std::string_view text);
   Result<void> interface_line(std::string_view key, std::string_view value);
   Result<void> peer_line(std::string_view key, std::string_view value);
+  static Result<void> preshared(Peer& peer, std::string_view value);
   Result<void> begin_peer(std::string_view value);
   void clear_partial() noexcept;
 

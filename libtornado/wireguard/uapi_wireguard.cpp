@@ -18,6 +18,7 @@
 #include "base/try.hpp"
 #include "tornado/wireguard.hpp"
 #include "wireguard/interface_queue.hpp"
+#include "wireguard/own_key.hpp"
 #include "wireguard/uapi_codec.hpp"
 
 // g++ 12 pairs a frame's allocation with the wrong deallocation when it inlines a short coroutine.
@@ -255,8 +256,7 @@ Task<Interface> UapiWireGuard::get(std::string name) {
 }
 
 Task<void> UapiWireGuard::set(InterfaceChange change) {
-  if (change.private_key && change.private_key->size() != PublicKey::size)
-    co_return Error(errc::invalid_argument, "a private key is 32 bytes");
+  TRY_VOID(check_keys(change));
   TRY(auto line, this->line(change.name));
   TRY(auto mine, co_await line->queue.enter());
   for (const Secret& request : uapi_set_requests(change)) {

@@ -348,6 +348,27 @@ TEST(ChangeWriter, APeerWithManyAllowedIpsGoesOnBelowTheLimitOfAnAttribute) {
   EXPECT_EQ(written.of(3).size(), 1U);
 }
 
+TEST(ChangeWriter, PresharedKeysAreReadBackAndLeftAloneWhereNoneIsNamed) {
+  InterfaceChange change("wg0");
+  for (std::uint32_t i = 0; i < 4; ++i) change.peers.push_back(peer(i, {Prefix("10.8.0.2/32")}));
+  change.peers[1].preshared = Secret(std::string(32, 'p'));
+  change.peers[2].preshared = no_preshared_key();
+  change.peers[3].preshared = Secret(std::string(32, 'q'));
+  change.peers[3].remove = true;
+  genl::ChangeWriter writer(family, change);
+  std::string bytes = writer.next();
+  EXPECT_EQ(bytes.find(std::string(32, 'q')), bytes.npos) << "a peer that goes";
+  EXPECT_NE(bytes.find(std::string(36, '\0').substr(4)), bytes.npos);
+  genl::DeviceReader reader(family);
+  ASSERT_TRUE(reader.take(only(bytes)));
+  Interface got = reader.take_interface();
+  ASSERT_EQ(got.peers.size(), 4U);
+  EXPECT_FALSE(got.peers[0].preshared);
+  EXPECT_EQ(got.peers[1].preshared, Secret(std::string(32, 'p')));
+  EXPECT_FALSE(got.peers[2].preshared);
+  EXPECT_EQ(code_of(WGPEER_A_PRESHARED_KEY, "short"), errc::protocol_error);
+}
+
 TEST(ChangeWriter, WhatItWritesIsReadBack) {
   InterfaceChange change("wg0");
   for (std::uint32_t i = 0; i < 2; ++i)

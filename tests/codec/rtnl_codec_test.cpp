@@ -1,5 +1,6 @@
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <linux/fib_rules.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
 #include <linux/netfilter.h>
@@ -209,9 +210,115 @@ TEST(RtnlCodec, SkipsAddressesOfTheWrongSize) {
   EXPECT_FALSE(*address);
 }
 
+/// What we write is what we read, but for the answer's type: requests and answers have one form.
+std::string as_listed(std::string request, std::uint16_t type) {
+  std::memcpy(request.data() + offsetof(nlmsghdr, nlmsg_type), &type, sizeof type);
+  return request;
+}
+
+Route route_of(const char* destination, RouteKind kind, std::uint32_t table, std::uint32_t metric = 0) {
+  Route out;
+  out.destination = Prefix(destination);
+  out.kind = kind;
+  out.table = table;
+  out.metric = metric;
+  return out;
+}
+
+TEST(RtnlCodec, ReadsTheRoutesItWrites) {
+  for (const Route& wanted :
+       {route_of("10.9.0.0/24", RouteKind::blackhole, 254, 0x7fffffff),
+        route_of("0.0.0.0/0", RouteKind::blackhole, 51901), route_of("::/0", RouteKind::blackhole, 51901),
+        route_of("fd00:9::/64", RouteKind::throw_, 200, 7)}) {
+    auto got = rtnl::decode_route(only(as_listed(rtnl::put_route(0, wanted), RTM_NEWROUTE)));
+    ASSERT_TRUE(got && *got);
+    EXPECT_EQ((*got)->route, wanted) << wanted.destination.str();
+    EXPECT_EQ((*got)->index, 0);
+  }
+  Route unicast = route_of("10.7.0.0/16", RouteKind::unicast, 254);
+  unicast.link = "wg0";
+  auto got = rtnl::decode_route(only(as_listed(rtnl::put_route(3, unicast), RTM_NEWROUTE)));
+  ASSERT_TRUE(got && *got);
+  EXPECT_EQ((*got)->index, 3);
+  // What the kernel makes of an IPv6 route without a metric.
+  auto metric = route_of("::/0", RouteKind::blackhole, 51901, 1024);
+  EXPECT_EQ((*rtnl::decode_route(only(rtnl::put_route(0, metric))))->route.metric, 0U);
+}
+
+TEST(RtnlCodec, LeavesOutRoutesItCannotSay) {
+  rtmsg header{};
+  header.rtm_family = AF_INET;
+  header.rtm_type = RTN_UNICAST;
+  auto read = [](NetlinkWriter& out) { return rtnl::decode_route(only(out.take())); };
+  NetlinkWriter gateway(RTM_NEWROUTE, 0);
+  gateway.fixed(header).put(RTA_GATEWAY, std::string_view("\x0a\x00\x00\x01", 4));
+  EXPECT_FALSE(*read(gateway));
+  header.rtm_dst_len = 33;
+  NetlinkWriter longer(RTM_NEWROUTE, 0);
+  longer.fixed(header).put(RTA_DST, std::string_view("\x0a\x00\x00\x01", 4));
+  EXPECT_FALSE(*read(longer));
+  header.rtm_dst_len = 24;
+  NetlinkWriter host_bits(RTM_NEWROUTE, 0);
+  host_bits.fixed(header).put(RTA_DST, std::string_view("\x0a\x00\x00\x01", 4));
+  EXPECT_FALSE(*read(host_bits));
+  header.rtm_type = RTN_LOCAL;
+  NetlinkWriter local(RTM_NEWROUTE, 0);
+  local.fixed(header);
+  EXPECT_FALSE(*read(local));
+  EXPECT_FALSE(*rtnl::decode_route(only(link_message())));
+}
+
+RoutingRule a_rule(bool v6) {
+  RoutingRule out;
+  out.v6 = v6;
+  out.incoming = "wg1";
+  out.source = Prefix(v6 ? "fd00:9::/64" : "10.9.0.0/24");
+  out.destination = Prefix(v6 ? "fd00:9::/64" : "10.9.0.0/24");
+  out.priority = 101;
+  out.table = 51901;
+  return out;
+}
+
+TEST(RtnlCodec, ReadsTheRulesItWrites) {
+  for (bool v6 : {false, true}) {
+    RoutingRule bare;
+    bare.v6 = v6;
+    bare.priority = 100;
+    bare.table = 254;
+    for (const RoutingRule& wanted : {a_rule(v6), bare}) {
+      auto got = rtnl::decode_rule(only(as_listed(rtnl::add_rule(wanted), RTM_NEWRULE)));
+      ASSERT_TRUE(got && *got);
+      EXPECT_EQ(**got, wanted);
+    }
+  }
+}
+
+TEST(RtnlCodec, LeavesOutRulesItCannotSay) {
+  fib_rule_hdr header{};
+  header.family = AF_INET;
+  header.action = FR_ACT_TO_TBL;
+  header.table = RT_TABLE_MAIN;
+  auto with = [&](std::uint16_t type, std::uint32_t value) {
+    NetlinkWriter out(RTM_NEWRULE, 0);
+    out.fixed(header).put_u32(type, value);
+    return rtnl::decode_rule(only(out.take())).value().has_value();
+  };
+  EXPECT_TRUE(with(FRA_PRIORITY, 5));
+  EXPECT_TRUE(with(FRA_SUPPRESS_PREFIXLEN, ~0U)) << "as the kernel says that nothing is suppressed";
+  for (std::uint16_t condition : {FRA_FWMARK, FRA_SUPPRESS_PREFIXLEN, FRA_OIFNAME, FRA_GOTO, FRA_IP_PROTO})
+    EXPECT_FALSE(with(condition, 1)) << condition;
+  header.flags = FIB_RULE_INVERT;
+  EXPECT_FALSE(with(FRA_PRIORITY, 5));
+  header.flags = 0;
+  header.src_len = 24;
+  EXPECT_FALSE(with(FRA_PRIORITY, 5)) << "a length without a prefix";
+}
+
 /// Truncated at every length: an error, nothing, or a shorter truth; never a read beyond the end.
 TEST(RtnlCodec, SurvivesTruncation) {
-  for (const std::string& whole : {link_message(), address_message(), error_message(EBUSY, "busy")})
+  Route route = route_of("10.9.0.0/24", RouteKind::blackhole, 254, 7);
+  for (const std::string& whole : {link_message(), address_message(), error_message(EBUSY, "busy"),
+                                   rtnl::put_route(0, route), rtnl::add_rule(a_rule(true))})
     for (std::size_t size = NLMSG_HDRLEN; size < whole.size(); ++size) {
       std::string bytes = whole.substr(0, size);
       auto length = static_cast<std::uint32_t>(size);
@@ -222,6 +329,8 @@ TEST(RtnlCodec, SurvivesTruncation) {
       for (const NetlinkMessage& message : *messages) {
         (void)rtnl::decode_link(message);
         (void)rtnl::decode_address(message);
+        (void)rtnl::decode_route(message);
+        (void)rtnl::decode_rule(message);
         (void)decode_ack(message);
       }
     }
@@ -309,7 +418,8 @@ TEST(RtnlCodec, RequestsAreWellFormed) {
        {rtnl::list_links(), rtnl::get_link("wg0"), rtnl::set_link(3, true, 1420), rtnl::remove_link(3),
         rtnl::list_addresses(), rtnl::add_address(3, address), rtnl::remove_address(3, address),
         rtnl::put_route(0, route), rtnl::remove_route(0, route), rtnl::add_rule(rule), rtnl::remove_rule(rule),
-        delete_connections(5), delete_connections(Prefix("10.9.0.0/24")), list_connections(true)}) {
+        rtnl::list_routes(true, 51901, RouteKind::blackhole), rtnl::list_rules(false), delete_connections(5),
+        delete_connections(Prefix("10.9.0.0/24")), list_connections(true)}) {
     auto messages = split_netlink(bytes);
     ASSERT_TRUE(messages);
     EXPECT_EQ(messages->size(), 1U);

@@ -129,6 +129,42 @@ TEST(UapiParser, merges_a_peer_that_appears_twice) {
   EXPECT_EQ(got.peers[0].received, 5u);
 }
 
+TEST(UapiParser, gives_preshared_keys_to_their_peers) {
+  const std::string key = private_hex;
+  UapiParser parser;
+  ASSERT_TRUE(parser.feed("public_key=" + hex_of(test_key(1)) + "\npreshared_key=" + key + "\npublic_key=" +
+                          hex_of(test_key(2)) + "\npreshared_key=" + std::string(64, '0') + "\nerrno=0\n\n"));
+  Interface got = parser.take();
+  ASSERT_TRUE(got.peers.at(0).preshared);
+  EXPECT_EQ(hex(got.peers[0].preshared->reveal()), key);
+  EXPECT_FALSE(got.peers.at(1).preshared);
+  for (const char* bad : {"", "00", "zz"})
+    EXPECT_EQ(code_of("public_key=" + hex_of(test_key(1)) + "\npreshared_key=" + bad + "\n"), errc::protocol_error);
+}
+
+TEST(UapiRequests, carry_preshared_keys) {
+  InterfaceChange change("wg0");
+  for (std::uint32_t i = 1; i <= 40; ++i) {
+    Peer& peer = change.peers.emplace_back();
+    peer.key = test_key(i);
+    peer.allowed = {Prefix("10.8.0.2/32")};
+    if (i % 2 == 0) peer.preshared = Secret(std::string(32, 'p'));
+  }
+  auto requests = uapi_set_requests(change);
+  ASSERT_EQ(requests.size(), 2u);
+  std::string text(requests[0].reveal());
+  std::string line = "\npreshared_key=" + hex(std::string(32, 'p')) + "\n";
+  EXPECT_EQ(text.find("preshared_key", text.find(hex_of(test_key(1)))), text.find(line) + 1);
+  EXPECT_LT(text.find(hex_of(test_key(2))), text.find(line));
+  std::size_t count = 0;
+  for (std::size_t at = text.find(line); at != text.npos; at = text.find(line, at + 1)) ++count;
+  EXPECT_EQ(count, 16u);
+  Peer gone = change.peers[1];
+  gone.remove = true;
+  change.peers = {gone};
+  EXPECT_EQ(uapi_set_requests(change)[0].reveal().find("preshared_key"), std::string_view::npos);
+}
+
 TEST(UapiParser, reports_the_status) {
   UapiParser parser;
   ASSERT_TRUE(parser.feed("errno=-22\n\n"));

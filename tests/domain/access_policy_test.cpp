@@ -141,7 +141,7 @@ TEST(AccessPolicy, WhatIsWrongIsNamed) {
 }
 
 TEST(AccessPolicy, TooMuchIsRefused) {
-  EXPECT_EQ(AccessPolicy::parse(std::string(600 * 1024, ' ')).error().code(), errc::too_large);
+  EXPECT_EQ(AccessPolicy::parse(std::string(1100 * 1024, ' ')).error().code(), errc::too_large);
   std::string groups, rights;
   for (int i = 0; i < 40; ++i) {
     std::string number = std::to_string(i);

@@ -436,6 +436,25 @@ TEST(Ipam, AvoidedAddresses) {
   EXPECT_EQ(ipam.usage(vpn).leased, 2U);
 }
 
+TEST(Ipam, AnAvoidedAddressComesBackAfterItsQuarantine) {
+  ManualClock clock;
+  Ipam ipam = with(clock, "10.8.0.0/29");
+  for (const char* address : {"10.8.0.2", "10.8.0.3", "10.8.0.4"}) ipam.avoid(vpn, v4(address));
+  EXPECT_EQ(ipam.usage(vpn).size, 2U);
+  ipam.readmit(vpn, v4("10.8.0.2"));
+  ipam.readmit(vpn, v4("10.8.0.2"));
+  ipam.readmit(vpn, v4("10.8.0.5"));
+  EXPECT_EQ(ipam.usage(vpn).size, 3U);
+  EXPECT_EQ(ipam.usage(vpn).resting, 1U);
+  EXPECT_EQ(take(ipam, 0), "10.8.0.5");
+  EXPECT_EQ(take(ipam, 1), "10.8.0.6");
+  EXPECT_EQ(ipam.lease(owner(2), {vpn}, Seconds(60)).error().code(), errc::pool_exhausted);
+  clock.advance(quarantine);
+  EXPECT_EQ(take(ipam, 2), "10.8.0.2");
+  ipam.readmit(vpn, v4("10.8.0.2"));
+  EXPECT_EQ(ipam.usage(vpn).leased, 3U) << "a leased one stays with its owner";
+}
+
 TEST(Ipam, WrongCallsAreRefused) {
   ManualClock clock;
   Ipam ipam = with(clock, "10.8.0.0/30");

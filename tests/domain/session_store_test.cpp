@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "support/scratch.hpp"
+#include "tornado/database.hpp"
 #include "tornado/manual_clock.hpp"
 
 using namespace tornado;
@@ -157,4 +158,32 @@ TEST_F(SessionStoreTest, OldTrafficDoesNotExplainWhatAHandshakeBroughtBack) {
   seen.handshake = clock_.now();
   ASSERT_EQ(*sessions_->observe(session.instance, seen), Presence::online);
   EXPECT_EQ(sessions_->find(session.device)->presence_reason, PresenceReason::handshake);
+}
+
+TEST_F(SessionStoreTest, AJournalOfAnEarlierVersionIsRead) {
+  const std::string path = scratch_ / "earlier.db";
+  auto database = open_sqlite(runtime_, path);
+  Database::Body body = [](Tx& tx) -> Result<void> {
+    auto made = tx.exec(
+        "CREATE TABLE session_journal (instance TEXT PRIMARY KEY, user_id TEXT NOT NULL, device_id TEXT NOT NULL, "
+        "public_key TEXT NOT NULL, state TEXT NOT NULL, reason TEXT, client_ip TEXT, opened_ms BIGINT NOT NULL, "
+        "activated_ms BIGINT NOT NULL DEFAULT 0, ended_ms BIGINT NOT NULL DEFAULT 0, hard_deadline_ms BIGINT NOT NULL, "
+        "bytes_rx BIGINT NOT NULL DEFAULT 0, bytes_tx BIGINT NOT NULL DEFAULT 0, drained INTEGER NOT NULL DEFAULT 0, "
+        "addresses TEXT NOT NULL, counters TEXT NOT NULL DEFAULT '')");
+    if (!made) return made.error();
+    auto row = tx.exec(
+        "INSERT INTO session_journal (instance, user_id, device_id, public_key, state, client_ip, opened_ms, "
+        "hard_deadline_ms, addresses) VALUES ('i', 'user', 'laptop', $1, 'active', '203.0.113.9', 1, 2, "
+        "'vpn 10.8.0.2')",
+        {PublicKey(std::array<std::uint8_t, PublicKey::size>{9}).str()});
+    return row ? Result<void>() : Result<void>(row.error());
+  };
+  ASSERT_TRUE(runtime_.wait(database->transact(Scope::system(), body)));
+  for (int round = 0; round < 2; ++round) {
+    SessionStore store(runtime_, *database, SessionOptions());
+    auto session = runtime_.wait(store.restore(Seconds(900))).value().unclosed.at(0);
+    EXPECT_EQ(session.first_seen_from, "203.0.113.9");
+    EXPECT_FALSE(session.preshared);
+    EXPECT_EQ(session.roamed, 0U);
+  }
 }

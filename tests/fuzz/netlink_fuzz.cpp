@@ -15,6 +15,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     (void)decode_ack(message);
     (void)rtnl::decode_link(message);
     (void)rtnl::decode_address(message);
+    (void)rtnl::decode_route(message);
+    (void)rtnl::decode_rule(message);
     (void)nft::decode_generation(message);
     (void)nft::decode_table(message, "tornado");
     (void)nft::decode_event(message, 1);

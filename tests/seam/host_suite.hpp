@@ -170,6 +170,51 @@ TEST_P(HostSuite, RoutesAndRulesAreIdempotentInBothDirections) {
   }
 }
 
+TEST_P(HostSuite, WhatWasEnsuredIsListed) {
+  fixture_->create_link("lane0");
+  run(host().set_link("lane0", true, std::nullopt));
+  auto listed = [&](const Route& wanted) {
+    auto all = run(host().list_routes(wanted.table, wanted.kind));
+    return std::count(all.begin(), all.end(), wanted);
+  };
+  EXPECT_TRUE(run(host().list_routes(4605, RouteKind::blackhole)).empty()) << "no such table";
+  std::vector<Route> wanted{
+      route("10.9.0.0/24", RouteKind::throw_, "", 4605),       route("0.0.0.0/0", RouteKind::blackhole, "", 4605),
+      route("fd00:9::/64", RouteKind::throw_, "", 4605),       route("::/0", RouteKind::blackhole, "", 4605),
+      route("10.7.0.0/16", RouteKind::unicast, "lane0", 4606), route("fd00:7::/64", RouteKind::unicast, "lane0", 4606),
+      route("10.6.0.0/16", RouteKind::blackhole, "", 254)};
+  wanted.back().metric = 0x7fffffff;
+  for (const Route& each : wanted) {
+    EXPECT_EQ(listed(each), 0) << each.destination.str();
+    run(host().ensure_route(each));
+    EXPECT_EQ(listed(each), 1) << each.destination.str();
+  }
+  EXPECT_EQ(run(host().list_routes(4605, RouteKind::blackhole)).size(), 2U) << "of that kind only";
+  for (const Route& each : wanted) {
+    run(host().remove_route(each));
+    EXPECT_EQ(listed(each), 0) << each.destination.str();
+  }
+  auto has_rule = [&](const RoutingRule& rule) {
+    auto all = run(host().list_rules());
+    return std::count(all.begin(), all.end(), rule);
+  };
+  for (const RoutingRule& each :
+       {rule(false, "lane0", std::nullopt, 100), rule(true, "lane0", std::nullopt, 100),
+        rule(false, "", Prefix("10.9.0.0/24"), 101), rule(true, "lo", Prefix("fd00:9::/64"), 101)}) {
+    EXPECT_EQ(has_rule(each), 0);
+    run(host().ensure_rule(each));
+    EXPECT_EQ(has_rule(each), 1);
+    run(host().remove_rule(each));
+    EXPECT_EQ(has_rule(each), 0);
+  }
+  for (const char* value : {"1", "0"}) {
+    run(host().ensure_sysctl("net/ipv4/ip_forward", value));
+    EXPECT_EQ(run(host().read_sysctl("net/ipv4/ip_forward")), value);
+  }
+  EXPECT_EQ(fail(host().read_sysctl("net/ipv4/no_such_thing")), errc::not_found);
+  EXPECT_EQ(fail(host().read_sysctl("../etc/passwd")), errc::invalid_argument);
+}
+
 TEST_P(HostSuite, NonsenseIsRefusedBeforeAnythingIsTouched) {
   fixture_->create_link("lane0");
   EXPECT_EQ(fail(host().ensure_address(address("lane0", "10.8.0.1", 33))), errc::invalid_argument);

@@ -110,6 +110,26 @@ TYPED_TEST_P(WireGuardSuite, replaces_the_allowed_ips_of_a_peer) {
   EXPECT_TRUE(this->find(1)->allowed.empty());
 }
 
+TYPED_TEST_P(WireGuardSuite, gives_back_preshared_keys) {
+  const Secret key(std::string(32, 'p')), other(std::string(31, 'q') + "r");
+  auto with = [&](std::uint32_t number, std::optional<Secret> preshared) {
+    Peer out = this->peer(number, {Prefix(Address::from_v4(0x0a080000 + number), 32)});
+    out.preshared = std::move(preshared);
+    return out;
+  };
+  ASSERT_TRUE(this->set({with(1, key), with(2, std::nullopt), with(3, other), with(4, no_preshared_key())}));
+  EXPECT_EQ(this->find(1)->preshared, key);
+  EXPECT_FALSE(this->find(2)->preshared);
+  EXPECT_EQ(this->find(3)->preshared, other);
+  EXPECT_FALSE(this->find(4)->preshared);
+  ASSERT_TRUE(this->set({with(1, std::nullopt), with(2, other), with(3, no_preshared_key())}));
+  EXPECT_EQ(this->find(1)->preshared, key) << "left as it was";
+  EXPECT_EQ(this->find(2)->preshared, other);
+  EXPECT_FALSE(this->find(3)->preshared);
+  EXPECT_EQ(this->find(1)->allowed, std::vector{Prefix("10.8.0.1/32")});
+  EXPECT_EQ(this->set({with(1, Secret("short"))}).error().code(), errc::invalid_argument);
+}
+
 TYPED_TEST_P(WireGuardSuite, removes_a_peer_and_does_not_mind_an_absent_one) {
   ASSERT_TRUE(this->set({this->peer(1), this->peer(2)}));
   Peer gone = this->peer(1);
@@ -176,7 +196,8 @@ TYPED_TEST_P(WireGuardSuite, notices_that_the_interface_went) {
 REGISTER_TYPED_TEST_SUITE_P(WireGuardSuite, says_that_an_interface_is_missing, lists_interfaces_while_they_are_there,
                             shows_the_public_half_of_the_key, refuses_a_private_key_of_the_wrong_length,
                             reads_back_what_was_written, moves_an_allowed_ip_to_the_last_claimer,
-                            replaces_the_allowed_ips_of_a_peer, removes_a_peer_and_does_not_mind_an_absent_one,
+                            replaces_the_allowed_ips_of_a_peer, gives_back_preshared_keys,
+                            removes_a_peer_and_does_not_mind_an_absent_one,
                             does_not_make_a_peer_when_told_to_update_only, replaces_all_peers_across_chunks,
                             ignores_the_interfaces_own_key_as_a_peer,
                             carries_out_operations_in_the_order_they_were_begun, notices_that_the_interface_went);

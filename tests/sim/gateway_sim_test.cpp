@@ -335,6 +335,38 @@ TEST_F(GatewaySim, I06AddressesOfForeignPeersAreNotLeased) {
   EXPECT_EQ(world.peers("wg0").size(), 2U) << "the foreign peer is left alone";
 }
 
+TEST_F(GatewaySim, HistoryKnowsHowOftenASessionRoamedAndWhereItWasLast) {
+  for (const char* privacy : {"full", "network", "none"}) {
+    world.crash();
+    world.config.session.address_privacy = privacy;
+    world.boot().value();
+    const std::string name = std::string("user-") + privacy;
+    world.add_user(name);
+    auto login = world.login(name).value();
+    world.initiate(login).value();
+    for (const char* from : {"198.51.100.4", "198.51.100.5"})
+      world.runtime.wait(world.gateway->heartbeat(world.caller(login, from).value())).value();
+    const std::string now = privacy == std::string("full")      ? "198.51.100.5"
+                            : privacy == std::string("network") ? "198.51.100.0/24"
+                                                                : "";
+    EXPECT_EQ(world.unclosed().at(0).seen_from, now);
+    auto events = world.runtime.wait(world.gateway->events(0)).value().events;
+    for (const auto& event : events)
+      EXPECT_TRUE(privacy == std::string("full") || event.json.find("198.51.100.5") == std::string::npos) << event.json;
+    EXPECT_EQ(std::count_if(events.begin(), events.end(), [](const Event& e) { return e.name == "session_roamed"; }),
+              2);
+    world.logout(login).value();
+    world.settle();
+    world.pass(Seconds(3));
+    auto row = world.history().at(0);
+    EXPECT_EQ(row.roamed, 2U);
+    EXPECT_EQ(row.seen_from, now);
+    EXPECT_EQ(row.first_seen_from, privacy == std::string("full")      ? "203.0.113.7"
+                                   : privacy == std::string("network") ? "203.0.113.0/24"
+                                                                       : "");
+  }
+}
+
 TEST_F(GatewaySim, AUsersNextDeviceTakesOverTheAddress) {
   world.add_user("alice");
   auto first = world.login("alice").value();

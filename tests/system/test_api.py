@@ -157,7 +157,7 @@ class Errors(LabCase):
     def test_forwarded_address_is_believed_from_loopback_only(self):
         client = self.client()
         client.request("POST", "/vpn/initiate", {"public_key": key_pair()[1]}, client.access, headers={"X-Forwarded-For": "192.0.2.99"})
-        self.assertEqual(self.session_of(client)["client_ip"], "203.0.113.2")
+        self.assertEqual(self.session_of(client)["client_ip"], "203.0.113.0/24")
 
 
 class Tokens(LabCase):

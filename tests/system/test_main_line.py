@@ -46,7 +46,7 @@ class MainLine(LabCase):
         self.assertEqual(client.tunnel["session"], {"heartbeat_ttl": 90, "hard_ttl": 1296000})
         session = until(lambda: (s := self.session_of(client)) and s["lane"] == "vpn" and s["bytes_rx"] > 0 and s["bytes_tx"] > 0 and s,
                         "counters of the session", 5)
-        self.assertEqual((session["state"], session["client_ip"]), ("online", "203.0.113.2"))
+        self.assertEqual((session["state"], session["client_ip"]), ("online", "203.0.113.0/24"))
         self.assertEqual((session["vpn_ip"], session["tor_ip"]), (client.tunnel["vpn"]["ip"], client.tunnel["tor"]["ip"]))
         self.assert_peers_match()
 

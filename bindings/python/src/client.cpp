@@ -1,5 +1,6 @@
 #include "tornado/client.hpp"
 
+#include "base/encoding.hpp"
 #include "bind.hpp"
 
 namespace tornado::inline v1 {
@@ -30,9 +31,9 @@ class SharedDeviceClient {
   void logout() {
     run([&] { return client_.logout(); });
   }
-  DeviceTunnel initiate(const std::string& public_key) {
+  DeviceTunnel initiate(const std::string& public_key, bool preshared_key) {
     PublicKey key = unwrap(PublicKey::parse(public_key));
-    return run([&] { return client_.initiate(key); });
+    return run([&] { return client_.initiate(key, preshared_key); });
   }
   bool heartbeat() {
     return run([&] { return client_.heartbeat(); });
@@ -91,6 +92,13 @@ void bind_values(py::module_& module) {
                                for (const auto& lane : self.lanes) out[py::str(lane.lane.str())] = py::cast(lane);
                                return out;
                              })
+      .def_property_readonly(
+          "preshared_key",
+          [](const DeviceTunnel& self) -> std::optional<std::string> {
+            if (!self.preshared_key) return std::nullopt;
+            return base64(self.preshared_key->reveal());
+          },
+          "Base64, for the peer on every lane; None: not asked for, or not given.")
       .def_property_readonly("heartbeat_ttl", [](const DeviceTunnel& self) { return self.heartbeat_ttl.count(); })
       .def_property_readonly("hard_ttl", [](const DeviceTunnel& self) { return self.hard_ttl.count(); })
       .def("__repr__",
@@ -110,7 +118,8 @@ void bind_client(py::module_& module) {
       .def("_login", released(&Client::login))
       .def("reauth", released(&Client::reauth), "Exchanges the refresh token for new tokens.")
       .def("logout", released(&Client::logout), "Ends the sign-in.")
-      .def("initiate", released(&Client::initiate), py::arg("public_key"), "A session for this WireGuard key (base64).")
+      .def("initiate", released(&Client::initiate), py::arg("public_key"), py::arg("preshared_key") = false,
+           "A session for this WireGuard key (base64), with a preshared key if one is asked for and given.")
       .def("heartbeat", released(&Client::heartbeat), "True: the session had been offline and is back.")
       .def("disconnect", released(&Client::disconnect), "Ends the session; the sign-in stays.")
       .def("verify", released(&Client::verify), "The id of the user the access token belongs to.")

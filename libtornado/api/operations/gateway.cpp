@@ -35,6 +35,7 @@ json::object status_of(Gateway& gateway) {
   out["sessions"] = gateway.sessions().size();
   out["online"] = gateway.sessions().online();
   out["peers"] = gateway.peers().wanted_count();
+  out["adopted"] = gateway.adopted().size();
   out["wireguard_backend"] = std::string(name(gateway.wireguard_choice().backend));
   out["wireguard_reason"] = gateway.wireguard_choice().reason;
   json::object pools;
@@ -70,6 +71,9 @@ Task<json::value> diff(Gateway& gateway, Caller, Arguments) {
   out["missing"] = std::move(missing);
   out["surplus"] = shown_keys(difference.peers.surplus);
   out["foreign"] = shown_keys(difference.peers.foreign);
+  json::array adopted;
+  for (const auto& peer : difference.peers.adopted_missing) adopted.emplace_back(peer.key.str());
+  out["adopted_missing"] = std::move(adopted);
   out["parked"] = shown_keys(difference.peers.parked);
   co_return json::value(std::move(out));
 }
@@ -83,6 +87,45 @@ Task<json::value> reconcile(Gateway& gateway, Caller caller, Arguments arguments
   out["foreign"] = difference.foreign.size();
   co_return json::value(std::move(out));
 }
+
+json::object shown_adopted(const AdoptedPeer& adopted) {
+  json::object out;
+  std::string allowed;
+  for (const auto& prefix : adopted.peer.allowed) allowed += (allowed.empty() ? "" : " ") + prefix.str();
+  out["public_key"] = adopted.peer.key.str();
+  out["lane"] = adopted.peer.lane.str();
+  out["allowed_ips"] = allowed;
+  out["preshared_key"] = adopted.peer.preshared.has_value();
+  out["adopted_at"] = shown_time(adopted.since);
+  out["adopted_by"] = adopted.by;
+  return out;
+}
+
+json::array shown_adopted(const std::vector<AdoptedPeer>& all) {
+  json::array out;
+  for (const auto& adopted : all) out.push_back(shown_adopted(adopted));
+  return out;
+}
+
+Task<json::value> adopted(Gateway& gateway, Caller, Arguments) {
+  co_return json::value(shown_adopted(gateway.adopted()));
+}
+
+Task<json::value> adopt(Gateway& gateway, Caller caller, Arguments arguments) {
+  TRY(auto key, PublicKey::parse(arguments.text("key")));
+  TRY(auto made, co_await gateway.adopt(std::move(caller), key));
+  co_return json::value(shown_adopted(made));
+}
+
+Task<json::value> release(Gateway& gateway, Caller caller, Arguments arguments) {
+  TRY(auto key, PublicKey::parse(arguments.text("key")));
+  TRY_VOID(co_await gateway.release(std::move(caller), key));
+  json::object out;
+  out["released"] = key.str();
+  co_return json::value(std::move(out));
+}
+
+const Parameter key_parameter{"key", ParameterKind::text, true, true, "public key of the peer"};
 
 Task<json::value> config(Gateway& gateway, Caller, Arguments) {
   TRY(auto tree, parse_json(gateway.config().show()));
@@ -152,12 +195,37 @@ void add_gateway_operations(std::vector<Operation>& table) {
                    diff});
   table.push_back({"gateway.reconcile",
                    Permission::write,
-                   "Compare peers with sessions now and mend the difference",
+                   "Compare peers and host with what they should be, and mend the difference",
                    "tornadoctl gateway reconcile --dry-run",
                    {{"dry-run", ParameterKind::flag, false, false, "only say what would change, as `gateway diff`"}},
                    {},
                    false,
                    reconcile});
+  table.push_back({"gateway.adopted",
+                   Permission::read,
+                   "List peers that are somebody else's and kept on purpose",
+                   "tornadoctl gateway adopted",
+                   {},
+                   {"public_key", "lane", "allowed_ips", "adopted_at", "adopted_by"},
+                   false,
+                   adopted});
+  table.push_back(
+      {"gateway.adopt",
+       Permission::write,
+       "Keep a foreign peer as it is: its addresses are leased to nobody, and it is put back when it is lost",
+       "tornadoctl gateway adopt Zm9yZWlnbi4uLg==",
+       {key_parameter},
+       {"public_key", "lane", "allowed_ips", "adopted_at", "adopted_by"},
+       false,
+       adopt});
+  table.push_back({"gateway.release",
+                   Permission::write,
+                   "Let an adopted peer go: it is taken from the interfaces and forgotten",
+                   "tornadoctl gateway release Zm9yZWlnbi4uLg== --yes",
+                   {key_parameter},
+                   {},
+                   true,
+                   release});
   table.push_back({"config.show",
                    Permission::read,
                    "Show the configuration the daemon runs with",

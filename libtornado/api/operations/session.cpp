@@ -96,7 +96,8 @@ void add_session_operations(std::vector<Operation>& table) {
                    {{"user", ParameterKind::text, false, false, "of one account"},
                     {"limit", ParameterKind::integer, false, false, "at most so many (100)"},
                     {"offset", ParameterKind::integer, false, false, "skip so many"}},
-                   {"session_id", "vpn_ip", "tor_ip", "started_at", "ended_at", "bytes_rx", "bytes_tx", "close_reason"},
+                   {"session_id", "vpn_ip", "tor_ip", "started_at", "ended_at", "bytes_rx", "bytes_tx", "roamed",
+                    "last_client_ip", "close_reason"},
                    false,
                    history});
   table.push_back({"session.show",
