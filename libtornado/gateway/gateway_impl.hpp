@@ -195,6 +195,7 @@ struct Gateway::Impl {
   Notifier closing;
   std::unordered_set<Instance> leaving;  // ended by their own devices, not yet cut
   Notifier reconcile_wanted;
+  Notifier process_came_up;
   std::chrono::milliseconds awake_at{0};
   Instant wall_at;
   bool ends_held = false;

@@ -305,17 +305,24 @@ void PeerProgrammer::on_absent(std::function<Task<void>(std::vector<AbsentPeer>)
   impl_->absent_told = std::move(told);
 }
 
-Task<std::vector<PeerSample>> PeerProgrammer::sample(Lane name) {
+Task<Interface> PeerProgrammer::counters(Lane name) {
   auto lane = impl_->lane(name);
   if (!lane) co_return Error(errc::interface_missing, "no lane " + name.str());
-  TRY(auto snapshot, co_await lane->read());
+  co_return co_await impl_->wireguard.counters(lane->interface());
+}
+
+bool PeerProgrammer::wants(const PublicKey& key, const Lane& lane) const {
+  const WantedPeer* wanted = impl_->book.wanted(key);
+  return wanted != nullptr && address_on(*wanted, lane) != nullptr;
+}
+
+Task<std::vector<PeerSample>> PeerProgrammer::sample(Lane name) {
+  TRY(auto interface, co_await counters(name));
   std::vector<PeerSample> out;
   Pace pace(impl_->runtime);
-  for (const Peer& peer : snapshot->interface.peers) {
+  for (const Peer& peer : interface.peers) {
     if (pace.due()) co_await pace.yield();
-    const WantedPeer* wanted = impl_->book.wanted(peer.key);
-    if (wanted != nullptr && address_on(*wanted, name) != nullptr)
-      out.push_back(sample_of(wanted->owner, name, peer, snapshot->interface.index));
+    if (wants(peer.key, name)) out.push_back(sample_of(impl_->book.find(peer.key)->owner, name, peer, interface.index));
   }
   co_return out;
 }

@@ -94,13 +94,13 @@ struct SessionStore::Impl {
 
   Session& keep(Session session) {
     touch(session);
-    keys[session.key] = session.instance;
     if (session.live()) live[session.device] = session.instance;
     if (session.live()) ++count_of(session.presence);
     if (session.state == SessionState::closing) ended.insert(session.instance);
     of_user[session.user].insert(session.instance);
     Instance instance = session.instance;
     Session& kept = sessions.insert_or_assign(instance, std::move(session)).first->second;
+    keys[kept.key] = &kept;
     schedule(kept);
     return kept;
   }
@@ -110,7 +110,7 @@ struct SessionStore::Impl {
     if (it == sessions.end()) return;
     const Session& session = it->second;
     unschedule(instance);
-    if (auto key = keys.find(session.key); key != keys.end() && key->second == instance) keys.erase(key);
+    if (auto key = keys.find(session.key); key != keys.end() && key->second == &session) keys.erase(key);
     forget_live(session);
     auto user = of_user.find(session.user);
     user->second.erase(instance);
@@ -175,6 +175,34 @@ struct SessionStore::Impl {
     if (roaming_told && session.live()) roaming_told(session, *before);
   }
 
+  void observe(Session& session, const Observation& seen) {
+    const Instant now = runtime.now();
+    LaneCounters& account = account_on(session, seen.lane);
+    const std::uint32_t interface = account.interface;
+    TrafficDelta delta = fold(account, seen, now);
+    bool counted = delta.received > 0 || delta.sent > 0 || account.interface != interface;
+    if (counted) unsaved.insert(session.instance);
+    if (counted) sum_up(session);
+    LaneTraffic& all = traffic_on(seen.lane);
+    all.received += delta.received;
+    all.sent += delta.sent;
+    all.handshakes += delta.shaken ? 1 : 0;
+    const Instant handshake = std::min(seen.handshake, now);
+    bool shaken = delta.shaken && handshake > session.last_handshake;
+    if (shaken) session.last_handshake = handshake;
+    if (delta.used) session.last_traffic = now;
+    if (shaken || delta.used) account.active = now;
+    // Both tunnels may be kept alive: a handshake alone takes the lane only from one that is dead.
+    const LaneCounters* current = session.counters_on(session.lane);
+    bool current_lives = current != nullptr && current->handshake + options.handshake_margin > now;
+    if (delta.used || (shaken && !current_lives)) session.lane = seen.lane;
+    // The endpoint that counts is that of the lane in use.
+    if (seen.source && seen.handshake != Instant() && session.lane == seen.lane) set_source(session, *seen.source);
+    if (shaken || delta.used)
+      if (refresh(session)) ++session.recoveries;
+    if (counted || shaken) touch(session);
+  }
+
   /// The in-memory side of ending.
   void mark_closing(Session& session, CloseReason reason) {
     if (!session.live()) return;
@@ -212,7 +240,7 @@ struct SessionStore::Impl {
   SessionMachine machine;
   std::map<Instance, Session> sessions;
   std::unordered_map<DeviceId, Instance> live;
-  std::unordered_map<PublicKey, Instance> keys;
+  std::unordered_map<PublicKey, Session*> keys;
   std::unordered_map<UserId, std::set<Instance>> of_user;
   std::unordered_map<Instance, Deadlines> deadlines_of;
   std::set<std::pair<Instant, Instance>> closes, fades;
@@ -331,33 +359,27 @@ Result<Beat> SessionStore::beat(const DeviceId& device, std::optional<Address> s
 Result<Presence> SessionStore::observe(const Instance& instance, const Observation& seen) {
   Session* session = impl_->at(instance);
   if (session == nullptr) return Error(errc::not_found, "no such session");
-  const Instant now = impl_->runtime.now();
-  LaneCounters& account = account_on(*session, seen.lane);
-  const std::uint32_t interface = account.interface;
-  TrafficDelta delta = fold(account, seen, now);
-  bool counted = delta.received > 0 || delta.sent > 0 || account.interface != interface;
-  if (counted) impl_->unsaved.insert(instance);
-  if (counted) sum_up(*session);
-  LaneTraffic& all = impl_->traffic_on(seen.lane);
-  all.received += delta.received;
-  all.sent += delta.sent;
-  all.handshakes += delta.shaken ? 1 : 0;
-  const Instant handshake = std::min(seen.handshake, now);
-  bool shaken = delta.shaken && handshake > session->last_handshake;
-  if (shaken) session->last_handshake = handshake;
-  if (delta.used) session->last_traffic = now;
-  if (shaken || delta.used) account.active = now;
-  // Both tunnels may be kept alive: a handshake alone takes the lane only from one that is dead.
-  const LaneCounters* current = session->counters_on(session->lane);
-  bool current_lives = current != nullptr && current->handshake + impl_->options.handshake_margin > now;
-  if (delta.used || (shaken && !current_lives)) session->lane = seen.lane;
-  // The endpoint that counts is that of the lane in use.
-  if (seen.source && seen.handshake != Instant() && session->lane == seen.lane)
-    impl_->set_source(*session, *seen.source);
-  if (shaken || delta.used)
-    if (impl_->refresh(*session)) ++session->recoveries;
-  if (counted || shaken) impl_->touch(*session);
+  impl_->observe(*session, seen);
   return session->presence;
+}
+
+Result<Presence> SessionStore::observe(const PublicKey& key, const Observation& seen) {
+  auto it = impl_->keys.find(key);
+  if (it == impl_->keys.end() || !it->second->live()) return errc::not_found;
+  impl_->observe(*it->second, seen);
+  return it->second->presence;
+}
+
+bool SessionStore::unmoved(const PublicKey& key, const Observation& seen) {
+  auto it = impl_->keys.find(key);
+  if (it == impl_->keys.end() || !it->second->live()) return false;
+  Session& session = *it->second;
+  for (auto& account : session.counters) {
+    if (account.lane != seen.lane) continue;
+    const bool tells_source = seen.source && seen.handshake != Instant() && session.lane == seen.lane;
+    return !(tells_source && session.source != seen.source) && read_again(account, seen, impl_->runtime.now());
+  }
+  return false;
 }
 
 Task<void> SessionStore::counters_restarted(std::vector<RestartedCounters> restarted) {
@@ -520,14 +542,12 @@ std::optional<Session> SessionStore::find(const Instance& instance) const {
 
 std::optional<Session> SessionStore::find(const PublicKey& key) const {
   auto it = impl_->keys.find(key);
-  return it != impl_->keys.end() ? find(it->second) : std::nullopt;
+  return it != impl_->keys.end() ? std::optional(*it->second) : std::nullopt;
 }
 
 std::optional<Instance> SessionStore::instance_of(const PublicKey& key) const {
   auto it = impl_->keys.find(key);
-  if (it == impl_->keys.end()) return std::nullopt;
-  const Session* session = impl_->at(it->second);
-  return session != nullptr && session->live() ? std::optional(it->second) : std::nullopt;
+  return it != impl_->keys.end() && it->second->live() ? std::optional(it->second->instance) : std::nullopt;
 }
 
 std::uint64_t SessionStore::restarts() const noexcept {
