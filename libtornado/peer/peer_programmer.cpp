@@ -317,12 +317,16 @@ bool PeerProgrammer::wants(const PublicKey& key, const Lane& lane) const {
 }
 
 Task<std::vector<PeerSample>> PeerProgrammer::sample(Lane name) {
-  TRY(auto interface, co_await counters(name));
+  auto lane = impl_->lane(name);
+  if (!lane) co_return Error(errc::interface_missing, "no lane " + name.str());
+  TRY(auto snapshot, co_await lane->read());
   std::vector<PeerSample> out;
   Pace pace(impl_->runtime);
-  for (const Peer& peer : interface.peers) {
+  for (const Peer& peer : snapshot->interface.peers) {
     if (pace.due()) co_await pace.yield();
-    if (wants(peer.key, name)) out.push_back(sample_of(impl_->book.find(peer.key)->owner, name, peer, interface.index));
+    const WantedPeer* wanted = impl_->book.wanted(peer.key);
+    if (wanted != nullptr && address_on(*wanted, name) != nullptr)
+      out.push_back(sample_of(wanted->owner, name, peer, snapshot->interface.index));
   }
   co_return out;
 }

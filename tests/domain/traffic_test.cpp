@@ -153,7 +153,8 @@ class Ledger : public testing::TestWithParam<unsigned> {
     seen.handshake = kernel.handshake;
     seen.interface = kernel.interface;
     // As the gateway reads: what has not moved is only noted as read.
-    if (!sessions_->unmoved(session_.key, seen)) ASSERT_TRUE(sessions_->observe(session_.key, seen));
+    if (sessions_->unmoved(session_.key, seen)) return;
+    ASSERT_TRUE(sessions_->observe(session_.key, seen));
   }
   void step() {
     clock_.advance(Seconds(1 + random_() % 20));
