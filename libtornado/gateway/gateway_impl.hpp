@@ -102,6 +102,8 @@ struct Gateway::Impl {
   bool hold_ends();
   Task<void> run_ticks();
   Task<void> run_reconciling();
+  /// Until then, or until a process has come up after that revision. False: cancelled.
+  boost::asio::awaitable<bool> rest_until(Instant rest, std::uint64_t up);
   Task<void> run_reconcile_timer();
   Task<void> run_closing();
   Task<void> run_child_watch();

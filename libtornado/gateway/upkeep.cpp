@@ -2,6 +2,7 @@
 #include <time.h>
 
 #include <boost/asio/experimental/awaitable_operators.hpp>
+#include <boost/asio/this_coro.hpp>
 
 #include "base/json.hpp"
 #include "base/try.hpp"
@@ -271,6 +272,16 @@ Task<void> Gateway::Impl::run_reconcile_timer() {
   }
 }
 
+boost::asio::awaitable<bool> Gateway::Impl::rest_until(Instant rest, std::uint64_t up) {
+  // Two that wait together do not know that their parent was cancelled before.
+  auto state = co_await boost::asio::this_coro::cancellation_state;
+  if (state.cancelled() != boost::asio::cancellation_type::none) co_return false;
+  auto slept = runtime.sleep_until(rest);
+  auto hurried = process_came_up.wait(up);
+  auto first = co_await (std::move(slept) || std::move(hurried));
+  co_return first.index() == 0 ? std::get<0>(first) : std::get<1>(first);
+}
+
 /// A pass as soon as anybody asks for one. What is told while one runs asks for another; one that failed is repeated
 /// with backoff, whatever is told, but at once when a process has come up that it may have failed for.
 Task<void> Gateway::Impl::run_reconciling() {
@@ -299,11 +310,8 @@ Task<void> Gateway::Impl::run_reconciling() {
       rest = runtime.now() + backoff;
       backoff = std::min(backoff * 2, Seconds(30));
     }
-    auto slept = runtime.sleep_until(rest);
-    auto hurried = process_came_up.wait(done ? never : up);
-    auto first = co_await (std::move(slept) || std::move(hurried));
-    bool cancelled = first.index() == 0 ? !std::get<0>(first) : !std::get<1>(first);
-    if (cancelled) co_return Error(errc::cancelled);
+    bool rested = co_await rest_until(rest, done ? never : up);
+    if (!rested) co_return Error(errc::cancelled);
   }
 }
 
