@@ -310,7 +310,8 @@ Task<void> Gateway::Impl::run_reconciling() {
       rest = runtime.now() + backoff;
       backoff = std::min(backoff * 2, Seconds(30));
     }
-    bool rested = co_await rest_until(rest, done ? never : up);
+    const std::uint64_t since = done ? never : up;
+    bool rested = co_await rest_until(rest, since);
     if (!rested) co_return Error(errc::cancelled);
   }
 }
