@@ -153,7 +153,11 @@ class TORNADO_API PeerProgrammer {
   /// Counters of all wanted peers of a lane, by one read. Errors: interface_missing (also an unknown lane) and those of
   /// the read.
   Task<std::vector<PeerSample>> sample(Lane lane);
-  /// The same of all lanes. Lanes that cannot be read are absent; an error if none can.
+  /// The counters of a lane as its interface tells them, foreign peers included and allowed IPs left out.
+  Task<Interface> counters(Lane lane);
+  /// Whether the peer with that key is to be on that lane.
+  bool wants(const PublicKey& key, const Lane& lane) const;
+  /// Those of the wanted peers of all lanes. Lanes that cannot be read are absent; an error if none can.
   Task<std::vector<PeerSample>> sample();
 
  private:

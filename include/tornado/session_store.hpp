@@ -238,6 +238,11 @@ class TORNADO_API SessionStore {
   Result<Beat> beat(const DeviceId& device, std::optional<Address> source);
   /// What WireGuard counts on one lane now. A counter that fell has started anew; totals never fall (I-09). not_found.
   Result<Presence> observe(const Instance& instance, const Observation& seen);
+  /// The same of the live session with that key.
+  Result<Presence> observe(const PublicKey& key, const Observation& seen);
+  /// Whether the live session with that key was seen like this by the reading before. If so, `observe` would note no
+  /// more than that it was read again; that is done.
+  bool unmoved(const PublicKey& key, const Observation& seen);
   /// Peers are about to be made anew: their counters will start at zero. Durable before it returns, so that no crash
   /// takes the new counters for the old ones (I-09); in memory it holds in any case. Instances that are gone are left
   /// out.

@@ -68,6 +68,8 @@ class TORNADO_API WireGuard {
   /// Names of the interfaces that answer now.
   virtual Task<std::vector<std::string>> list() = 0;
   virtual Task<Interface> get(std::string name) = 0;
+  /// The same for whoever wants no more than keys, counters, handshakes and endpoints: allowed IPs may be left out.
+  virtual Task<Interface> counters(std::string name) { return get(std::move(name)); }
   /// Applies a change in chunks of at most 32 peers; not atomic across peers.
   virtual Task<void> set(InterfaceChange change) = 0;
   /// How many peers an interface can hold. Default: what wireguard-go takes.

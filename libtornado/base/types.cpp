@@ -40,11 +40,13 @@ constexpr std::array<std::string_view, 7> low_order_points{
 }  // namespace
 
 Result<Address> Address::parse(std::string_view text) {
-  std::string copy(text);
+  char copy[INET6_ADDRSTRLEN] = {};
+  if (text.size() >= sizeof copy || text.find('\0') != text.npos) return malformed("an IP address", text);
+  text.copy(copy, text.size());
   Address out;
-  if (::inet_pton(AF_INET, copy.c_str(), out.bytes_.data()) == 1) return out;
+  if (::inet_pton(AF_INET, copy, out.bytes_.data()) == 1) return out;
   out.v4_ = false;
-  if (::inet_pton(AF_INET6, copy.c_str(), out.bytes_.data()) == 1) return out;
+  if (::inet_pton(AF_INET6, copy, out.bytes_.data()) == 1) return out;
   return malformed("an IP address", text);
 }
 

@@ -55,6 +55,7 @@ Gateway::Impl::Impl(Runtime& runtime_, Config config_, GatewayParts parts_)
       supervisor(runtime, config.state_dir + "/children"),
       closing(runtime),
       reconcile_wanted(runtime),
+      process_came_up(runtime),
       background(runtime) {
   lanes = {{Lane("vpn"), &config.lanes.vpn}, {Lane("tor"), &config.lanes.tor}};
   for (const auto& [lane, settings] : lanes) {

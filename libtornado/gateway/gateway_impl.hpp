@@ -122,6 +122,8 @@ struct Gateway::Impl {
   bool hold_ends();
   Task<void> run_ticks();
   Task<void> run_reconciling();
+  /// Until then, or until a process has come up after that revision. False: cancelled.
+  boost::asio::awaitable<bool> rest_until(Instant rest, std::uint64_t up);
   Task<void> run_reconcile_timer();
   Task<void> run_closing();
   Task<void> run_child_watch();
@@ -258,6 +260,7 @@ struct Gateway::Impl {
   Notifier closing;
   std::unordered_set<Instance> leaving;  // ended by their own devices, not yet cut
   Notifier reconcile_wanted;
+  Notifier process_came_up;
   std::chrono::milliseconds awake_at{0};
   Instant wall_at;
   bool ends_held = false;

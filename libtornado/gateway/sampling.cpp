@@ -52,22 +52,21 @@ Task<void> Gateway::Impl::run_sampling() {
 
 Task<void> Gateway::Impl::sample(Lane lane) {
   if (sessions.size() == 0) co_return Result<void>();
-  TRY(auto samples, co_await peers.sample(lane));
   const std::uint64_t restarts = sessions.restarts();
+  TRY(auto interface, co_await peers.counters(lane));
+  Observation seen(lane);
+  seen.interface = interface.index;
   Pace pace(runtime);
-  for (const auto& sample : samples) {
+  for (const Peer& peer : interface.peers) {
     if (pace.due()) co_await pace.yield();
     // Counters began anew while this reading waited: it is of before, and the next one is soon.
     if (sessions.restarts() != restarts) co_return Result<void>();
-    auto instance = sessions.instance_of(sample.key);
-    if (!instance) continue;
-    Observation seen(sample.lane);
-    seen.received = sample.received;
-    seen.sent = sample.sent;
-    seen.handshake = sample.handshake;
-    seen.interface = sample.interface;
-    if (sample.endpoint) seen.source = sample.endpoint->address;
-    (void)sessions.observe(*instance, seen);
+    seen.received = peer.received;
+    seen.sent = peer.sent;
+    seen.handshake = peer.handshake;
+    seen.source.reset();
+    if (peer.endpoint) seen.source = peer.endpoint->address;
+    if (!sessions.unmoved(peer.key, seen) && peers.wants(peer.key, lane)) (void)sessions.observe(peer.key, seen);
   }
   co_return Result<void>();
 }

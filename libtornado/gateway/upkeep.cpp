@@ -1,11 +1,16 @@
 // What a gateway does by time: deadlines, counters, reconciling, history.
 #include <time.h>
 
+#include <boost/asio/experimental/awaitable_operators.hpp>
+#include <boost/asio/this_coro.hpp>
+
 #include "base/json.hpp"
 #include "base/try.hpp"
 #include "gateway/gateway_impl.hpp"
 #include "limits/usage_repo.hpp"
 #include "session/history_repo.hpp"
+
+using namespace boost::asio::experimental::awaitable_operators;
 
 namespace tornado::inline v1 {
 namespace {
@@ -16,6 +21,8 @@ constexpr int history_batch = 500;
 constexpr std::size_t most_ends_unasked = 20;
 /// Between two passes, and between two looks at what the host has told.
 constexpr std::chrono::milliseconds least_rest{200}, longest_rest{600};
+/// A revision that no Notifier reaches.
+constexpr std::uint64_t never = std::numeric_limits<std::uint64_t>::max();
 
 /// Counts on while the host sleeps, and does not follow the wall clock.
 std::chrono::milliseconds time_with_sleep() {
@@ -279,8 +286,18 @@ Task<void> Gateway::Impl::run_reconcile_timer() {
   }
 }
 
+boost::asio::awaitable<bool> Gateway::Impl::rest_until(Instant rest, std::uint64_t up) {
+  // Two that wait together do not know that their parent was cancelled before.
+  auto state = co_await boost::asio::this_coro::cancellation_state;
+  if (state.cancelled() != boost::asio::cancellation_type::none) co_return false;
+  auto slept = runtime.sleep_until(rest);
+  auto hurried = process_came_up.wait(up);
+  auto first = co_await (std::move(slept) || std::move(hurried));
+  co_return first.index() == 0 ? std::get<0>(first) : std::get<1>(first);
+}
+
 /// A pass as soon as anybody asks for one. What is told while one runs asks for another; one that failed is repeated
-/// with backoff, whatever is told.
+/// with backoff, whatever is told, but at once when a process has come up that it may have failed for.
 Task<void> Gateway::Impl::run_reconciling() {
   Seconds backoff(1);
   std::uint64_t seen = reconcile_wanted.revision();
@@ -288,6 +305,7 @@ Task<void> Gateway::Impl::run_reconciling() {
     bool told = co_await reconcile_wanted.wait(seen);
     if (!told) co_return Error(errc::cancelled);
     seen = reconcile_wanted.revision();
+    const std::uint64_t up = process_came_up.revision();
     Stopwatch watch;
     (void)co_await check_foreign_chains();
     auto done = co_await mend();
@@ -306,18 +324,28 @@ Task<void> Gateway::Impl::run_reconciling() {
       rest = runtime.now() + backoff;
       backoff = std::min(backoff * 2, Seconds(30));
     }
-    bool slept = co_await runtime.sleep_until(rest);
-    if (!slept) co_return Error(errc::cancelled);
+    const std::uint64_t since = done ? never : up;
+    bool rested = co_await rest_until(rest, since);
+    if (!rested) co_return Error(errc::cancelled);
   }
 }
 
-/// A WireGuard process that came back has lost its key and its peers.
+/// A WireGuard process that came back has lost its key and its peers. How often one can come up is the supervisor's
+/// backoff to bound.
 Task<void> Gateway::Impl::run_child_watch() {
   std::uint64_t seen = 0;
+  std::map<std::string, pid_t> running;
   for (;;) {
     auto changed = co_await supervisor.changed(seen);
     if (!changed) co_return changed.error();
+    bool came_up = false;
+    for (const auto& child : supervisor.status()) {
+      const pid_t pid = child.state == ChildState::running ? child.pid : 0;
+      came_up = came_up || (pid != 0 && running[child.name] != pid);
+      running[child.name] = pid;
+    }
     if (seen != 0) reconcile_wanted.notify();
+    if (seen != 0 && came_up) process_came_up.notify();
     seen = *changed;
   }
 }

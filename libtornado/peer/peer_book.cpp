@@ -21,7 +21,7 @@ const WantedPeer* PeerBook::wanted(const Owner& owner) const {
 
 const WantedPeer* PeerBook::wanted(const PublicKey& key) const {
   const Holding* holding = find(key);
-  return holding != nullptr && holding->state == KeyState::wanted ? wanted(holding->owner) : nullptr;
+  return holding != nullptr ? holding->peer : nullptr;
 }
 
 PeerBook::Keys PeerBook::keys() const {
@@ -44,7 +44,7 @@ void PeerBook::want(WantedPeer peer) {
   holding.stripped = false;
   holding.final.clear();
   Owner owner = peer.owner;
-  wanted_.insert_or_assign(std::move(owner), std::move(peer));
+  holding.peer = &wanted_.insert_or_assign(std::move(owner), std::move(peer)).first->second;
 }
 
 void PeerBook::set_state(const PublicKey& key, KeyState state) {
@@ -52,6 +52,7 @@ void PeerBook::set_state(const PublicKey& key, KeyState state) {
   if (holding == nullptr) return;
   auto wanted = wanted_.find(holding->owner);
   if (wanted != wanted_.end() && wanted->second.key == key) wanted_.erase(wanted);
+  holding->peer = nullptr;
   holding->state = state;
 }
 

@@ -22,8 +22,9 @@ class Holding {
   Holding(Owner owner_, KeyState state_) : owner(std::move(owner_)), state(state_) {}
   Owner owner;
   KeyState state;
-  bool stripped = false;          // retired, and every lane has confirmed that its allowed IPs are gone
-  std::vector<PeerSample> final;  // counters read before a removal that was not confirmed everywhere
+  const WantedPeer* peer = nullptr;  // while wanted: what is wanted of it
+  bool stripped = false;             // retired, and every lane has confirmed that its allowed IPs are gone
+  std::vector<PeerSample> final;     // counters read before a removal that was not confirmed everywhere
 };
 
 /// Who holds which key, and which keys were touched while the interfaces were being compared. Plain memory.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/pace.hpp"
+#include "base/task_group.hpp"
 #include "base/try.hpp"
 #include "peer/peer_programmer_impl.hpp"
 
@@ -242,6 +243,28 @@ Task<void> PeerWork::collect(LanePtr lane, std::vector<PublicKey>& keys) {
   co_return Result<void>();
 }
 
+/// All lanes at once: each has to tell of all its peers, and that takes a process of its own a while.
+Task<void> PeerWork::collect_all(std::vector<PublicKey>& keys) {
+  const auto all = all_lanes();
+  std::vector<Result<void>> outcomes(all.size());
+  TaskGroup group(runtime);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    auto one = [](PeerWork& self, LanePtr lane, std::vector<PublicKey>& of, Result<void>& outcome) -> Task<void> {
+      outcome = co_await self.collect(std::move(lane), of);
+      co_return Result<void>();
+    };
+    group.add("collect", one(*this, all[i], keys, outcomes[i]));
+  }
+  co_await group.settled(1);
+  if (group.size() > 0) {
+    co_await group.stop_all();
+    co_return Error(errc::cancelled);
+  }
+  for (const auto& outcome : outcomes)
+    if (!outcome) co_return outcome;
+  co_return Result<void>();
+}
+
 Task<void> PeerWork::remove_from(LanePtr lane, std::vector<PublicKey>& keys) {
   for (std::size_t at = 0; at < keys.size(); at += LaneInterface::chunk) {
     std::vector<Peer> peers;
@@ -274,7 +297,7 @@ Task<std::vector<PeerSample>> PeerProgrammer::remove(std::vector<PublicKey> reti
   if (retired.empty()) co_return out;
   KeyGuard::Busy busy(impl_->guard, retired);
   const auto lanes = impl_->all_lanes();
-  for (const LanePtr& lane : lanes) TRY_VOID(co_await impl_->collect(lane, retired));
+  TRY_VOID(co_await impl_->collect_all(retired));
   Result<void> outcome;
   for (const LanePtr& lane : lanes) {
     auto done = co_await impl_->remove_from(lane, retired);
@@ -361,6 +384,17 @@ bool PeerProgrammer::dirty() const noexcept {
 
 void PeerProgrammer::on_absent(std::function<Task<void>(std::vector<AbsentPeer>)> told) {
   impl_->absent_told = std::move(told);
+}
+
+Task<Interface> PeerProgrammer::counters(Lane name) {
+  auto lane = impl_->lane(name);
+  if (!lane) co_return Error(errc::interface_missing, "no lane " + name.str());
+  co_return co_await impl_->wireguard.counters(lane->interface());
+}
+
+bool PeerProgrammer::wants(const PublicKey& key, const Lane& lane) const {
+  const WantedPeer* wanted = impl_->book.wanted(key);
+  return wanted != nullptr && address_on(*wanted, lane) != nullptr;
 }
 
 Task<std::vector<PeerSample>> PeerProgrammer::sample(Lane name) {

@@ -32,6 +32,7 @@ struct PeerWork {
   boost::asio::awaitable<void> take_back(WantedPeer former, WantedPeer now);
 
   Task<void> collect(LanePtr lane, std::vector<PublicKey>& keys);
+  Task<void> collect_all(std::vector<PublicKey>& keys);
   Task<void> remove_from(LanePtr lane, std::vector<PublicKey>& keys);
 
   void log_lane(LogLevel level, std::string_view id, const LaneInterface& lane, const Error& error);

@@ -75,43 +75,43 @@ struct SessionStore::Impl {
 
   Session* live_of(const DeviceId& device) {
     auto it = live.find(device);
-    return it == live.end() ? nullptr : at(it->second);
+    return it == live.end() ? nullptr : it->second;
   }
 
   void touch(Session& session) { session.revision = ++revision; }
 
   /// Indexes follow the state of the session.
-  void schedule(const Session& session) {
-    unschedule(session.instance);
+  void schedule(Session& session) {
+    unschedule(session);
     if (!session.live()) return;
     Deadlines deadlines;
     deadlines.close = machine.closes_at(session, graces_end).first;
-    closes.insert({deadlines.close, session.instance});
+    closes.insert({deadlines.close, &session});
     if (session.state == SessionState::active && session.presence != Presence::offline) {
       auto verdict = machine.judge(session, runtime.now());
       deadlines.fade = verdict.presence > session.presence ? graces_end : verdict.until;
-      fades.insert({deadlines.fade, session.instance});
+      fades.insert({deadlines.fade, &session});
     }
-    deadlines_of[session.instance] = deadlines;
+    deadlines_of[&session] = deadlines;
   }
 
-  void unschedule(const Instance& instance) {
-    auto it = deadlines_of.find(instance);
+  void unschedule(Session& session) {
+    auto it = deadlines_of.find(&session);
     if (it == deadlines_of.end()) return;
-    closes.erase({it->second.close, instance});
-    fades.erase({it->second.fade, instance});
+    closes.erase({it->second.close, &session});
+    fades.erase({it->second.fade, &session});
     deadlines_of.erase(it);
   }
 
   Session& keep(Session session) {
     touch(session);
-    keys[session.key] = session.instance;
-    if (session.live()) live[session.device] = session.instance;
     if (session.live()) ++count_of(session.presence);
     if (session.state == SessionState::closing) ended.insert(session.instance);
     of_user[session.user].insert(session.instance);
     Instance instance = session.instance;
     Session& kept = sessions.insert_or_assign(instance, std::move(session)).first->second;
+    keys[kept.key] = &kept;
+    if (kept.live()) live[kept.device] = &kept;
     schedule(kept);
     return kept;
   }
@@ -119,9 +119,9 @@ struct SessionStore::Impl {
   void drop(const Instance& instance) {
     auto it = sessions.find(instance);
     if (it == sessions.end()) return;
-    const Session& session = it->second;
-    unschedule(instance);
-    if (auto key = keys.find(session.key); key != keys.end() && key->second == instance) keys.erase(key);
+    Session& session = it->second;
+    unschedule(session);
+    if (auto key = keys.find(session.key); key != keys.end() && key->second == &session) keys.erase(key);
     forget_live(session);
     auto user = of_user.find(session.user);
     user->second.erase(instance);
@@ -135,7 +135,7 @@ struct SessionStore::Impl {
 
   void forget_live(const Session& session) {
     auto it = live.find(session.device);
-    if (it != live.end() && it->second == session.instance) live.erase(it);
+    if (it != live.end() && it->second == &session) live.erase(it);
   }
 
   std::size_t& count_of(Presence presence) { return counts[static_cast<std::size_t>(presence)]; }
@@ -189,6 +189,34 @@ struct SessionStore::Impl {
     if (roaming_told && session.live()) roaming_told(session, *before);
   }
 
+  void observe(Session& session, const Observation& seen) {
+    const Instant now = runtime.now();
+    LaneCounters& account = account_on(session, seen.lane);
+    const std::uint32_t interface = account.interface;
+    TrafficDelta delta = fold(account, seen, now);
+    bool counted = delta.received > 0 || delta.sent > 0 || account.interface != interface;
+    if (counted) unsaved.insert(session.instance);
+    if (counted) sum_up(session);
+    LaneTraffic& all = traffic_on(seen.lane);
+    all.received += delta.received;
+    all.sent += delta.sent;
+    all.handshakes += delta.shaken ? 1 : 0;
+    const Instant handshake = std::min(seen.handshake, now);
+    bool shaken = delta.shaken && handshake > session.last_handshake;
+    if (shaken) session.last_handshake = handshake;
+    if (delta.used) session.last_traffic = now;
+    if (shaken || delta.used) account.active = now;
+    // Both tunnels may be kept alive: a handshake alone takes the lane only from one that is dead.
+    const LaneCounters* current = session.counters_on(session.lane);
+    bool current_lives = current != nullptr && current->handshake + options.handshake_margin > now;
+    if (delta.used || (shaken && !current_lives)) session.lane = seen.lane;
+    // The endpoint that counts is that of the lane in use.
+    if (seen.source && seen.handshake != Instant() && session.lane == seen.lane) set_source(session, *seen.source);
+    if (shaken || delta.used)
+      if (refresh(session)) ++session.recoveries;
+    if (counted || shaken) touch(session);
+  }
+
   /// The in-memory side of ending.
   void mark_closing(Session& session, CloseReason reason) {
     if (!session.live()) return;
@@ -199,7 +227,7 @@ struct SessionStore::Impl {
     session.ended = runtime.now();
     touch(session);
     forget_live(session);
-    unschedule(session.instance);
+    unschedule(session);
     ended.insert(session.instance);
   }
 
@@ -218,6 +246,14 @@ struct SessionStore::Impl {
   struct Deadlines {
     Instant close, fade;
   };
+  /// In order of time; those of one moment in order of instance.
+  using Deadline = std::pair<Instant, Session*>;
+  struct Earlier {
+    bool operator()(const Deadline& a, const Deadline& b) const {
+      if (a.first != b.first || a.second == nullptr || b.second == nullptr) return a < b;
+      return a.second->instance < b.second->instance;
+    }
+  };
 
   Runtime& runtime;
   std::unique_ptr<Database> own;
@@ -225,11 +261,11 @@ struct SessionStore::Impl {
   SessionOptions options;
   SessionMachine machine;
   std::map<Instance, Session> sessions;
-  std::unordered_map<DeviceId, Instance> live;
-  std::unordered_map<PublicKey, Instance> keys;
+  std::unordered_map<DeviceId, Session*> live;
+  std::unordered_map<PublicKey, Session*> keys;
   std::unordered_map<UserId, std::set<Instance>> of_user;
-  std::unordered_map<Instance, Deadlines> deadlines_of;
-  std::set<std::pair<Instant, Instance>> closes, fades;
+  std::unordered_map<const Session*, Deadlines> deadlines_of;
+  std::set<Deadline, Earlier> closes, fades;
   std::set<Instance> ended;  ///< closing
   Instant graces_end;
   std::vector<ClockStep> unwritten;  ///< steps that the journal has not followed yet
@@ -358,33 +394,27 @@ Result<Beat> SessionStore::beat(const DeviceId& device, std::optional<Address> s
 Result<Presence> SessionStore::observe(const Instance& instance, const Observation& seen) {
   Session* session = impl_->at(instance);
   if (session == nullptr) return Error(errc::not_found, "no such session");
-  const Instant now = impl_->runtime.now();
-  LaneCounters& account = account_on(*session, seen.lane);
-  const std::uint32_t interface = account.interface;
-  TrafficDelta delta = fold(account, seen, now);
-  bool counted = delta.received > 0 || delta.sent > 0 || account.interface != interface;
-  if (counted) impl_->unsaved.insert(instance);
-  if (counted) sum_up(*session);
-  LaneTraffic& all = impl_->traffic_on(seen.lane);
-  all.received += delta.received;
-  all.sent += delta.sent;
-  all.handshakes += delta.shaken ? 1 : 0;
-  const Instant handshake = std::min(seen.handshake, now);
-  bool shaken = delta.shaken && handshake > session->last_handshake;
-  if (shaken) session->last_handshake = handshake;
-  if (delta.used) session->last_traffic = now;
-  if (shaken || delta.used) account.active = now;
-  // Both tunnels may be kept alive: a handshake alone takes the lane only from one that is dead.
-  const LaneCounters* current = session->counters_on(session->lane);
-  bool current_lives = current != nullptr && current->handshake + impl_->options.handshake_margin > now;
-  if (delta.used || (shaken && !current_lives)) session->lane = seen.lane;
-  // The endpoint that counts is that of the lane in use.
-  if (seen.source && seen.handshake != Instant() && session->lane == seen.lane)
-    impl_->set_source(*session, *seen.source);
-  if (shaken || delta.used)
-    if (impl_->refresh(*session)) ++session->recoveries;
-  if (counted || shaken) impl_->touch(*session);
+  impl_->observe(*session, seen);
   return session->presence;
+}
+
+Result<Presence> SessionStore::observe(const PublicKey& key, const Observation& seen) {
+  auto it = impl_->keys.find(key);
+  if (it == impl_->keys.end() || !it->second->live()) return errc::not_found;
+  impl_->observe(*it->second, seen);
+  return it->second->presence;
+}
+
+bool SessionStore::unmoved(const PublicKey& key, const Observation& seen) {
+  auto it = impl_->keys.find(key);
+  if (it == impl_->keys.end() || !it->second->live()) return false;
+  Session& session = *it->second;
+  for (auto& account : session.counters) {
+    if (account.lane != seen.lane) continue;
+    const bool tells_source = seen.source && seen.handshake != Instant() && session.lane == seen.lane;
+    return !(tells_source && session.source != seen.source) && read_again(account, seen, impl_->runtime.now());
+  }
+  return false;
 }
 
 Task<void> SessionStore::counters_restarted(std::vector<RestartedCounters> restarted) {
@@ -437,7 +467,7 @@ Task<Session> SessionStore::revert(Instance failed, Instance former) {
   kept->state = kept->activated == Instant() ? SessionState::pending : SessionState::active;
   kept->reason.reset();
   kept->ended = Instant();
-  impl_->live[kept->device] = kept->instance;
+  impl_->live[kept->device] = kept;
   impl_->ended.erase(kept->instance);
   // Nobody was told that it had gone.
   kept->presence = Presence::online;
@@ -482,23 +512,22 @@ Task<void> SessionStore::checkpoint() {
 
 std::vector<std::pair<Session, CloseReason>> SessionStore::due() const {
   std::vector<std::pair<Session, CloseReason>> out;
-  for (const auto& [at, instance] : impl_->closes) {
+  for (const auto& [at, session] : impl_->closes) {
     if (at > impl_->runtime.now()) break;
-    const Session& session = impl_->sessions.at(instance);
-    out.emplace_back(session, impl_->machine.closes_at(session, impl_->graces_end).second);
+    out.emplace_back(*session, impl_->machine.closes_at(*session, impl_->graces_end).second);
   }
   return out;
 }
 
 std::size_t SessionStore::due_count() const noexcept {
-  auto end = impl_->closes.lower_bound({impl_->runtime.now() + std::chrono::milliseconds(1), Instance()});
+  auto end = impl_->closes.lower_bound({impl_->runtime.now() + std::chrono::milliseconds(1), nullptr});
   return static_cast<std::size_t>(std::distance(impl_->closes.begin(), end));
 }
 
 std::vector<Session> SessionStore::fade() {
   std::vector<Session> out;
   while (!impl_->fades.empty() && impl_->fades.begin()->first <= impl_->runtime.now()) {
-    Session& session = impl_->sessions.at(impl_->fades.begin()->second);
+    Session& session = *impl_->fades.begin()->second;
     const Presence before = session.presence;
     (void)impl_->refresh(session);
     if (session.presence != before) out.push_back(session);
@@ -547,14 +576,12 @@ std::optional<Session> SessionStore::find(const Instance& instance) const {
 
 std::optional<Session> SessionStore::find(const PublicKey& key) const {
   auto it = impl_->keys.find(key);
-  return it != impl_->keys.end() ? find(it->second) : std::nullopt;
+  return it != impl_->keys.end() ? std::optional(*it->second) : std::nullopt;
 }
 
 std::optional<Instance> SessionStore::instance_of(const PublicKey& key) const {
   auto it = impl_->keys.find(key);
-  if (it == impl_->keys.end()) return std::nullopt;
-  const Session* session = impl_->at(it->second);
-  return session != nullptr && session->live() ? std::optional(it->second) : std::nullopt;
+  return it != impl_->keys.end() && it->second->live() ? std::optional(it->second->instance) : std::nullopt;
 }
 
 std::uint64_t SessionStore::restarts() const noexcept {

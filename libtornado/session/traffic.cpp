@@ -53,6 +53,15 @@ TrafficDelta fold(LaneCounters& account, const Observation& seen, Instant now) {
   return out;
 }
 
+bool read_again(LaneCounters& account, const Observation& seen, Instant now) {
+  const bool same = account.read != Instant() && seen.received == account.received && seen.sent == account.sent &&
+                    seen.handshake == account.handshake && (seen.interface == 0 || seen.interface == account.interface);
+  if (!same) return false;
+  account.receive_rate = account.send_rate = 0;
+  account.read = now;
+  return true;
+}
+
 LaneCounters& account_on(Session& session, const Lane& lane) {
   for (auto& account : session.counters)
     if (account.lane == lane) return account;

@@ -17,6 +17,9 @@ class TrafficDelta {
 /// peer that had shaken hands has not, or when the interface is another one.
 TrafficDelta fold(LaneCounters& account, const Observation& seen, Instant now);
 
+/// Does what `fold` would do if nothing has moved since an earlier reading. False: something has, and nothing is done.
+bool read_again(LaneCounters& account, const Observation& seen, Instant now);
+
 /// The counters begin at zero: what they came to is kept.
 void restart(LaneCounters& account);
 

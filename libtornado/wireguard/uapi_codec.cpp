@@ -33,21 +33,26 @@ std::optional<Number> number(std::string_view text, Number highest) {
   return value;
 }
 
+constexpr std::array<std::int8_t, 256> make_digits() {
+  std::array<std::int8_t, 256> out{};
+  out.fill(-1);
+  for (int i = 0; i < 10; ++i) out[static_cast<std::size_t>('0' + i)] = static_cast<std::int8_t>(i);
+  for (int i = 0; i < 6; ++i)
+    out[static_cast<std::size_t>('a' + i)] = out[static_cast<std::size_t>('A' + i)] = static_cast<std::int8_t>(10 + i);
+  return out;
+}
+
 /// Decodes a key of 64 hex digits without leaving the bytes anywhere else.
 bool decode_key(std::string_view text, std::array<std::uint8_t, PublicKey::size>& out) {
-  auto digit = [](char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-    return -1;
-  };
+  static constexpr std::array<std::int8_t, 256> digits = make_digits();
   if (text.size() != 2 * out.size()) return false;
+  int wrong = 0;
   for (std::size_t i = 0; i < out.size(); ++i) {
-    int high = digit(text[2 * i]), low = digit(text[2 * i + 1]);
-    if (high < 0 || low < 0) return false;
-    out[i] = static_cast<std::uint8_t>(high << 4 | low);
+    int high = digits[static_cast<std::uint8_t>(text[2 * i])], low = digits[static_cast<std::uint8_t>(text[2 * i + 1])];
+    wrong |= high | low;
+    out[i] = static_cast<std::uint8_t>((high & 15) << 4 | (low & 15));
   }
-  return true;
+  return wrong >= 0;
 }
 
 bool is_key_name(std::string_view text) {
@@ -55,9 +60,24 @@ bool is_key_name(std::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), ok);
 }
 
-bool is_value(std::string_view text) {
-  auto ok = [](char c) { return c >= ' ' && c <= '~'; };
-  return std::all_of(text.begin(), text.end(), ok);
+/// Whether all of it is ' ' to '~'; eight characters at a time, because an answer has millions.
+bool is_printable(std::string_view text) {
+  constexpr std::uint64_t each = 0x0101010101010101;
+  std::uint64_t wrong = 0;
+  for (; text.size() >= 8; text.remove_prefix(8)) {
+    std::uint64_t word;
+    std::memcpy(&word, text.data(), 8);
+    wrong |= word | (word + each) | (~word & (word - each * ' '));
+  }
+  for (char c : text) wrong |= c >= ' ' && c <= '~' ? 0 : each * 0x80;
+  return (wrong & each * 0x80) == 0;
+}
+
+/// The zone of a link-local address is nobody's concern here.
+Result<Endpoint> parse_endpoint(std::string_view text) {
+  const std::size_t zone = text.find('%'), end = text.find(']');
+  if (zone >= end || end == text.npos) return Endpoint::parse(text);
+  return Endpoint::parse(std::string(text.substr(0, zone)).append(text.substr(end)));
 }
 
 /// In place, where there is room: nothing is left behind elsewhere.
@@ -130,8 +150,10 @@ std::vector<Secret> uapi_set_requests(const InterfaceChange& change) {
   return out;
 }
 
-UapiParser::UapiParser() {
+UapiParser::UapiParser(Want want, std::size_t expected) : want_(want) {
   partial_.reserve(max_line);
+  interface_.peers.reserve(expected);
+  if (expected > 0) index_.reserve(expected);
 }
 
 UapiParser::~UapiParser() {
@@ -176,7 +198,7 @@ Result<void> UapiParser::line(std::string_view text) {
   std::size_t equals = text.find('=');
   if (equals == text.npos) return malformed("a line without '='");
   std::string_view key = text.substr(0, equals), value = text.substr(equals + 1);
-  if (!is_key_name(key) || !is_value(value)) return malformed("a line with other characters");
+  if (!is_printable(value)) return malformed("a line with other characters");
   if (key == "errno") {
     auto status = number<long>(value, 1'000'000);
     if (!status || *status < -1'000'000) return malformed("errno");
@@ -204,7 +226,16 @@ Result<void> UapiParser::interface_line(std::string_view key, std::string_view v
     interface_.listen_port = static_cast<std::uint16_t>(*port);
   } else if (key == "allowed_ip" || key == "endpoint" || key == "rx_bytes" || key == "tx_bytes") {
     return malformed("a peer's line before any peer");
+  } else {
+    return skip(key);
   }
+  return {};
+}
+
+/// A key that nobody here reads, known or not.
+Result<void> UapiParser::skip(std::string_view key) {
+  const bool known = key == "preshared_key" || key == "protocol_version" || key == "persistent_keepalive_interval";
+  if (!known && !is_key_name(key)) return malformed("a line with other characters");
   return {};
 }
 
@@ -237,7 +268,9 @@ Result<void> UapiParser::preshared(Peer& peer, std::string_view value) {
 Result<void> UapiParser::peer_line(std::string_view key, std::string_view value) {
   Peer& peer = interface_.peers[current_];
   constexpr std::uint64_t any = std::numeric_limits<std::uint64_t>::max();
-  if (key == "allowed_ip") {
+  if (key == "allowed_ip" && want_ == Want::counters) {
+    return {};
+  } else if (key == "allowed_ip") {
     auto prefix = Prefix::parse(value);
     if (!prefix || ++allowed_ > max_allowed) return malformed("allowed_ip");
     peer.allowed.push_back(*prefix);
@@ -257,12 +290,11 @@ Result<void> UapiParser::peer_line(std::string_view key, std::string_view value)
   } else if (key == "preshared_key") {
     return preshared(peer, value);
   } else if (key == "endpoint") {
-    std::string text(value);
-    if (std::size_t zone = text.find('%'), end = text.find(']'); zone < end && end != text.npos)
-      text.erase(zone, end - zone);
-    auto endpoint = Endpoint::parse(text);
+    auto endpoint = parse_endpoint(value);
     if (!endpoint) return malformed("endpoint");
     peer.endpoint = *endpoint;
+  } else {
+    return skip(key);
   }
   return {};
 }

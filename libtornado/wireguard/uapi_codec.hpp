@@ -31,7 +31,10 @@ class UapiParser {
   static constexpr std::size_t max_peers = 1 << 20;
   static constexpr std::size_t max_allowed = 1 << 22;
 
-  UapiParser();
+  enum class Want : std::uint8_t { everything, counters /* allowed IPs are skipped */ };
+
+  /// `expected`: for how many peers to have room from the beginning.
+  explicit UapiParser(Want want = Want::everything, std::size_t expected = 0);
   ~UapiParser();
   UapiParser(const UapiParser&) = delete;
   UapiParser& operator=(const UapiParser&) = delete;
@@ -52,8 +55,10 @@ class UapiParser {
   Result<void> peer_line(std::string_view key, std::string_view value);
   static Result<void> preshared(Peer& peer, std::string_view value);
   Result<void> begin_peer(std::string_view value);
+  static Result<void> skip(std::string_view key);
   void clear_partial() noexcept;
 
+  const Want want_;
   std::string partial_;  // a line that has not ended yet; never grows beyond its first capacity
   Interface interface_;
   KeyIndex index_;

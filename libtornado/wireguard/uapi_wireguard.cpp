@@ -48,6 +48,7 @@ class Line {
   }
 
   std::string name, path;
+  std::size_t peers = 0;  // when last read
   stream_protocol::socket socket;
   InterfaceQueue queue;
 };
@@ -93,13 +94,15 @@ class UapiWireGuard final : public WireGuard {
   UapiWireGuard(Runtime& runtime, std::string directory) : runtime_(runtime), directory_(std::move(directory)) {}
 
   Task<std::vector<std::string>> list() override;
-  Task<Interface> get(std::string name) override;
+  Task<Interface> get(std::string name) override { return read(std::move(name), UapiParser::Want::everything); }
+  Task<Interface> counters(std::string name) override { return read(std::move(name), UapiParser::Want::counters); }
   Task<void> set(InterfaceChange change) override;
 
  private:
   Result<std::string> path_of(const std::string& name) const;
   Result<std::shared_ptr<Line>> line(const std::string& name);
   Task<void> connect(Line& line);
+  Task<Interface> read(std::string name, UapiParser::Want want);
   Task<Answer> exchange(std::shared_ptr<Line> line, std::string_view request);
   Task<Answer> converse(Line& line, std::string_view request);
   Task<void> parse(Line& line, UapiParser& parser, Answer answer);
@@ -240,15 +243,16 @@ Task<std::vector<std::string>> UapiWireGuard::list() {
   co_return out;
 }
 
-Task<Interface> UapiWireGuard::get(std::string name) {
+Task<Interface> UapiWireGuard::read(std::string name, UapiParser::Want want) {
   TRY(auto line, this->line(name));
   TRY(auto mine, co_await line->queue.enter());
   const unsigned before = ::if_nametoindex(name.c_str());
   TRY(auto answer, co_await exchange(line, uapi_get_request));
   const unsigned after = ::if_nametoindex(name.c_str());
-  UapiParser parser;
+  UapiParser parser(want, line->peers);
   TRY_VOID(co_await parse(*line, parser, std::move(answer)));
   Interface out = parser.take();
+  line->peers = out.peers.size();
   out.name = name;
   // Made anew meanwhile: nobody knows whose answer it was.
   if (before == after) out.index = after;

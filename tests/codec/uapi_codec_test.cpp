@@ -104,6 +104,42 @@ TEST(UapiParser, refuses_hostile_values) {
     EXPECT_EQ(code_of(peer + line + "\n"), errc::protocol_error) << line;
 }
 
+TEST(UapiParser, takes_printable_values_and_no_others) {
+  for (std::size_t length = 1; length <= 20; ++length)
+    for (std::size_t at = 0; at < length; ++at)
+      for (int byte = 0; byte < 256; ++byte) {
+        if (byte == '\n') continue;
+        std::string value(length, '~');
+        value[at] = static_cast<char>(byte);
+        const errc wanted = byte >= ' ' && byte <= '~' ? errc::unimplemented : errc::protocol_error;
+        ASSERT_EQ(code_of("new_key=" + value + "\n"), wanted) << length << " " << at << " " << byte;
+      }
+}
+
+TEST(UapiParser, takes_hex_digits_and_no_others) {
+  const std::string key = hex_of(test_key(1));
+  for (std::size_t at = 0; at < key.size(); ++at)
+    for (int byte = ' '; byte <= '~'; ++byte) {
+      std::string changed = key;
+      changed[at] = static_cast<char>(byte);
+      const errc wanted = std::isxdigit(byte) != 0 ? errc::unimplemented : errc::protocol_error;
+      ASSERT_EQ(code_of("public_key=" + changed + "\n"), wanted) << at << " " << byte;
+    }
+}
+
+TEST(UapiParser, leaves_allowed_addresses_out_where_only_counters_are_wanted) {
+  UapiParser parser(UapiParser::Want::counters, 1);
+  ASSERT_TRUE(parser.feed(answer()));
+  ASSERT_TRUE(parser.done());
+  Interface got = parser.take();
+  ASSERT_EQ(got.peers.size(), 2u);
+  EXPECT_EQ(got.peers[0].key, test_key(1));
+  EXPECT_EQ(got.peers[0].received, 12u);
+  EXPECT_EQ(got.peers[0].endpoint->str(), "192.0.2.1:4000");
+  EXPECT_TRUE(got.peers[0].allowed.empty());
+  EXPECT_EQ(code_of("allowed_ip=10.0.0.0/8\n"), errc::protocol_error) << "before any peer it stays wrong";
+}
+
 TEST(UapiParser, bounds_the_length_of_a_line) {
   EXPECT_EQ(code_of(std::string(UapiParser::max_line + 1, 'a')), errc::protocol_error);
   UapiParser parser;

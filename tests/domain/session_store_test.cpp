@@ -47,6 +47,24 @@ class SessionStoreTest : public testing::Test {
 
 }  // namespace
 
+TEST_F(SessionStoreTest, AReadingLikeTheOneBeforeHasNotMoved) {
+  Session session = open("laptop", 2, 9);
+  Observation seen(Lane("vpn"));
+  seen.received = 1000;
+  seen.handshake = clock_.now();
+  seen.source = Address::parse("192.0.2.7").value();
+  EXPECT_FALSE(sessions_->unmoved(session.key, seen)) << "the first of its lane";
+  ASSERT_TRUE(sessions_->observe(session.key, seen));
+  EXPECT_TRUE(sessions_->unmoved(session.key, seen));
+  seen.source = Address::parse("192.0.2.8").value();
+  EXPECT_FALSE(sessions_->unmoved(session.key, seen)) << "the client has roamed";
+  ASSERT_TRUE(sessions_->observe(session.key, seen));
+  EXPECT_EQ(sessions_->find(session.instance)->roamed, 1u);
+  ASSERT_TRUE(runtime_.wait(sessions_->end(session.instance, CloseReason::killed)));
+  EXPECT_FALSE(sessions_->unmoved(session.key, seen)) << "it is not live any more";
+  EXPECT_EQ(sessions_->observe(session.key, seen).error().code(), errc::not_found);
+}
+
 TEST_F(SessionStoreTest, AStepOfTheClockMakesNothingDue) {  // I-44
   Session session = open("laptop", 2, 9);
   ASSERT_TRUE(sessions_->beat(session.device, std::nullopt));
