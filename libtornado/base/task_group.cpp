@@ -5,6 +5,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
 
 namespace asio = boost::asio;
 
@@ -69,9 +70,24 @@ asio::awaitable<void> TaskGroup::settled(std::size_t count) {
   }
 }
 
+namespace {
+
+template <class State>
+asio::awaitable<void> all_ended(std::shared_ptr<State> state) {
+  while (!state->running.empty()) {
+    std::uint64_t seen = state->ended.revision();
+    co_await state->ended.wait(seen);
+  }
+}
+
+}  // namespace
+
+/// In a coroutine of its own: a caller that was cancelled itself would not wait, and what the tasks use would go before
+/// they do.
 asio::awaitable<void> TaskGroup::stop_all() {
   for (auto& signal : state_->running) signal.emit(asio::cancellation_type::terminal);
-  co_await settled(1);
+  auto uncancelled = asio::bind_cancellation_slot(asio::cancellation_slot(), asio::use_awaitable);
+  co_await asio::co_spawn(state_->runtime.loop(), all_ended(state_), uncancelled);
 }
 
 }  // namespace tornado::inline v1
