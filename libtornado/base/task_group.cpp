@@ -76,7 +76,7 @@ template <class State>
 asio::awaitable<void> all_ended(std::shared_ptr<State> state) {
   while (!state->running.empty()) {
     std::uint64_t seen = state->ended.revision();
-    co_await state->ended.wait(seen);
+    (void)co_await state->ended.wait(seen);
   }
 }
 
