@@ -82,7 +82,8 @@ class DeviceAccess {
   std::uint64_t up = 0, down = 0;  ///< bytes a second from and to the device; 0: as fast as it goes
 };
 
-/// Who may reach what, and how fast. An address that `devices` does not name reaches what `blocked_class` reaches.
+/// Who may reach what, and how fast. An address that `devices` does not name reaches what `blocked_class` reaches, and
+/// is not told of refusals.
 class AccessRules {
  public:
   AccessRules() {}

@@ -264,6 +264,8 @@ class TORNADO_API Gateway {
   /// entry; failed_precondition (an expectation in it does not hold), not_found (it names somebody without an account);
   /// then nothing was changed. Those of the firewall: it is stored, and brought into force as soon as that is possible.
   Task<PolicyInForce> apply_policy(Caller caller, std::string document);
+  /// What the expectations in a document come to, without applying it. invalid_argument, too_large.
+  Task<std::vector<PolicyExpectation>> test_policy(std::string document);
   /// not_found: there never was one.
   Task<PolicyInForce> policy_in_force();
   /// Whether a user reaches a place over a lane now, and which rule says so. not_found: no such account or lane.

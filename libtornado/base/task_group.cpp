@@ -76,7 +76,8 @@ template <class State>
 asio::awaitable<void> all_ended(std::shared_ptr<State> state) {
   while (!state->running.empty()) {
     std::uint64_t seen = state->ended.revision();
-    (void)co_await state->ended.wait(seen);
+    bool told = co_await state->ended.wait(seen);
+    if (!told) co_return;
   }
 }
 
@@ -87,7 +88,8 @@ asio::awaitable<void> all_ended(std::shared_ptr<State> state) {
 asio::awaitable<void> TaskGroup::stop_all() {
   for (auto& signal : state_->running) signal.emit(asio::cancellation_type::terminal);
   auto uncancelled = asio::bind_cancellation_slot(asio::cancellation_slot(), asio::use_awaitable);
-  co_await asio::co_spawn(state_->runtime.loop(), all_ended(state_), uncancelled);
+  auto task = asio::co_spawn(state_->runtime.loop(), all_ended(state_), uncancelled);
+  co_await std::move(task);
 }
 
 }  // namespace tornado::inline v1

@@ -19,17 +19,17 @@ void AccessBook::use(std::shared_ptr<const AccessPolicy> policy) {
   users_.clear();
 }
 
-void AccessBook::judge(Entry& entry) const {
+void AccessBook::judge(Entry& entry, std::uint64_t used) const {
   entry.access_class = policy_->class_of(entry.username);
   entry.limit = policy_->limit_of(entry.username);
-  if (!entry.limit || entry.limit->monthly == 0) entry.standing = QuotaStanding();
+  entry.standing = entry.limit ? standing_of(*entry.limit, used) : QuotaStanding();
 }
 
-AccessBook::Entry& AccessBook::entry_of(const UserId& user, const std::string& username) {
+AccessBook::Entry& AccessBook::entry_of(const UserId& user, const std::string& username, std::uint64_t used) {
   auto [found, fresh] = users_.try_emplace(user);
   if (fresh || found->second.username != username) {
     found->second.username = username;
-    if (!user.empty()) judge(found->second);
+    if (!user.empty()) judge(found->second, used);
   }
   return found->second;
 }
@@ -55,15 +55,15 @@ std::vector<DeviceAccess> AccessBook::hold(const Instance& instance, const UserI
   return out;
 }
 
-std::vector<DeviceAccess> AccessBook::admit(const Session& session, const User& user) {
+std::vector<DeviceAccess> AccessBook::admit(const Session& session, const User& user, std::uint64_t used) {
   if (!in_force() || session.addresses.empty()) return {};
-  entry_of(user.id, user.username);
+  entry_of(user.id, user.username, used);
   return hold(session.instance, user.id, session.addresses);
 }
 
 std::vector<DeviceAccess> AccessBook::admit_open(const Instance& instance, const std::vector<LaneAddress>& addresses) {
   if (!in_force() || addresses.empty()) return {};
-  entry_of(UserId(), std::string());
+  entry_of(UserId(), std::string(), 0);
   return hold(instance, UserId(), addresses);
 }
 
@@ -85,11 +85,11 @@ std::vector<Address> AccessBook::dismiss(const Instance& instance) {
   return gone;
 }
 
-std::vector<DeviceAccess> AccessBook::rename(const User& user) {
+std::vector<DeviceAccess> AccessBook::rename(const User& user, std::uint64_t used) {
   auto entry = users_.find(user.id);
   if (entry == users_.end()) return {};
   ++revision_;
-  entry_of(user.id, user.username);
+  entry_of(user.id, user.username, used);
   return devices_of(user.id);
 }
 
@@ -109,7 +109,9 @@ DeviceAccess AccessBook::access_of(const Entry& entry, const Address& address) {
 
 std::vector<DeviceAccess> AccessBook::devices_of(const UserId& user) const {
   std::vector<DeviceAccess> out;
-  const Entry& entry = users_.at(user);
+  auto found = users_.find(user);
+  if (found == users_.end()) return out;
+  const Entry& entry = found->second;
   for (const Instance& instance : entry.sessions)
     for (const Address& address : holders_.at(instance).addresses)
       if (auto held = held_by_.find(address); held != held_by_.end() && held->second == instance)
@@ -157,13 +159,25 @@ std::optional<QuotaStanding> AccessBook::standing(const UserId& user) const {
   return users_.at(user).standing;
 }
 
-std::vector<DeviceAccess> AccessBook::stand(const UserId& user, const QuotaStanding& standing) {
+bool AccessBook::stand(const UserId& user, const QuotaStanding& standing) {
   auto entry = users_.find(user);
-  if (entry == users_.end()) return {};
+  if (entry == users_.end()) return false;
   bool changed = entry->second.standing.exhausted() != standing.exhausted();
   entry->second.standing = standing;
   if (changed) ++revision_;
-  return changed ? devices_of(user) : std::vector<DeviceAccess>();
+  return changed;
+}
+
+int AccessBook::told(const UserId& user) const {
+  auto found = told_.find(user);
+  return found == told_.end() ? 0 : found->second;
+}
+
+void AccessBook::set_told(const UserId& user, int percent) {
+  if (percent == 0)
+    told_.erase(user);
+  else
+    told_[user] = percent;
 }
 
 }  // namespace tornado::inline v1

@@ -25,14 +25,16 @@ class AccessBook {
   /// Moves with every change of anybody's rights.
   std::uint64_t revision() const noexcept { return revision_; }
 
-  /// What the addresses of a session may do from now on. Empty where nothing is in force.
-  std::vector<DeviceAccess> admit(const Session& session, const User& user);
+  /// What the addresses of a session may do from now on; `used` is what the user has moved this month. Empty where
+  /// nothing is in force.
+  std::vector<DeviceAccess> admit(const Session& session, const User& user, std::uint64_t used);
   /// Addresses that belong to nobody's account and reach whatever their lane reaches.
   std::vector<DeviceAccess> admit_open(const Instance& instance, const std::vector<LaneAddress>& addresses);
   /// The addresses nobody holds any more.
   std::vector<Address> dismiss(const Instance& instance);
   /// An account got another name.
-  std::vector<DeviceAccess> rename(const User& user);
+  std::vector<DeviceAccess> rename(const User& user, std::uint64_t used);
+  bool holds(const Address& address) const { return held_by_.contains(address); }
   /// Everything, for a ruleset made anew.
   std::vector<DeviceAccess> devices() const;
   std::shared_ptr<const AccessRules> rules() const;
@@ -43,8 +45,12 @@ class AccessBook {
   const std::string& name_of(const UserId& user) const;
   /// Of a connected user; nothing: no quota.
   std::optional<QuotaStanding> standing(const UserId& user) const;
-  /// How the user stands now, and the rights that changes.
-  std::vector<DeviceAccess> stand(const UserId& user, const QuotaStanding& standing);
+  /// How the user stands now. True: that changes the rights of the user's devices.
+  bool stand(const UserId& user, const QuotaStanding& standing);
+  std::vector<DeviceAccess> devices_of(const UserId& user) const;
+  /// The highest threshold somebody was told of, in per cent; outlives sessions and policies.
+  int told(const UserId& user) const;
+  void set_told(const UserId& user, int percent);
 
  private:
   struct Holder {
@@ -59,18 +65,18 @@ class AccessBook {
     std::vector<Instance> sessions;
   };
 
-  Entry& entry_of(const UserId& user, const std::string& username);
-  void judge(Entry& entry) const;
+  Entry& entry_of(const UserId& user, const std::string& username, std::uint64_t used);
+  void judge(Entry& entry, std::uint64_t used) const;
   std::vector<DeviceAccess> hold(const Instance& instance, const UserId& user,
                                  const std::vector<LaneAddress>& addresses);
   static DeviceAccess access_of(const Entry& entry, const Address& address);
-  std::vector<DeviceAccess> devices_of(const UserId& user) const;
 
   std::shared_ptr<const AccessPolicy> policy_;
   std::uint64_t revision_ = 1;
   std::unordered_map<Instance, Holder> holders_;
   std::unordered_map<Address, Instance> held_by_;
   std::unordered_map<UserId, Entry> users_;
+  std::unordered_map<UserId, int> told_;
 };
 
 }  // namespace tornado::inline v1

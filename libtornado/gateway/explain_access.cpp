@@ -21,6 +21,15 @@ bool is_dns(const AccessTarget& target) {
 
 }  // namespace
 
+AccessVerdict Gateway::Impl::dns_verdict(const LanePolicy& lane, const AccessTarget& target) const {
+  bool answered = target.protocol == AccessProtocol::udp;
+  if (lane.mode == LaneMode::closed) answered = false;
+  if (lane.mode == LaneMode::open) answered = target.address.is_v4() || resolves6;
+  return verdict(
+      answered, "gateway dns",
+      answered ? "DNS to any address is answered by the gateway's resolver" : "this lane has no resolver for it now");
+}
+
 /// What holds for every device of a lane.
 std::optional<AccessVerdict> Gateway::Impl::lane_verdict(const LanePolicy& lane, const AccessTarget& target) const {
   const std::string& where = lane.lane.str();
@@ -30,9 +39,7 @@ std::optional<AccessVerdict> Gateway::Impl::lane_verdict(const LanePolicy& lane,
   if (target.protocol == AccessProtocol::tcp && (own_api || std::find(api.begin(), api.end(), endpoint) != api.end()))
     return verdict(true, "gateway api", "the client API is always in reach");
   if (!target.address.is_v4() && !lane.pool6) return verdict(false, "gateway family", "lane " + where + " has no IPv6");
-  if (is_dns(target) && (lane.mode != LaneMode::tor || target.protocol == AccessProtocol::udp))
-    return verdict(lane.mode != LaneMode::closed, "gateway dns",
-                   "DNS to any address is answered by the gateway's resolver");
+  if (is_dns(target)) return dns_verdict(lane, target);
   if (target.protocol == AccessProtocol::icmp && (target.address == lane.gateway || target.address == lane.gateway6))
     return verdict(true, "gateway echo", "the gateway answers echo");
   if (target.address.is_loopback()) return verdict(false, "gateway loopback", "loopback is never in reach of a lane");

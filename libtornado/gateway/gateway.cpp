@@ -178,7 +178,7 @@ std::optional<Result<Beat>> Gateway::heartbeat_now(const Caller& caller) {
   if (!account || !impl_->ready) return std::nullopt;
   if (!*account) return Result<Beat>(account->error());
   if (auto place = impl_->check_place(caller); !place) return Result<Beat>(place.error());
-  auto beat = impl_->sessions.beat(caller.claims->device, impl_->origin(caller));
+  auto beat = impl_->sessions.beat(caller.claims->device, impl_->outer_address(caller));
   impl_->tell_beat(beat);
   return beat;
 }
@@ -193,7 +193,7 @@ Task<Beat> Gateway::heartbeat(Caller caller) {
   if (!account && !impl_->users.last_known(caller.claims->device))
     co_return Error(errc::unavailable, account.error().detail());
   TRY_VOID(impl_->check_place(caller));
-  auto beat = impl_->sessions.beat(caller.claims->device, impl_->origin(caller));
+  auto beat = impl_->sessions.beat(caller.claims->device, impl_->outer_address(caller));
   impl_->tell_beat(beat);
   co_return beat;
 }
@@ -260,7 +260,7 @@ Task<Revocation> Gateway::update_user(Caller, UserId user, UserChanges changes) 
   Result<std::vector<Device>> devices = std::vector<Device>();
   if (ends_access) devices = co_await impl_->users.devices(user);
   TRY(cutting.made.user, co_await impl_->users.update(user, std::move(changes)));
-  if (renamed) TRY_VOID(co_await impl_->set_rights(impl_->access.rename(cutting.made.user), {}));
+  if (renamed) TRY_VOID(co_await impl_->set_rights(impl_->access.rename(cutting.made.user, impl_->used(user)), {}));
   if (ends_access) {
     if (devices) cutting.made.sign_ins = devices->size();
     TRY_VOID(co_await impl_->close_all_of(user, CloseReason::revoked, cutting));

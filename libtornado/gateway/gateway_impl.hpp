@@ -161,6 +161,8 @@ struct Gateway::Impl {
   Task<void> dismiss(Instance instance);
   void want_firewall();
   Task<void> catch_up_rights(std::uint64_t since);
+  Task<void> apply_rights();
+  Task<std::shared_ptr<const Ruleset>> compiled(GatewayPolicy wanted);
   Task<void> set_rights(std::vector<DeviceAccess> changed, std::vector<Address> gone);
   Task<PolicyInForce> apply_policy(const Caller& caller, std::string document);
   Task<void> check_policy_users(const AccessPolicy& policy);
@@ -176,6 +178,7 @@ struct Gateway::Impl {
   Task<void> run_limits();
 
   // explain_access.cpp
+  AccessVerdict dns_verdict(const LanePolicy& lane, const AccessTarget& target) const;
   std::optional<AccessVerdict> lane_verdict(const LanePolicy& lane, const AccessTarget& target) const;
 
   // sampling.cpp: what the interfaces count.
@@ -215,6 +218,8 @@ struct Gateway::Impl {
   Task<TunnelConfig> tunnel_config(Session session);
   Result<void> check_place(const Caller& caller) const;
   Address origin(const Caller& caller) const;
+  /// The same, or nothing: it comes through a tunnel whose outer end is not known yet.
+  std::optional<Address> outer_address(const Caller& caller) const;
 
   Runtime& runtime;
   Config config;
@@ -240,6 +245,7 @@ struct Gateway::Impl {
   Secret preshared_secret;
   std::shared_ptr<const Ruleset> ruleset;
   std::vector<Endpoint> api;
+  bool resolves6 = false;  // the open lanes have a resolver for IPv6
   AccessBook access;
   QuotaBook quota;
   std::int64_t access_version = 0;

@@ -18,8 +18,11 @@ Task<std::vector<Route>> present_routes(Host& host, const std::vector<Route>& wa
   for (const auto& route : wanted) places.emplace(route.table, route.kind);
   std::vector<Route> out;
   for (const auto& place : places) {
-    TRY(auto some, co_await host.list_routes(place.first, place.second));
-    std::move(some.begin(), some.end(), std::back_inserter(out));
+    auto some = co_await host.list_routes(place.first, place.second);
+    // A host that cannot list them is asked for all of them.
+    if (!some && some.error().code() == errc::unimplemented) continue;
+    if (!some) co_return some.error();
+    std::move(some->begin(), some->end(), std::back_inserter(out));
   }
   co_return out;
 }
@@ -63,9 +66,10 @@ Task<HostWish> lacking(Host& host, const HostWish& wanted) {
       if (!contains(routes, route)) out.routes.push_back(route);
   }
   if (!wanted.rules.empty()) {
-    TRY(auto rules, co_await host.list_rules());
+    auto rules = co_await host.list_rules();
+    if (!rules && rules.error().code() != errc::unimplemented) co_return rules.error();
     for (const auto& rule : wanted.rules)
-      if (!contains(rules, rule)) out.rules.push_back(rule);
+      if (!rules || !contains(*rules, rule)) out.rules.push_back(rule);
   }
   if (!wanted.links.empty()) {
     TRY(auto links, co_await host.links());
@@ -81,7 +85,8 @@ Task<HostWish> lacking(Host& host, const HostWish& wanted) {
   }
   for (const auto& sysctl : wanted.sysctls) {
     auto value = co_await host.read_sysctl(sysctl.first);
-    if (!value && value.error().code() != errc::not_found) co_return value.error();
+    bool unknown = !value && (value.error().code() == errc::not_found || value.error().code() == errc::unimplemented);
+    if (!value && !unknown) co_return value.error();
     if (!value || *value != sysctl.second) out.sysctls.push_back(sysctl);
   }
   co_return out;

@@ -155,6 +155,7 @@ Task<GatewayPolicy> Gateway::Impl::policy() {
   }
   if (!out.dns && !in_memory())
     co_return Error(errc::invalid_config, "dns.upstream: resolv.conf names no resolver a lane can reach; set one");
+  resolves6 = out.dns6.has_value();
   out.access = access.rules();
   co_return out;
 }
@@ -167,7 +168,7 @@ Task<void> Gateway::Impl::apply_firewall() {
     LaneMode used = tor_mode;
     TRY(auto wanted, co_await policy());
     revision = access.revision();
-    ruleset = compile(wanted);
+    TRY(ruleset, co_await compiled(std::move(wanted)));
     auto applied = co_await parts.firewall->apply(ruleset);
     if (!applied) co_return with_remedy(applied.error(), "the firewall could not be applied");
     current = used == tor_mode;

@@ -4,6 +4,7 @@
 #include "base/json.hpp"
 #include "base/pace.hpp"
 #include "base/try.hpp"
+#include "firewall/ruleset.hpp"
 #include "gateway/gateway_impl.hpp"
 #include "limits/policy_repo.hpp"
 #include "limits/quantity.hpp"
@@ -22,6 +23,19 @@ Result<AccessPolicy> readable(const policy_repo::StoredPolicy& stored) {
   if (parsed) return parsed;
   return Error(errc::data_loss, "the stored policy, version " + std::to_string(stored.version) +
                                     ", cannot be read by this program: " + parsed.error().detail());
+}
+
+class TestedPolicy {
+ public:
+  AccessPolicy policy;
+  std::vector<PolicyExpectation> outcomes;
+};
+
+Result<TestedPolicy> tested(const std::string& document) {
+  TestedPolicy out;
+  TRY_PLAIN(out.policy, AccessPolicy::parse(document));
+  out.outcomes = out.policy.test();
+  return out;
 }
 
 std::uint64_t volume_of(const Session& session) {
@@ -80,18 +94,17 @@ void Gateway::Impl::admit_all() {
   if (!access.in_force()) return;
   auto admit = [this](const Session& session) {
     auto account = users.last_known(session.device);
-    if (session.live() && account && account->may_connect()) (void)access.admit(session, account->user);
+    if (session.live() && account && account->may_connect())
+      (void)access.admit(session, account->user, used(account->user.id));
   };
   std::optional<Instance> next = Instance();
   while (next) next = sessions.visit(*next, visited_at_once, admit);
   if (verification) (void)access.admit_open(Instance(verification->token), verification->addresses);
-  for (const auto& user : access.with_quota())
-    (void)access.stand(user, standing_of(*access.limit_of(user), used(user)));
 }
 
 std::uint64_t Gateway::Impl::used(const UserId& user) const {
   std::uint64_t out = quota.settled(user);
-  for (const auto& session : sessions.of(user)) out += quota.share(session.instance, volume_of(session));
+  sessions.visit_of(user, [&](const Session& session) { out += quota.share(session.instance, volume_of(session)); });
   return out;
 }
 
@@ -160,19 +173,25 @@ Task<void> Gateway::Impl::run_limits() {
 /// What users have moved by now, against what they may.
 Task<void> Gateway::Impl::watch_quotas() {
   Pace pace(runtime);
-  std::vector<DeviceAccess> changed;
+  std::vector<UserId> changed;
   std::vector<std::pair<UserId, QuotaStanding>> crossed;
   for (const auto& user : access.with_quota()) {
     if (pace.due()) co_await pace.yield();
     const UserLimit* limit = access.limit_of(user);
     if (limit == nullptr) continue;
     const QuotaStanding now = standing_of(*limit, used(user));
-    const int before = access.standing(user).value_or(QuotaStanding()).reached;
-    for (const auto& device : access.stand(user, now)) changed.push_back(device);
-    if (now.reached > before) crossed.emplace_back(user, now);
-    if (now.reached < before) say_quota("quota_renewed", user, now, now.reached);
+    if (access.stand(user, now)) changed.push_back(user);
+    const int told = access.told(user);
+    if (now.reached > told) crossed.emplace_back(user, now);
+    if (now.reached >= told) continue;
+    say_quota("quota_renewed", user, now, now.reached);
+    access.set_told(user, now.reached);
   }
-  TRY_VOID(co_await set_rights(std::move(changed), {}));
+  // As they are now: meanwhile sessions may have gone, or another policy come.
+  std::vector<DeviceAccess> rights;
+  for (const auto& user : changed)
+    for (const auto& device : access.devices_of(user)) rights.push_back(device);
+  TRY_VOID(co_await set_rights(std::move(rights), {}));
   // A crash must not give back what is used up.
   if (!crossed.empty()) TRY_VOID(co_await sessions.checkpoint());
   for (const auto& [user, now] : crossed) TRY_VOID(co_await tell_quota(user, now));
@@ -197,6 +216,7 @@ Task<void> Gateway::Impl::tell_quota(UserId user, QuotaStanding standing) {
   };
   TRY_VOID(co_await parts.database->transact(Scope::system(), body));
   for (int percent : fresh) say_quota(percent == 100 ? "quota_reached" : "quota_warning", user, standing, percent);
+  access.set_told(user, standing.reached);
   co_return Result<void>();
 }
 
@@ -216,7 +236,7 @@ void Gateway::Impl::say_quota(std::string_view what, const UserId& user, const Q
 
 /// Before the peer is there: a device without rights is never on a lane, nor one with those of its predecessor.
 Task<void> Gateway::Impl::admit(const Session& session, const User& user) {
-  co_return co_await set_rights(access.admit(session, user), {});
+  co_return co_await set_rights(access.admit(session, user, used(user.id)), {});
 }
 
 Task<void> Gateway::Impl::dismiss(Instance instance) {
@@ -229,14 +249,28 @@ void Gateway::Impl::want_firewall() {
   reconcile_wanted.notify();
 }
 
-/// Who came while the ruleset was made.
+/// Who came and went while the ruleset was made.
 Task<void> Gateway::Impl::catch_up_rights(std::uint64_t since) {
   if (access.revision() == since) co_return Result<void>();
-  co_return co_await set_rights(access.devices(), {});
+  std::vector<Address> gone;
+  for (const auto& [address, device] : devices_of(*ruleset))
+    if (!access.holds(address)) gone.push_back(address);
+  co_return co_await set_rights(access.devices(), std::move(gone));
+}
+
+/// Beside the loop: rights of many make it long.
+Task<std::shared_ptr<const Ruleset>> Gateway::Impl::compiled(GatewayPolicy wanted) {
+  auto work = [&wanted]() -> Result<std::shared_ptr<const Ruleset>> { return compile(wanted); };
+  auto made = co_await runtime.offload(Blocking::file, work);
+  if (made || made.error().code() != errc::overloaded) co_return made;
+  co_return compile(wanted);
 }
 
 Task<void> Gateway::Impl::set_rights(std::vector<DeviceAccess> changed, std::vector<Address> gone) {
   if (changed.empty() && gone.empty()) co_return Result<void>();
+  // The table is of another policy, or unknown: the pass that applies it as a whole brings these along. Until then
+  // who is new there is blocked.
+  if (firewall_behind) co_return Result<void>();
   auto set = co_await parts.firewall->devices(std::move(changed), std::move(gone));
   if (!set) want_firewall();
   co_return set;
@@ -267,14 +301,15 @@ Task<void> Gateway::Impl::check_policy_users(const AccessPolicy& policy) {
 
 /// Stored first: what is on disk is what comes into force, at once or when the firewall answers again.
 Task<PolicyInForce> Gateway::Impl::apply_policy(const Caller& caller, std::string document) {
-  TRY(auto policy, AccessPolicy::parse(document));
-  for (const auto& expectation : policy.test())
+  auto read = [&]() -> Result<TestedPolicy> { return tested(document); };
+  TRY(auto fresh, co_await runtime.offload(Blocking::file, read));
+  for (const auto& expectation : fresh.outcomes)
     if (!expectation.holds())
       co_return Error(errc::failed_precondition, "a test of the policy fails: " + expectation.user + " to " +
                                                      expectation.target.str() + " is to be " +
                                                      (expectation.allowed ? "allowed" : "denied") + ", but " +
                                                      expectation.verdict.detail + "; nothing was changed");
-  TRY_VOID(co_await check_policy_users(policy));
+  TRY_VOID(co_await check_policy_users(fresh.policy));
   policy_repo::StoredPolicy stored;
   Database::Body body = [&](Tx& tx) -> Result<void> {
     TRY_PLAIN(stored, policy_repo::insert(tx, document, caller.name, runtime.now()));
@@ -283,7 +318,7 @@ Task<PolicyInForce> Gateway::Impl::apply_policy(const Caller& caller, std::strin
   auto written = co_await parts.database->transact(Scope::system(), body);
   policy_in_doubt = policy_in_doubt || !written;
   if (!written) co_return written.error();
-  TRY_VOID(co_await bring_into_force(std::move(policy), stored.version));
+  TRY_VOID(co_await bring_into_force(std::move(fresh.policy), stored.version));
   PolicyInForce out;
   out.version = stored.version;
   out.document = std::move(document);
@@ -291,7 +326,6 @@ Task<PolicyInForce> Gateway::Impl::apply_policy(const Caller& caller, std::strin
   out.applied = stored.applied;
   out.grants = access.policy()->grants().size();
   out.devices = access.devices().size();
-  events.publish("policy_applied", "{\"version\":" + std::to_string(out.version) + "}");
   co_return out;
 }
 
@@ -308,16 +342,31 @@ Task<void> Gateway::Impl::bring_into_force(AccessPolicy fresh, std::int64_t vers
   access_version = version;
   access.use(std::make_shared<const AccessPolicy>(std::move(fresh)));
   admit_all();
-  TRY(auto wanted, co_await policy());
-  const std::uint64_t revision = access.revision();
-  ruleset = compile(wanted);
-  auto applied = co_await parts.firewall->access(ruleset);
+  events.publish("policy_applied", "{\"version\":" + std::to_string(version) + "}");
+  // Classes of this policy mean nothing in the table of the former one.
+  firewall_behind = true;
+  auto applied = co_await apply_rights();
   if (!applied) {
     want_firewall();
     co_return Error(applied.error().code(), "the policy is stored and not in force yet: " + applied.error().detail() +
                                                 "; the gateway tries again by itself");
   }
+  co_return Result<void>();
+}
+
+Task<void> Gateway::Impl::apply_rights() {
+  TRY(auto wanted, co_await policy());
+  const std::uint64_t revision = access.revision();
+  TRY(ruleset, co_await compiled(std::move(wanted)));
+  TRY_VOID(co_await parts.firewall->access(ruleset));
+  firewall_behind = false;
   co_return co_await catch_up_rights(revision);
+}
+
+Task<std::vector<PolicyExpectation>> Gateway::test_policy(std::string document) {
+  auto read = [&]() -> Result<TestedPolicy> { return tested(document); };
+  TRY(auto outcome, co_await impl_->runtime.offload(Blocking::file, read));
+  co_return std::move(outcome.outcomes);
 }
 
 Task<PolicyInForce> Gateway::apply_policy(Caller caller, std::string document) {

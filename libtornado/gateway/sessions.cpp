@@ -34,11 +34,16 @@ Result<void> Gateway::Impl::check_place(const Caller& caller) const {
 }
 
 /// The outer address of a caller: inside a tunnel, its peer's endpoint.
-Address Gateway::Impl::origin(const Caller& caller) const {
+std::optional<Address> Gateway::Impl::outer_address(const Caller& caller) const {
   auto lease = ipam.find(caller.source);
   if (!lease) return caller.source;
   auto session = sessions.find(DeviceId(lease->owner.str()));
-  return session && session->source ? *session->source : caller.source;
+  return session ? session->source : std::nullopt;
+}
+
+/// For throttles, which need one: each tunnel address is a single device's.
+Address Gateway::Impl::origin(const Caller& caller) const {
+  return outer_address(caller).value_or(caller.source);
 }
 
 Task<TunnelConfig> Gateway::Impl::initiate(Caller caller, PublicKey key, bool preshared) {
@@ -106,7 +111,7 @@ Task<Session> Gateway::Impl::open_session(const Caller& caller, const Account& a
   bool had_lease = ipam.find(owner).has_value();
   TRY(auto lease, ipam.lease(owner, lane_names, Seconds(config.ipam.lease_term), Owner(account.user.id.str())));
   NewSession wanted(account.user.id, account.device.id, lease.addresses, key);
-  wanted.source = origin(caller);
+  wanted.source = outer_address(caller);
   wanted.preshared = preshared;
   wanted.guard = [&account](Tx& tx) -> Result<void> {
     TRY_PLAIN(auto user, user_repo::lock(tx, account.user.id));

@@ -91,7 +91,8 @@ Task<void> Gateway::Impl::set_tor_mode(LaneMode mode) {
   tor_mode = mode;
   TRY(auto wanted, co_await policy());
   if (tor_mode != mode) co_return Error(errc::superseded);
-  ruleset = compile(wanted);
+  TRY(ruleset, co_await compiled(std::move(wanted)));
+  if (tor_mode != mode) co_return Error(errc::superseded);
   TRY_VOID(co_await parts.firewall->mode(ruleset, Lane("tor")));
   // After the change, or a flow in between would be tracked under the old one (I-25).
   Pool pool = config.pool("tor");

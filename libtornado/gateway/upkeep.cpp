@@ -202,9 +202,10 @@ Task<void> Gateway::Impl::drain_history() {
   for (;;) {
     TRY(auto ended, co_await sessions.undrained(history_batch));
     if (ended.empty()) co_return Result<void>();
+    const bool keeps_address = config.session.address_privacy == "full";
     Database::Body body = [&](Tx& tx) -> Result<void> {
       for (const auto& session : ended) {
-        TRY_VOID_PLAIN(history_repo::insert(tx, session, runtime.now()));
+        TRY_VOID_PLAIN(history_repo::insert(tx, session, runtime.now(), keeps_address));
         usage_repo::SessionUsage total(session.instance, session.user, session.received + session.sent);
         TRY_VOID_PLAIN(usage_repo::close(tx, Month::of(session.ended), total));
       }
@@ -273,8 +274,8 @@ Task<void> Gateway::Impl::identity_difference(const Lane& lane, const LaneConfig
 
 /// Links, identities and addresses first, then peers.
 Task<Difference> Gateway::Impl::mend() {
-  TRY_VOID(co_await bring_links_up());
   if (firewall_behind) TRY_VOID(co_await apply_firewall());
+  TRY_VOID(co_await bring_links_up());
   co_return co_await reconcile();
 }
 
@@ -381,6 +382,7 @@ Task<void> Gateway::Impl::run_firewall_watch() {
       runtime.log().write(LogLevel::error, "firewall_changed_elsewhere", {});
       components["firewall"] = Component("firewall", false, "somebody else changed it; it is being put back");
       auto restored = co_await apply_firewall();
+      if (!restored) want_firewall();
       components["firewall"] =
           Component("firewall", restored.has_value(), restored ? "restored" : restored.error().detail());
     }

@@ -17,6 +17,7 @@ constexpr Unit volumes[] = {{"MB", 1'000'000},   {"GB", 1'000'000'000}, {"TB", 1
                             {"MiB", 1ULL << 20}, {"GiB", 1ULL << 30},   {"TiB", 1ULL << 40}};
 /// Whole numbers below this stay within 64 bits in every unit.
 constexpr std::uint64_t most = 1'000'000;
+constexpr std::uint64_t most_bits = 100'000'000'000;
 
 Result<std::uint64_t> parse(std::string_view text, std::span<const Unit> units, std::string_view example) {
   std::uint64_t number = 0;
@@ -45,6 +46,8 @@ std::string scaled(std::uint64_t value, std::span<const std::string_view> names)
 Result<std::uint64_t> parse_rate(std::string_view text) {
   auto bits = parse(text, rates, "20 Mbit/s");
   if (!bits) return bits;
+  // The kernel multiplies by nanoseconds in 64 bits.
+  if (*bits > most_bits) return Error(errc::invalid_argument, "a pace is at most 100 Gbit/s");
   return *bits / 8;
 }
 

@@ -8,7 +8,8 @@ void QuotaBook::load(Month month, Settled settled, Bases bases) {
   month_ = month;
   settled_ = std::move(settled);
   bases_ = std::move(bases);
-  for (const auto& [instance, ended] : unrecorded_) settled_[ended.user] += share(instance, ended.total);
+  for (const auto& [instance, ended] : unrecorded_)
+    if (ended.month == month) settled_[ended.user] += share(instance, ended.total);
 }
 
 std::uint64_t QuotaBook::share(const Instance& instance, std::uint64_t total) const {
@@ -20,7 +21,7 @@ std::uint64_t QuotaBook::share(const Instance& instance, std::uint64_t total) co
 void QuotaBook::settle(const UserId& user, const Instance& instance, std::uint64_t total) {
   if (total == 0) return;
   settled_[user] += share(instance, total);
-  unrecorded_.insert_or_assign(instance, Ended{user, total});
+  unrecorded_.insert_or_assign(instance, Ended{user, total, month_});
 }
 
 void QuotaBook::recorded(const Instance& instance) {

@@ -31,6 +31,7 @@ class QuotaBook {
   struct Ended {
     UserId user;
     std::uint64_t total;
+    Month month;
   };
 
   Month month_;

@@ -16,7 +16,7 @@ Result<void> put(Tx& tx, Month month, const std::vector<SessionUsage>& usage) {
 
 Result<void> close(Tx& tx, Month month, const SessionUsage& total) {
   TRY_PLAIN(auto earlier,
-            tx.exec("SELECT coalesce(sum(bytes), 0) FROM session_usage WHERE instance = $1 AND month < $2",
+            tx.exec("SELECT coalesce(sum(bytes), 0) FROM session_usage WHERE instance = $1 AND month <> $2",
                     {total.instance.str(), month.str()}));
   const auto before = static_cast<std::uint64_t>(integer(earlier[0][0]));
   SessionUsage share = total;
@@ -36,7 +36,7 @@ Result<QuotaBook::Settled> settled(Tx& tx, Month month) {
 }
 
 Result<QuotaBook::Bases> bases(Tx& tx, Month month) {
-  TRY_PLAIN(auto rows, tx.exec("SELECT instance, sum(bytes) FROM session_usage WHERE is_open = TRUE AND month < $1 "
+  TRY_PLAIN(auto rows, tx.exec("SELECT instance, sum(bytes) FROM session_usage WHERE is_open = TRUE AND month <> $1 "
                                "GROUP BY instance",
                                {month.str()}));
   QuotaBook::Bases out;

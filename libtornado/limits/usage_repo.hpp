@@ -19,13 +19,13 @@ class SessionUsage {
 
 /// Writes the shares of sessions that go on; repeated, the last one counts.
 Result<void> put(Tx& tx, Month month, const std::vector<SessionUsage>& usage);
-/// A session has ended in that month with that volume in all: what earlier months have is taken off. Repeated: the
+/// A session has ended in that month with that volume in all: what other months have is taken off. Repeated: the
 /// same.
 Result<void> close(Tx& tx, Month month, const SessionUsage& total);
 
 /// Of sessions that have ended, by user.
 Result<QuotaBook::Settled> settled(Tx& tx, Month month);
-/// Of sessions that go on: what they moved before that month.
+/// Of sessions that go on: what they moved in other months; later ones are there if the clock was set back.
 Result<QuotaBook::Bases> bases(Tx& tx, Month month);
 
 /// Months of a user, newest first, at most 24, and what was moved in each by sessions that have ended or were written.

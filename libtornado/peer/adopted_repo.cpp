@@ -9,7 +9,10 @@ namespace {
 
 std::string joined(const std::vector<Prefix>& allowed) {
   std::string out;
-  for (const auto& prefix : allowed) out += (out.empty() ? "" : " ") + prefix.str();
+  for (const auto& prefix : allowed) {
+    if (!out.empty()) out += ' ';
+    out += prefix.str();
+  }
   return out;
 }
 
@@ -24,16 +27,21 @@ Result<std::vector<Prefix>> split(std::string_view rest) {
   return out;
 }
 
+Error malformed(std::string_view what, const std::vector<Value>& row) {
+  std::string detail = "adopted_peers: malformed ";
+  detail.append(what).append(" of ").append(text(row[0]));
+  return Error(errc::data_loss, detail);
+}
+
 Result<AdoptedPeer> read(const std::vector<Value>& row) {
   auto key = PublicKey::parse(text(row[0]));
   auto allowed = split(text(row[2]));
-  if (!key || !allowed) return Error(errc::data_loss, "adopted_peers: malformed row " + text(row[0]));
+  if (!key || !allowed) return malformed("row", row);
   AdoptedPeer out(ForeignPeer(Lane(text(row[1])), *key), instant_ms(row[4]), text(row[5]));
   out.peer.allowed = std::move(*allowed);
   if (!row[3]) return out;
   auto raw = from_base64(*row[3]);
-  if (!raw || raw->size() != PublicKey::size)
-    return Error(errc::data_loss, "adopted_peers: malformed key of " + text(row[0]));
+  if (!raw || raw->size() != PublicKey::size) return malformed("preshared key", row);
   out.peer.preshared = Secret(std::move(*raw));
   return out;
 }

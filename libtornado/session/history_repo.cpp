@@ -25,7 +25,7 @@ void add_address(Session& session, const char* lane, const Value& value) {
 
 }  // namespace
 
-Result<void> insert(Tx& tx, const Session& s, Instant now) {
+Result<void> insert(Tx& tx, const Session& s, Instant now, bool keeps_address) {
   std::string rx = std::to_string(s.received), tx_bytes = std::to_string(s.sent);
   auto stored = [](const std::string& address) { return address.empty() ? Value() : Value(address); };
   Value first = stored(s.first_seen_from), last = stored(s.seen_from);
@@ -41,11 +41,12 @@ Result<void> insert(Tx& tx, const Session& s, Instant now) {
            address_on(s, "tor"), first, tx_bytes, rx, std::string(name(s.reason.value_or(CloseReason::failed))),
            iso8601(s.opened), iso8601(ended), iso8601(now), last, std::to_string(s.roamed)}));
   if (rows.empty()) return {};
-  TRY_VOID_PLAIN(
-      tx.exec("UPDATE users SET total_sessions = total_sessions + 1, total_bytes_rx = total_bytes_rx + $2, "
-              "total_bytes_tx = total_bytes_tx + $3, last_seen_at = $4, last_device_id = $5, "
-              "last_client_ip = coalesce($6, last_client_ip) WHERE id = $1",
-              {s.user.str(), rx, tx_bytes, iso8601(ended), s.device.str(), last}));
+  std::string update =
+      "UPDATE users SET total_sessions = total_sessions + 1, total_bytes_rx = total_bytes_rx + $2, "
+      "total_bytes_tx = total_bytes_tx + $3, last_seen_at = $4, last_device_id = $5, last_client_ip = ";
+  update += keeps_address ? "coalesce($6, last_client_ip)" : "$6";
+  update += " WHERE id = $1";
+  TRY_VOID_PLAIN(tx.exec(update, {s.user.str(), rx, tx_bytes, iso8601(ended), s.device.str(), last}));
   for (const auto& account : s.counters)
     TRY_VOID_PLAIN(tx.exec(
         "INSERT INTO lane_traffic (lane, bytes_rx, bytes_tx) VALUES ($1, $2, $3) ON CONFLICT (lane) DO UPDATE SET "

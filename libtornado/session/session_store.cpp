@@ -601,6 +601,12 @@ SessionPage SessionStore::list(std::string after, int limit) const {
   return page;
 }
 
+void SessionStore::visit_of(const UserId& user, const std::function<void(const Session&)>& visitor) const {
+  auto it = impl_->of_user.find(user);
+  if (it == impl_->of_user.end()) return;
+  for (const auto& instance : it->second) visitor(impl_->sessions.at(instance));
+}
+
 std::optional<Instance> SessionStore::visit(const Instance& after, int limit,
                                             const std::function<void(const Session&)>& visitor) const {
   int shown = 0;

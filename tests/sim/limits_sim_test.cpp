@@ -149,6 +149,53 @@ TEST_F(Limits, EachThresholdIsToldOnceAndTheLastOneBlocks) {
   world_.expect_sound("blocked");
 }
 
+TEST_F(Limits, ComingBackIsNoWayRoundAQuota) {
+  world_.initiate(login_).value();
+  apply(quota(R"("then": "block")")).value();
+  move(110);
+  ASSERT_EQ(rights()->access_class, blocked_class);
+  auto who = world_.caller(login_).value();
+  world_.runtime.wait(world_.gateway->disconnect(who)).value();
+  world_.pass(Seconds(3));
+  world_.initiate(login_).value();
+  // At once, without a look at the quotas in between.
+  EXPECT_EQ(rights()->access_class, blocked_class);
+}
+
+TEST_F(Limits, WhoIsOverWhenAQuotaComesIsToldSoOnce) {
+  world_.initiate(login_).value();
+  move(120);
+  told();
+  apply(quota(R"("then": "warn", "warn_at": [50])")).value();
+  world_.pass(Seconds(12));
+  EXPECT_EQ(told(), (Names{"quota_warning", "quota_reached"}));
+  // A larger quota renews, another policy tells nothing again.
+  apply(R"({"limits": [{"name": "all", "who": "everyone", "monthly": "1 GB"}]})").value();
+  world_.pass(Seconds(12));
+  EXPECT_EQ(told(), Names{"quota_renewed"});
+  apply(quota(R"("then": "warn", "warn_at": [50])")).value();
+  world_.pass(Seconds(12));
+  EXPECT_EQ(told(), Names());
+}
+
+TEST_F(Limits, APolicyWhoseRulesetCannotBeMadeComesIntoForceLater) {
+  world_.initiate(login_).value();
+  apply(R"({"rights": [{"name": "web", "who": "user:alice", "to": "any", "ports": "tcp/443"}]})").value();
+  world_.firewall->fail_next(3, errc::backend_failed);
+  auto applied = apply(R"({"rights": [{"name": "a", "who": "everyone", "to": "any", "ports": "tcp/1"},
+                                      {"name": "web", "who": "user:alice", "to": "any", "ports": "tcp/443"}]})");
+  EXPECT_EQ(applied.error().code(), errc::backend_failed);
+  // Who comes now gets no class of the new policy in the table of the old one.
+  world_.add_user("bob");
+  auto bob = world_.login("bob").value();
+  world_.initiate(bob).value();
+  auto other = world_.gateway->sessions().find(bob.device.id).value();
+  EXPECT_FALSE(world_.firewall->access_of(other.on("vpn")->v4));
+  world_.pass(Seconds(20));
+  EXPECT_TRUE(world_.firewall->access_of(other.on("vpn")->v4));
+  world_.expect_sound("after the repair");
+}
+
 TEST_F(Limits, AReachedQuotaSlowsDownBothWays) {
   world_.initiate(login_).value();
   apply(R"({"limits": [{"name": "all", "who": "everyone", "down": "1 Gbit/s", "monthly": "100 MB", "then": "throttle",

@@ -19,10 +19,10 @@ json::object shown(const PolicyExpectation& expectation) {
   return out;
 }
 
-Task<json::value> test(Gateway&, Caller, Arguments arguments) {
-  TRY(auto policy, AccessPolicy::parse(arguments.text("file")));
+Task<json::value> test(Gateway& gateway, Caller, Arguments arguments) {
+  TRY(auto outcomes, co_await gateway.test_policy(arguments.text("file")));
   json::array out;
-  for (const auto& expectation : policy.test()) out.push_back(shown(expectation));
+  for (const auto& expectation : outcomes) out.push_back(shown(expectation));
   co_return json::value(std::move(out));
 }
 
