@@ -41,8 +41,9 @@ Result<AdoptedPeer> read(const std::vector<Value>& row) {
   out.peer.allowed = std::move(*allowed);
   if (!row[3]) return out;
   auto raw = from_base64(*row[3]);
-  if (!raw || raw->size() != PublicKey::size) return malformed("preshared key", row);
-  out.peer.preshared = Secret(std::move(*raw));
+  if (!raw) return malformed("preshared key", row);
+  out.peer.preshared.emplace(std::move(*raw));
+  if (out.peer.preshared->size() != PublicKey::size) return malformed("preshared key", row);
   return out;
 }
 
