@@ -125,7 +125,7 @@ Task<void> Gateway::Impl::adopt(ForeignPeer peer, std::string by) {
     adopted.erase(place);
     if (former) adopted.insert_or_assign(place, *former);
     adopt_as_recorded(peer.key);
-    give_back(peer);
+    // It is still on the interface: its addresses stay withheld (I-06).
     co_return kept.error();
   }
   if (former) give_back(former->peer);

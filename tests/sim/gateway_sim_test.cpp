@@ -411,5 +411,23 @@ TEST_F(GatewaySim, I11HeartbeatsAndRefreshesOutliveTheStore) {
   EXPECT_TRUE(adopted) << adopted.error().detail();
 }
 
+TEST(Roaming, I16ABeatInsideTheTunnelTellsNothingOfTheOuterAddress) {
+  World world;
+  world.boot().value();
+  world.add_user("alice");
+  auto login = world.login("alice").value();
+  auto tunnel = world.initiate(login).value();
+  world.crash();
+  world.boot().value();
+  // Before any interface was read the gateway does not know where the tunnel ends outside.
+  auto inside = world.caller(login, tunnel.lanes.at(0).address.str()).value();
+  world.runtime.wait(world.gateway->heartbeat(inside)).value();
+  auto session = world.unclosed().at(0);
+  EXPECT_EQ(session.seen_from, "203.0.113.0/24");
+  EXPECT_EQ(session.roamed, 0U);
+  for (const auto& event : world.runtime.wait(world.gateway->events(0)).value().events)
+    EXPECT_NE(event.name, "session_roamed");
+}
+
 }  // namespace
 }  // namespace tornado::test

@@ -258,7 +258,8 @@ TEST_F(Limits, ExplainGoesThroughTheWholeRuleset) {
   };
   for (const Case& c :
        {Case{"1.1.1.1:443", "vpn", true, "rights web"}, Case{"1.1.1.1:25", "vpn", false, "rights"},
-        Case{"8.8.8.8:53/udp", "vpn", true, "gateway dns"}, Case{"10.8.0.1:4605", "vpn", true, "gateway api"},
+        Case{"8.8.8.8:53/udp", "vpn", true, "gateway dns"}, Case{"8.8.8.8:53/tcp", "vpn", true, "gateway dns"},
+        Case{"8.8.8.8:53/udp", "tor", false, "gateway dns"}, Case{"10.8.0.1:4605", "vpn", true, "gateway api"},
         Case{"10.8.0.1/icmp", "vpn", true, "gateway echo"}, Case{"10.8.0.9:443", "vpn", false, "gateway lanes"},
         Case{"10.9.0.9:443", "vpn", false, "gateway lanes"}, Case{"127.0.0.1:443", "vpn", false, "gateway loopback"},
         Case{"[2001:db8::1]:443", "vpn", false, "gateway family"}, Case{"1.1.1.1:443", "tor", false, "gateway mode"}}) {
