@@ -288,10 +288,10 @@ class TORNADO_API SessionStore {
   /// Unclosed sessions in order of instance, after `after`, at most `limit` (1 to 10,000).
   SessionPage list(std::string after, int limit) const;
   std::vector<Session> of(const UserId& user) const;
-  /// Shows the unclosed sessions of a user without copying them. The visitor must not call the store.
+  /// Shows the unclosed sessions of a user without copying them. The visitor must not change the store.
   void visit_of(const UserId& user, const std::function<void(const Session&)>& visitor) const;
   /// Shows unclosed sessions in order of instance, after `after`, at most `limit`, without copying them; where to go
-  /// on, or nothing. The visitor must not call the store.
+  /// on, or nothing. The visitor must not change the store.
   std::optional<Instance> visit(const Instance& after, int limit,
                                 const std::function<void(const Session&)>& visitor) const;
   /// Sessions that were ended and not recorded yet.

@@ -163,15 +163,16 @@ Task<GatewayPolicy> Gateway::Impl::policy() {
 Task<void> Gateway::Impl::apply_firewall() {
   TRY(api, co_await api_endpoints());
   std::uint64_t revision = 0;
-  // The mode of the tor lane may change while this one waits.
+  // The mode of the tor lane may change while this one waits, and the policy.
   for (bool current = false; !current;) {
-    LaneMode used = tor_mode;
+    const LaneMode used = tor_mode;
+    const std::int64_t version = access_version;
     TRY(auto wanted, co_await policy());
     revision = access.revision();
     TRY(ruleset, co_await compiled(std::move(wanted)));
     auto applied = co_await parts.firewall->apply(ruleset);
     if (!applied) co_return with_remedy(applied.error(), "the firewall could not be applied");
-    current = used == tor_mode;
+    current = used == tor_mode && version == access_version;
   }
   firewall_behind = false;
   TRY_VOID(co_await catch_up_rights(revision));

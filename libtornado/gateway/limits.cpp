@@ -355,9 +355,13 @@ Task<void> Gateway::Impl::bring_into_force(AccessPolicy fresh, std::int64_t vers
 }
 
 Task<void> Gateway::Impl::apply_rights() {
+  const std::int64_t version = access_version;
   TRY(auto wanted, co_await policy());
   const std::uint64_t revision = access.revision();
-  TRY(ruleset, co_await compiled(std::move(wanted)));
+  TRY(auto made, co_await compiled(std::move(wanted)));
+  // Whoever brought a later one into force applies it, too, and must not be overtaken.
+  if (version != access_version) co_return Result<void>();
+  ruleset = std::move(made);
   TRY_VOID(co_await parts.firewall->access(ruleset));
   firewall_behind = false;
   co_return co_await catch_up_rights(revision);

@@ -20,6 +20,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr int attempts = 3;
+/// Apart, so that what is lost or put right for a moment does not hide what the lane lets through.
+constexpr int between_attempts_ms = 100;
 constexpr int echo_every_ms = 200;
 constexpr std::chrono::seconds handshake_patience{10};
 /// What leaves is seen at once; what comes back from afar takes a round trip.
@@ -93,6 +95,7 @@ Prober::Prober(Tunnel& tunnel, const Surroundings& around, Capture outside, Cana
 Result<std::vector<Finding>> Prober::run() {
   TRY_VOID_PLAIN(await_handshake());
   for (int attempt = 0; attempt < attempts && !all_arrived(); ++attempt) {
+    if (attempt > 0) watch(between_attempts_ms);
     TRY_VOID_PLAIN(send_missing());
     // The tunnel keeps the order: what was sent before has arrived when the gateway has answered this.
     (void)echo(1000);
