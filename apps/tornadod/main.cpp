@@ -1,4 +1,5 @@
 // tornadod: parse, load, build, start, wait for a signal, stop.
+#include <malloc.h>
 #include <unistd.h>
 
 #include <boost/asio/as_tuple.hpp>
@@ -85,6 +86,15 @@ Result<Options> read_options(const po::variables_map& given, const char* const* 
   return out;
 }
 
+/// Sessions are kept for weeks among readings that are over at once: with one arena and fixed thresholds what they
+/// leave goes back to the system.
+void keep_memory_small() {
+  constexpr int threshold = 128 * 1024;
+  (void)mallopt(M_ARENA_MAX, 1);
+  (void)mallopt(M_MMAP_THRESHOLD, threshold);
+  (void)mallopt(M_TRIM_THRESHOLD, threshold);
+}
+
 LogLevel level_named(const std::string& name) {
   if (name == "debug") return LogLevel::debug;
   if (name == "warning") return LogLevel::warning;
@@ -108,6 +118,7 @@ Task<void> run(Runtime& runtime, Gateway& gateway, ApiServer& api, MetricsServer
 }
 
 int serve(const Options& options, std::vector<int> sockets) {
+  keep_memory_small();
   auto lock = lock_state(options.config.state_dir, options.config.runtime_dir);
   if (!lock) return fail(4, lock.error());
   auto log = json_log(level_named(options.config.log.level));

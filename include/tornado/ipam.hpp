@@ -50,7 +50,7 @@ class Lease {
   LeaseId id;
   Owner owner;
   Owner group;  ///< whom the owner belongs to: a user; addresses pass freely within a group
-  std::vector<LaneAddress> addresses;
+  LaneAddresses addresses;
   Instant expires;     ///< default: never, a session holds it
   bool dirty = false;  ///< removal unconfirmed: the addresses are not reused
 };
@@ -102,7 +102,7 @@ class TORNADO_API Ipam {
 
   /// At start: an owner's addresses as the journal knows them; the id of the lease is new. already_exists: two owners
   /// claim one address; invalid_argument: outside the pools.
-  Result<Lease> restore(const Owner& owner, const std::vector<LaneAddress>& addresses, const Owner& group = Owner());
+  Result<Lease> restore(const Owner& owner, const LaneAddresses& addresses, const Owner& group = Owner());
   /// At start: an address that rests since `freed`, or the last address of an owner. Leased addresses are left alone.
   Result<void> rest(const LaneAddress& address, const Owner& last, Instant freed, const Owner& group = Owner());
   /// Quarantines keep what is left of them, and no term ends for the step.

@@ -13,13 +13,13 @@ namespace tornado::inline v1 {
 /// A peer that should be there: one key, one address set per lane.
 class WantedPeer {
  public:
-  WantedPeer(Owner owner_, PublicKey key_, std::vector<LaneAddress> addresses_)
+  WantedPeer(Owner owner_, PublicKey key_, LaneAddresses addresses_)
       : owner(std::move(owner_)), key(key_), addresses(std::move(addresses_)) {}
   bool operator==(const WantedPeer&) const = default;
 
   Owner owner;
   PublicKey key;
-  std::vector<LaneAddress> addresses;
+  LaneAddresses addresses;
   std::optional<Secret> preshared;  ///< 32 raw bytes; nothing: the peer has none, and one it has is taken away
 };
 

@@ -50,12 +50,12 @@ TORNADO_API std::string shown_address(const std::optional<Address>& address, Add
 /// What a session is opened with.
 class NewSession {
  public:
-  NewSession(UserId user_, DeviceId device_, std::vector<LaneAddress> addresses_, PublicKey key_)
+  NewSession(UserId user_, DeviceId device_, LaneAddresses addresses_, PublicKey key_)
       : user(std::move(user_)), device(std::move(device_)), addresses(std::move(addresses_)), key(key_) {}
 
   UserId user;
   DeviceId device;
-  std::vector<LaneAddress> addresses;
+  LaneAddresses addresses;
   PublicKey key;
   std::optional<Address> source;
   bool preshared = false;  ///< its peer gets a preshared key (see `Session`)
@@ -96,7 +96,7 @@ class Session {
   Instance instance;
   UserId user;
   DeviceId device;
-  std::vector<LaneAddress> addresses;  ///< empty once a newer instance of the device has taken them over
+  LaneAddresses addresses;  ///< empty once a newer instance of the device has taken them over
   PublicKey key;
   SessionState state = SessionState::pending;
   Presence presence = Presence::offline;

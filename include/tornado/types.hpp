@@ -6,9 +6,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "tornado/error.hpp"
@@ -31,21 +34,67 @@ class ClockStep {
 };
 using Seconds = std::chrono::seconds;
 
+/// A short text in 16 bytes: a UUID (RFC 9562, lower case with hyphens) as its number, other texts of up to 15 bytes in
+/// place, longer ones on the heap. Gateways keep some twenty of them for each session. Ordered and compared as text.
+class TORNADO_API NameText {
+ public:
+  NameText() noexcept = default;
+  explicit NameText(std::string_view text);
+  NameText(const NameText& other) : bytes_(other.bytes_) {
+    if (is_long()) copy_long();
+  }
+  NameText(NameText&& other) noexcept : bytes_(std::exchange(other.bytes_, Bytes{})) {}
+  NameText& operator=(NameText other) noexcept {
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  ~NameText() {
+    if (is_long()) free_long();
+  }
+
+  std::string str() const;
+  bool empty() const noexcept { return bytes_[kind_at] == 0; }
+  std::size_t hash() const noexcept;
+  std::strong_ordering operator<=>(const NameText& other) const noexcept;
+  bool operator==(const NameText& other) const noexcept {
+    // A text has one representation, so only long ones can be equal in different bytes.
+    return bytes_ == other.bytes_ || (is_long() && other.is_long() && long_text() == other.long_text());
+  }
+
+ private:
+  using Bytes = std::array<std::uint8_t, 16>;
+  // The byte in which a UUID has its variant, binary 10: otherwise the length of what is in place, or `long_kind`.
+  static constexpr std::size_t kind_at = 8;
+  static constexpr std::uint8_t long_kind = 0x40;
+  static constexpr std::size_t most_text = 36;  // of a UUID
+
+  bool is_uuid() const noexcept { return (bytes_[kind_at] & 0xc0) == 0x80; }
+  bool is_long() const noexcept { return bytes_[kind_at] == long_kind; }
+  bool read_uuid(std::string_view text) noexcept;
+  std::string_view view(std::array<char, most_text>& room) const noexcept;
+  const std::string& long_text() const noexcept;
+  void copy_long();
+  void free_long() noexcept;
+
+  alignas(std::uint64_t) Bytes bytes_{};
+};
+
 /// A text with a meaning of its own, so that a lane cannot be passed where a device is wanted.
 /// At most 128 bytes by convention; checked where the text enters the system.
 template <class Tag>
 class Name {
  public:
   Name() = default;
-  explicit Name(std::string text) : text_(std::move(text)) {}
+  explicit Name(std::string_view text) : text_(text) {}
 
-  const std::string& str() const noexcept { return text_; }
+  std::string str() const { return text_.str(); }
   bool empty() const noexcept { return text_.empty(); }
+  std::size_t hash() const noexcept { return text_.hash(); }
   auto operator<=>(const Name&) const = default;
   bool operator==(const Name&) const = default;
 
  private:
-  std::string text_;
+  NameText text_;
 };
 
 using Lane = Name<struct LaneTag>;          ///< "vpn", "tor", later one per tenant: a name, not an enumeration
@@ -162,6 +211,35 @@ class LaneAddress {
   std::optional<Address> v6;
 };
 
+/// The addresses of one owner, a lane each. Copies share them: lease, session and peer of an owner have the same ones.
+class TORNADO_API LaneAddresses {
+ public:
+  LaneAddresses() = default;
+  LaneAddresses(std::vector<LaneAddress> addresses);  // NOLINT(google-explicit-constructor)
+  LaneAddresses(std::initializer_list<LaneAddress> addresses) : LaneAddresses(std::vector<LaneAddress>(addresses)) {}
+
+  auto begin() const noexcept { return all().begin(); }
+  auto end() const noexcept { return all().end(); }
+  std::size_t size() const noexcept { return all().size(); }
+  bool empty() const noexcept { return all().empty(); }
+  const LaneAddress& front() const noexcept { return all().front(); }
+  const LaneAddress& operator[](std::size_t at) const noexcept { return all()[at]; }
+  /// Lives as long as any copy of these addresses.
+  const std::vector<LaneAddress>& all() const noexcept;
+  bool operator==(const LaneAddresses& other) const noexcept { return all() == other.all(); }
+  /// Those of which `holds` is true.
+  template <class Predicate>
+  LaneAddresses where(Predicate holds) const {
+    std::vector<LaneAddress> out;
+    for (const LaneAddress& address : all())
+      if (holds(address)) out.push_back(address);
+    return out.size() == size() ? *this : LaneAddresses(std::move(out));
+  }
+
+ private:
+  std::shared_ptr<const std::vector<LaneAddress>> addresses_;
+};
+
 /// ISO 8601 in UTC with milliseconds, "2026-01-02T03:04:05.678Z"; empty for the default Instant.
 TORNADO_API std::string iso8601(Instant instant);
 /// Reads what `iso8601` writes. Errors: invalid_argument.
@@ -171,7 +249,7 @@ TORNADO_API Result<Instant> parse_iso8601(std::string_view text);
 
 template <class Tag>
 struct std::hash<tornado::Name<Tag>> {
-  std::size_t operator()(const tornado::Name<Tag>& name) const noexcept { return std::hash<std::string>()(name.str()); }
+  std::size_t operator()(const tornado::Name<Tag>& name) const noexcept { return name.hash(); }
 };
 template <>
 struct std::hash<tornado::Address> {

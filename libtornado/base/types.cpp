@@ -230,4 +230,15 @@ Result<Instant> parse_iso8601(std::string_view text) {
          std::chrono::seconds(second) + std::chrono::milliseconds(ms);
 }
 
+LaneAddresses::LaneAddresses(std::vector<LaneAddress> addresses) {
+  if (addresses.empty()) return;
+  addresses.shrink_to_fit();
+  addresses_ = std::make_shared<const std::vector<LaneAddress>>(std::move(addresses));
+}
+
+const std::vector<LaneAddress>& LaneAddresses::all() const noexcept {
+  static const std::vector<LaneAddress> none;
+  return addresses_ ? *addresses_ : none;
+}
+
 }  // namespace tornado::inline v1

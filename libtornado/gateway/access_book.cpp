@@ -36,7 +36,7 @@ AccessBook::Entry& AccessBook::entry_of(const UserId& user, const std::string& u
 
 /// A later session of the device takes its addresses over: the former one holds them no more.
 std::vector<DeviceAccess> AccessBook::hold(const Instance& instance, const UserId& user,
-                                           const std::vector<LaneAddress>& addresses) {
+                                           const LaneAddresses& addresses) {
   ++revision_;
   Entry& entry = users_.at(user);
   Holder& holder = holders_[instance];
@@ -61,7 +61,7 @@ std::vector<DeviceAccess> AccessBook::admit(const Session& session, const User& 
   return hold(session.instance, user.id, session.addresses);
 }
 
-std::vector<DeviceAccess> AccessBook::admit_open(const Instance& instance, const std::vector<LaneAddress>& addresses) {
+std::vector<DeviceAccess> AccessBook::admit_open(const Instance& instance, const LaneAddresses& addresses) {
   if (!in_force() || addresses.empty()) return {};
   entry_of(UserId(), std::string(), 0);
   return hold(instance, UserId(), addresses);

@@ -29,7 +29,7 @@ class AccessBook {
   /// nothing is in force.
   std::vector<DeviceAccess> admit(const Session& session, const User& user, std::uint64_t used);
   /// Addresses that belong to nobody's account and reach whatever their lane reaches.
-  std::vector<DeviceAccess> admit_open(const Instance& instance, const std::vector<LaneAddress>& addresses);
+  std::vector<DeviceAccess> admit_open(const Instance& instance, const LaneAddresses& addresses);
   /// The addresses nobody holds any more.
   std::vector<Address> dismiss(const Instance& instance);
   /// An account got another name.
@@ -68,7 +68,7 @@ class AccessBook {
   Entry& entry_of(const UserId& user, const std::string& username, std::uint64_t used);
   void judge(Entry& entry, std::uint64_t used) const;
   std::vector<DeviceAccess> hold(const Instance& instance, const UserId& user,
-                                 const std::vector<LaneAddress>& addresses);
+                                 const LaneAddresses& addresses);
   static DeviceAccess access_of(const Entry& entry, const Address& address);
 
   std::shared_ptr<const AccessPolicy> policy_;

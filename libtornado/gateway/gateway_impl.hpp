@@ -87,7 +87,7 @@ struct Gateway::Impl {
     PublicKey key;
     LaneMode mode = LaneMode::closed;
     std::optional<LeaseId> lease;
-    std::vector<LaneAddress> addresses;
+    LaneAddresses addresses;
     Instant until;
     bool clearing = false;
   };

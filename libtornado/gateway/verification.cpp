@@ -95,7 +95,7 @@ Task<void> Gateway::Impl::remove_verifier() {
   TRY_VOID(co_await peers.strip(owner, key));
   std::vector<PublicKey> keys(1, key);
   TRY_VOID(co_await peers.remove(keys));
-  const std::vector<LaneAddress> addresses = verification->addresses;
+  const LaneAddresses addresses = verification->addresses;
   for (const auto& address : addresses) {
     TRY_VOID(co_await parts.host->flush_connections(connection_mark(address.v4)));
     if (address.v6) TRY_VOID(co_await parts.host->flush_connections(connection_mark(*address.v6)));

@@ -14,13 +14,17 @@ namespace {
 
 enum class SlotState : std::uint8_t { leased, resting, avoided };
 
+struct Rest {
+  Owner owner, group;  ///< of the last holder
+  Instant freed;
+  std::list<std::uint64_t>::iterator queued, in_group;
+};
+
 /// What is known about one address; addresses nobody ever had have no slot.
 struct Slot {
   SlotState state = SlotState::avoided;
-  Owner owner, group;                           ///< holder, or last holder
-  Instant freed;                                ///< resting only
-  std::list<std::uint64_t>::iterator queued;    ///< resting only
-  std::list<std::uint64_t>::iterator in_group;  ///< resting only
+  LeaseId lease;               ///< leased only
+  std::unique_ptr<Rest> rest;  ///< resting only
 };
 
 /// One address family of one lane.
@@ -31,34 +35,43 @@ class Range {
   /// Whether `take` would find an address.
   bool has_for(const Owner& owner, const Owner& group, Instant rested_before) {
     return former(owner) || of_group(group) || unused() ||
-           (!queue_.empty() && slots_.at(queue_.front()).freed <= rested_before);
+           (!queue_.empty() && resting_at(queue_.front()).freed <= rested_before);
   }
 
   /// The owner's former address if it is still free, else one of its group, else one nobody ever had, else the one
   /// that has rested longest. Only after `has_for`.
-  std::uint64_t take(const Owner& owner, const Owner& group) {
+  std::uint64_t take(const Owner& owner, const Owner& group, LeaseId lease) {
     auto offset = former(owner);
     if (!offset) offset = of_group(group);
     if (!offset) offset = unused();
-    return claim(offset.value_or(queue_.empty() ? 0 : queue_.front()), owner, group);
+    return claim(offset.value_or(queue_.empty() ? 0 : queue_.front()), lease);
   }
 
-  void take_exactly(std::uint64_t offset, const Owner& owner, const Owner& group) { claim(offset, owner, group); }
+  void take_exactly(std::uint64_t offset, LeaseId lease) { claim(offset, lease); }
 
-  void free(std::uint64_t offset, Instant now) {
+  /// Nothing: it is not leased.
+  std::optional<LeaseId> leased_at(std::uint64_t offset) const {
+    auto it = slots_.find(offset);
+    bool leased = it != slots_.end() && it->second.state == SlotState::leased;
+    return leased ? std::optional(it->second.lease) : std::nullopt;
+  }
+
+  void free(std::uint64_t offset, const Owner& last, const Owner& group, Instant now) {
     Slot& slot = slots_.at(offset);
     assert(slot.state == SlotState::leased);
     --leased_;
     // A journal may know addresses that this pool would not give away: they end with their holder (K-05).
-    if (usable(offset))
-      enqueue(offset, slot, queue_.end(), now);
-    else
+    if (!usable(offset)) {
       slots_.erase(offset);
+      return;
+    }
+    enqueue(offset, slot, queue_.end(), rest_of(last, group, now));
+    last_[last] = offset;
   }
 
   void shift(const ClockStep& step) {
     for (auto& [offset, slot] : slots_)
-      if (slot.state == SlotState::resting && !step.is_after(slot.freed)) slot.freed += step.by;
+      if (slot.rest && !step.is_after(slot.rest->freed)) slot.rest->freed += step.by;
   }
 
   void rest(std::uint64_t offset, const Owner& last, const Owner& group, Instant freed) {
@@ -66,10 +79,8 @@ class Range {
     auto [it, fresh] = slots_.try_emplace(offset);
     if (!fresh) return;
     auto at = queue_.end();
-    while (at != queue_.begin() && slots_.at(*std::prev(at)).freed > freed) --at;
-    it->second.owner = last;
-    it->second.group = group;
-    enqueue(offset, it->second, at, freed);
+    while (at != queue_.begin() && resting_at(*std::prev(at)).freed > freed) --at;
+    enqueue(offset, it->second, at, rest_of(last, group, freed));
     last_[last] = offset;
   }
 
@@ -78,7 +89,6 @@ class Range {
     auto [it, fresh] = slots_.try_emplace(offset);
     if (!fresh && it->second.state != SlotState::resting) return;
     if (!fresh) dequeue(it->second);
-    it->second.owner = it->second.group = Owner();
     it->second.state = SlotState::avoided;
     ++avoided_;
   }
@@ -87,7 +97,7 @@ class Range {
     auto it = slots_.find(offset);
     if (it == slots_.end() || it->second.state != SlotState::avoided) return;
     --avoided_;
-    enqueue(offset, it->second, queue_.end(), now);
+    enqueue(offset, it->second, queue_.end(), rest_of(Owner(), Owner(), now));
   }
 
   /// Addresses that can be leased at all. One in 256 ends in .1; the first of these is the gateway's.
@@ -99,43 +109,53 @@ class Range {
   std::uint64_t leased() const noexcept { return leased_; }
   std::uint64_t resting(Instant rested_before) const {
     std::uint64_t count = 0;
-    for (auto it = queue_.rbegin(); it != queue_.rend() && slots_.at(*it).freed > rested_before; ++it) ++count;
+    for (auto it = queue_.rbegin(); it != queue_.rend() && resting_at(*it).freed > rested_before; ++it) ++count;
     return count;
   }
 
  private:
-  std::uint64_t claim(std::uint64_t offset, const Owner& owner, const Owner& group) {
+  std::uint64_t claim(std::uint64_t offset, LeaseId lease) {
     auto [it, fresh] = slots_.try_emplace(offset);
     Slot& slot = it->second;
     if (!fresh && slot.state == SlotState::avoided) {
       --avoided_;
     } else if (!fresh) {
       assert(slot.state == SlotState::resting);
+      auto last = last_.find(slot.rest->owner);
+      if (last != last_.end() && last->second == offset) last_.erase(last);
       dequeue(slot);
-      auto last = last_.find(slot.owner);
-      if (slot.owner != owner && last != last_.end() && last->second == offset) last_.erase(last);
     }
     slot.state = SlotState::leased;
-    slot.owner = owner;
-    slot.group = group;
-    last_[owner] = offset;
+    slot.lease = lease;
     ++leased_;
     return offset;
   }
 
-  void enqueue(std::uint64_t offset, Slot& slot, std::list<std::uint64_t>::iterator before, Instant freed) {
+  static std::unique_ptr<Rest> rest_of(const Owner& last, const Owner& group, Instant freed) {
+    auto rest = std::make_unique<Rest>();
+    rest->owner = last;
+    rest->group = group;
+    rest->freed = freed;
+    return rest;
+  }
+
+  const Rest& resting_at(std::uint64_t offset) const { return *slots_.at(offset).rest; }
+
+  void enqueue(std::uint64_t offset, Slot& slot, std::list<std::uint64_t>::iterator before,
+               std::unique_ptr<Rest> rest) {
+    rest->queued = queue_.insert(before, offset);
+    auto& group = groups_[rest->group];
+    rest->in_group = group.insert(group.end(), offset);
     slot.state = SlotState::resting;
-    slot.freed = freed;
-    slot.queued = queue_.insert(before, offset);
-    auto& group = groups_[slot.group];
-    slot.in_group = group.insert(group.end(), offset);
+    slot.rest = std::move(rest);
   }
 
   void dequeue(Slot& slot) {
-    queue_.erase(slot.queued);
-    auto group = groups_.find(slot.group);
-    group->second.erase(slot.in_group);
+    queue_.erase(slot.rest->queued);
+    auto group = groups_.find(slot.rest->group);
+    group->second.erase(slot.rest->in_group);
     if (group->second.empty()) groups_.erase(group);
+    slot.rest.reset();
   }
 
   bool usable(std::uint64_t offset) const {
@@ -147,7 +167,7 @@ class Range {
     auto last = last_.find(owner);
     if (last == last_.end()) return std::nullopt;
     auto slot = slots_.find(last->second);
-    bool free = slot != slots_.end() && slot->second.state == SlotState::resting && slot->second.owner == owner;
+    bool free = slot != slots_.end() && slot->second.rest && slot->second.rest->owner == owner;
     return free ? std::optional(last->second) : std::nullopt;
   }
 
@@ -165,7 +185,7 @@ class Range {
   Prefix prefix_;
   std::uint64_t cursor_ = 2;
   std::unordered_map<std::uint64_t, Slot> slots_;
-  std::unordered_map<Owner, std::uint64_t> last_;
+  std::unordered_map<Owner, std::uint64_t> last_;               ///< who may have the address back
   std::unordered_map<Owner, std::list<std::uint64_t>> groups_;  ///< resting addresses of each group
   std::list<std::uint64_t> queue_;                              ///< resting, longest-free first
   std::uint64_t leased_ = 0;
@@ -205,20 +225,12 @@ struct Ipam::Impl {
   Instant rested_before() const { return clock.now() - quarantine; }
 
   void drop(const Lease& lease) {
-    for (const auto& address : lease.addresses) {
-      by_address.erase(address.v4);
-      if (address.v6) by_address.erase(*address.v6);
-    }
     by_owner.erase(lease.owner);
     if (lease.expires != Instant()) expiries.erase({lease.expires, lease.id});
   }
 
   Lease& keep(Lease lease) {
     LeaseId id = lease.id;
-    for (const auto& address : lease.addresses) {
-      by_address[address.v4] = id;
-      if (address.v6) by_address[*address.v6] = id;
-    }
     by_owner[lease.owner] = id;
     if (lease.expires != Instant()) expiries[{lease.expires, id}] = id;
     return leases.insert_or_assign(id.number(), std::move(lease)).first->second;
@@ -235,18 +247,28 @@ struct Ipam::Impl {
            (!ranges.v6 || ranges.v6->has_for(owner, group, rested_before()));
   }
 
-  static LaneAddress take(LaneRanges& ranges, const Owner& owner, const Owner& group) {
-    LaneAddress out(ranges.pool.lane, ranges.pool.v4.at(ranges.v4.take(owner, group)));
-    if (ranges.v6) out.v6 = ranges.pool.v6->at(ranges.v6->take(owner, group));
+  static LaneAddress take(LaneRanges& ranges, const Lease& lease) {
+    LaneAddress out(ranges.pool.lane, ranges.pool.v4.at(ranges.v4.take(lease.owner, lease.group, lease.id)));
+    if (ranges.v6) out.v6 = ranges.pool.v6->at(ranges.v6->take(lease.owner, lease.group, lease.id));
     return out;
   }
 
-  void free(const LaneAddress& address) {
+  std::optional<LeaseId> leased(const Address& address) const {
+    for (const auto& [lane, ranges] : lanes) {
+      if (ranges.pool.v4.contains(address)) return ranges.v4.leased_at(ranges.pool.v4.offset_of(address));
+      if (ranges.v6 && ranges.pool.v6->contains(address))
+        return ranges.v6->leased_at(ranges.pool.v6->offset_of(address));
+    }
+    return std::nullopt;
+  }
+
+  void free(const Lease& lease, const LaneAddress& address) {
     Instant freed = clock.now();
     auto it = lanes.find(address.lane);
     if (it == lanes.end()) return;
-    it->second.v4.free(it->second.pool.v4.offset_of(address.v4), freed);
-    if (address.v6 && it->second.v6) it->second.v6->free(it->second.pool.v6->offset_of(*address.v6), freed);
+    it->second.v4.free(it->second.pool.v4.offset_of(address.v4), lease.owner, lease.group, freed);
+    if (address.v6 && it->second.v6)
+      it->second.v6->free(it->second.pool.v6->offset_of(*address.v6), lease.owner, lease.group, freed);
   }
 
   const Clock& clock;
@@ -254,7 +276,6 @@ struct Ipam::Impl {
   std::map<Lane, LaneRanges> lanes;
   std::unordered_map<std::uint64_t, Lease> leases;
   std::unordered_map<Owner, LeaseId> by_owner;
-  std::unordered_map<Address, LeaseId> by_address;
   std::map<std::pair<Instant, LeaseId>, LeaseId> expiries;
   std::uint64_t next_id = 1;
 };
@@ -304,10 +325,12 @@ Result<Lease> Ipam::lease(const Owner& owner, const std::vector<Lane>& wanted, S
   }
 
   Lease lease;
-  for (const Lane& lane : wanted) lease.addresses.push_back(Impl::take(impl_->lanes.at(lane), owner, group));
   lease.id = LeaseId(impl_->next_id++);
   lease.owner = owner;
   lease.group = group;
+  std::vector<LaneAddress> addresses;
+  for (const Lane& lane : wanted) addresses.push_back(Impl::take(impl_->lanes.at(lane), lease));
+  lease.addresses = std::move(addresses);
   lease.expires = impl_->clock.now() + term;
   return impl_->keep(std::move(lease));
 }
@@ -333,7 +356,7 @@ Result<void> Ipam::release(LeaseId id) {
   impl_->leases.erase(it);
   impl_->drop(lease);
   for (const auto& address : lease.addresses) {
-    impl_->free(address);
+    impl_->free(lease, address);
     if (lease.dirty) --impl_->lanes.at(address.lane).dirty;
   }
   return {};
@@ -360,7 +383,7 @@ std::vector<Lease> Ipam::lapse() {
   return lapsed;
 }
 
-Result<Lease> Ipam::restore(const Owner& owner, const std::vector<LaneAddress>& addresses, const Owner& of) {
+Result<Lease> Ipam::restore(const Owner& owner, const LaneAddresses& addresses, const Owner& of) {
   const Owner& group = of.empty() ? owner : of;
   if (impl_->by_owner.contains(owner)) return Error(errc::already_exists, "the owner has a lease");
   std::vector<Lane> named;
@@ -372,19 +395,19 @@ Result<Lease> Ipam::restore(const Owner& owner, const std::vector<LaneAddress>& 
                   (!address.v6 || (it->second.v6 && it->second.pool.v6->contains(*address.v6)));
     if (!inside)
       return Error(errc::invalid_argument, address.v4.str() + " is in no pool of lane " + address.lane.str());
-    if (impl_->by_address.contains(address.v4) || (address.v6 && impl_->by_address.contains(*address.v6)))
+    if (impl_->leased(address.v4) || (address.v6 && impl_->leased(*address.v6)))
       return Error(errc::already_exists, address.v4.str() + " is leased to another owner");
   }
   Lease lease;
-  for (const auto& address : addresses) {
-    LaneRanges& ranges = impl_->lanes.at(address.lane);
-    ranges.v4.take_exactly(ranges.pool.v4.offset_of(address.v4), owner, group);
-    if (address.v6) ranges.v6->take_exactly(ranges.pool.v6->offset_of(*address.v6), owner, group);
-    lease.addresses.push_back(address);
-  }
   lease.id = LeaseId(impl_->next_id++);
   lease.owner = owner;
   lease.group = group;
+  lease.addresses = addresses;
+  for (const auto& address : addresses) {
+    LaneRanges& ranges = impl_->lanes.at(address.lane);
+    ranges.v4.take_exactly(ranges.pool.v4.offset_of(address.v4), lease.id);
+    if (address.v6) ranges.v6->take_exactly(ranges.pool.v6->offset_of(*address.v6), lease.id);
+  }
   return impl_->keep(std::move(lease));
 }
 
@@ -432,8 +455,8 @@ std::optional<Lease> Ipam::find(const Owner& owner) const {
 }
 
 std::optional<Lease> Ipam::find(const Address& address) const {
-  auto it = impl_->by_address.find(address);
-  return it == impl_->by_address.end() ? std::nullopt : std::optional(impl_->leases.at(it->second.number()));
+  auto id = impl_->leased(address);
+  return id ? std::optional(impl_->leases.at(id->number())) : std::nullopt;
 }
 
 std::vector<Lease> Ipam::list() const {

@@ -18,9 +18,9 @@ std::optional<CloseReason> reason_named(std::string_view text) {
   return std::nullopt;
 }
 
-void add_address(Session& session, const char* lane, const Value& value) {
+void add_address(std::vector<LaneAddress>& addresses, const char* lane, const Value& value) {
   if (!value) return;
-  if (auto address = Address::parse(*value)) session.addresses.emplace_back(Lane(lane), *address);
+  if (auto address = Address::parse(*value)) addresses.emplace_back(Lane(lane), *address);
 }
 
 }  // namespace
@@ -83,8 +83,10 @@ Result<std::vector<Session>> list(Tx& tx, const HistoryQuery& query) {
     s.user = UserId(text(row[1]));
     s.device = DeviceId(text(row[2]));
     if (auto key = PublicKey::parse(text(row[3]))) s.key = *key;
-    add_address(s, "vpn", row[4]);
-    add_address(s, "tor", row[5]);
+    std::vector<LaneAddress> addresses;
+    add_address(addresses, "vpn", row[4]);
+    add_address(addresses, "tor", row[5]);
+    s.addresses = std::move(addresses);
     s.first_seen_from = text(row[6]);
     s.seen_from = text(row[12]);
     s.roamed = static_cast<std::uint64_t>(integer(row[13]));

@@ -63,7 +63,7 @@ std::optional<Enum> parse_name(std::string_view text, int count) {
 }
 
 /// "vpn 10.8.0.2;tor 10.9.0.2 fd00::2": what the instance had, kept after its addresses passed to another.
-std::string write_addresses(const std::vector<LaneAddress>& addresses) {
+std::string write_addresses(const LaneAddresses& addresses) {
   std::string out;
   for (const auto& address : addresses)
     out += (out.empty() ? "" : ";") + address.lane.str() + " " + address.v4.str() +
@@ -189,13 +189,12 @@ Result<std::vector<Session>> read_all(const Rows& rows) {
 /// Addresses a session no longer holds are another's now, or free.
 Result<void> keep_held(Tx& tx, std::vector<Session>& sessions) {
   TRY_PLAIN(auto rows, tx.exec("SELECT instance, lane FROM session_addresses WHERE released_ms = 0"));
-  std::unordered_map<std::string, std::vector<std::string>> held;
-  for (const auto& row : rows.rows) held[text(row[0])].push_back(text(row[1]));
+  std::unordered_map<Instance, std::vector<Lane>> held;
+  for (const auto& row : rows.rows) held[Instance(text(row[0]))].emplace_back(text(row[1]));
   for (auto& session : sessions) {
-    const auto& lanes = held[session.instance.str()];
-    std::erase_if(session.addresses, [&](const LaneAddress& address) {
-      return std::find(lanes.begin(), lanes.end(), address.lane.str()) == lanes.end();
-    });
+    const auto& lanes = held[session.instance];
+    session.addresses = session.addresses.where(
+        [&](const LaneAddress& address) { return std::find(lanes.begin(), lanes.end(), address.lane) != lanes.end(); });
   }
   return {};
 }
@@ -254,8 +253,8 @@ Result<void> hold_addresses(Tx& tx, const Session& session) {
 Result<void> hold_missing(Tx& tx, Session session) {
   TRY_PLAIN(auto rows, tx.exec("SELECT lane, v4 FROM session_addresses WHERE instance = $1 AND released_ms = 0",
                                {session.instance.str()}));
-  std::erase_if(session.addresses, [&](const LaneAddress& address) {
-    return std::any_of(rows.rows.begin(), rows.rows.end(), [&](const auto& row) {
+  session.addresses = session.addresses.where([&](const LaneAddress& address) {
+    return std::none_of(rows.rows.begin(), rows.rows.end(), [&](const auto& row) {
       return text(row[0]) == address.lane.str() && text(row[1]) == address.v4.str();
     });
   });

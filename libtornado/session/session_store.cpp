@@ -7,6 +7,7 @@
 #include "base/try.hpp"
 #include "base/uuid.hpp"
 #include "session/journal.hpp"
+#include "session/session_index.hpp"
 #include "session/session_machine.hpp"
 #include "session/traffic.hpp"
 #include "tornado/database.hpp"
@@ -68,79 +69,43 @@ struct SessionStore::Impl {
         options(std::move(options_)),
         machine(options) {}
 
-  Session* at(const Instance& instance) {
-    auto it = sessions.find(instance);
-    return it == sessions.end() ? nullptr : &it->second;
-  }
-
-  Session* live_of(const DeviceId& device) {
-    auto it = live.find(device);
-    return it == live.end() ? nullptr : it->second;
-  }
-
+  FiledSession* at(const Instance& instance) { return index.at(instance); }
+  FiledSession* live_of(const DeviceId& device) { return index.live_of(device); }
   void touch(Session& session) { session.revision = ++revision; }
 
-  /// Indexes follow the state of the session.
-  void schedule(Session& session) {
-    unschedule(session);
-    if (!session.live()) return;
-    Deadlines deadlines;
-    deadlines.close = machine.closes_at(session, graces_end).first;
-    closes.insert({deadlines.close, &session});
+  /// Deadlines follow the state of the session.
+  void schedule(FiledSession& session) {
+    if (!session.live()) return index.file(session, Instant(), Instant());
+    Instant fades;
     if (session.state == SessionState::active && session.presence != Presence::offline) {
       auto verdict = machine.judge(session, runtime.now());
-      deadlines.fade = verdict.presence > session.presence ? graces_end : verdict.until;
-      fades.insert({deadlines.fade, &session});
+      fades = verdict.presence > session.presence ? graces_end : verdict.until;
     }
-    deadlines_of[&session] = deadlines;
+    index.file(session, machine.closes_at(session, graces_end).first, fades);
   }
 
-  void unschedule(Session& session) {
-    auto it = deadlines_of.find(&session);
-    if (it == deadlines_of.end()) return;
-    closes.erase({it->second.close, &session});
-    fades.erase({it->second.fade, &session});
-    deadlines_of.erase(it);
-  }
-
-  Session& keep(Session session) {
+  FiledSession& keep(Session session) {
     touch(session);
     if (session.live()) ++count_of(session.presence);
     if (session.state == SessionState::closing) ended.insert(session.instance);
-    of_user[session.user].insert(session.instance);
-    Instance instance = session.instance;
-    Session& kept = sessions.insert_or_assign(instance, std::move(session)).first->second;
-    keys[kept.key] = &kept;
-    if (kept.live()) live[kept.device] = &kept;
+    FiledSession& kept = index.keep(std::move(session));
     schedule(kept);
     return kept;
   }
 
   void drop(const Instance& instance) {
-    auto it = sessions.find(instance);
-    if (it == sessions.end()) return;
-    Session& session = it->second;
-    unschedule(session);
-    if (auto key = keys.find(session.key); key != keys.end() && key->second == &session) keys.erase(key);
-    forget_live(session);
-    auto user = of_user.find(session.user);
-    user->second.erase(instance);
-    if (user->second.empty()) of_user.erase(user);
-    if (session.live()) --count_of(session.presence);
+    FiledSession* session = at(instance);
+    if (session == nullptr) return;
+    if (session->live()) --count_of(session->presence);
     ended.erase(instance);
     unsaved.erase(instance);
-    sessions.erase(it);
+    index.drop(*session);
     ++revision;
-  }
-
-  void forget_live(const Session& session) {
-    auto it = live.find(session.device);
-    if (it != live.end() && it->second == &session) live.erase(it);
   }
 
   std::size_t& count_of(Presence presence) { return counts[static_cast<std::size_t>(presence)]; }
 
-  void set_presence(Session& session, Presence presence, PresenceReason reason) {
+  void set_presence(FiledSession& session, Presence presence, PresenceReason reason) {
     if (session.presence == presence) {
       session.presence_reason = reason;
       return;
@@ -157,7 +122,7 @@ struct SessionStore::Impl {
 
   /// Presence from the signs of life there are. A grace holds back only what is worse than before. True: it has come
   /// back from offline.
-  bool refresh(Session& session) {
+  bool refresh(FiledSession& session) {
     if (session.state != SessionState::active) return false;
     const bool was_offline = session.presence == Presence::offline;
     auto verdict = machine.judge(session, runtime.now());
@@ -177,7 +142,7 @@ struct SessionStore::Impl {
     return traffic.emplace_back(lane);
   }
 
-  void set_source(Session& session, const Address& source) {
+  void set_source(FiledSession& session, const Address& source) {
     if (session.source == source) return;
     std::optional<Address> before = session.source;
     session.source = source;
@@ -189,7 +154,7 @@ struct SessionStore::Impl {
     if (roaming_told && session.live()) roaming_told(session, *before);
   }
 
-  void observe(Session& session, const Observation& seen) {
+  void observe(FiledSession& session, const Observation& seen) {
     const Instant now = runtime.now();
     LaneCounters& account = account_on(session, seen.lane);
     const std::uint32_t interface = account.interface;
@@ -218,7 +183,7 @@ struct SessionStore::Impl {
   }
 
   /// The in-memory side of ending.
-  void mark_closing(Session& session, CloseReason reason) {
+  void mark_closing(FiledSession& session, CloseReason reason) {
     if (!session.live()) return;
     set_presence(session, Presence::offline, PresenceReason::ended);
     --count_of(Presence::offline);
@@ -226,8 +191,8 @@ struct SessionStore::Impl {
     session.reason = reason;
     session.ended = runtime.now();
     touch(session);
-    forget_live(session);
-    unschedule(session);
+    index.forget_live(session);
+    schedule(session);
     ended.insert(session.instance);
   }
 
@@ -238,34 +203,17 @@ struct SessionStore::Impl {
     session.in_doubt = true;
     if (const Session* former = live_of(session.device)) {
       session.replaces = former->instance;
-      session.addresses.clear();
+      session.addresses = {};
     }
     keep(std::move(session));
   }
-
-  struct Deadlines {
-    Instant close, fade;
-  };
-  /// In order of time; those of one moment in order of instance.
-  using Deadline = std::pair<Instant, Session*>;
-  struct Earlier {
-    bool operator()(const Deadline& a, const Deadline& b) const {
-      if (a.first != b.first || a.second == nullptr || b.second == nullptr) return a < b;
-      return a.second->instance < b.second->instance;
-    }
-  };
 
   Runtime& runtime;
   std::unique_ptr<Database> own;
   Journal journal;
   SessionOptions options;
   SessionMachine machine;
-  std::map<Instance, Session> sessions;
-  std::unordered_map<DeviceId, Session*> live;
-  std::unordered_map<PublicKey, Session*> keys;
-  std::unordered_map<UserId, std::set<Instance>> of_user;
-  std::unordered_map<const Session*, Deadlines> deadlines_of;
-  std::set<Deadline, Earlier> closes, fades;
+  SessionIndex index;
   std::set<Instance> ended;  ///< closing
   Instant graces_end;
   std::vector<ClockStep> unwritten;  ///< steps that the journal has not followed yet
@@ -338,9 +286,9 @@ Task<Session> SessionStore::open(NewSession wanted) {
   }
   auto replaced = *replaced_or;
   if (replaced) {
-    if (Session* former = impl_->at(*replaced)) {
+    if (FiledSession* former = impl_->at(*replaced)) {
       impl_->mark_closing(*former, CloseReason::replaced);
-      former->addresses.clear();
+      former->addresses = {};
     }
     // Connections of the former session are still tracked under these addresses.
     session.bytes_missed = true;
@@ -349,7 +297,7 @@ Task<Session> SessionStore::open(NewSession wanted) {
 }
 
 Task<Session> SessionStore::activate(Instance instance) {
-  Session* session = impl_->at(instance);
+  FiledSession* session = impl_->at(instance);
   if (session == nullptr) co_return Error(errc::not_found, "no such session");
   if (session->state == SessionState::active) co_return *session;
   Session activated = *session;
@@ -370,7 +318,7 @@ Task<Session> SessionStore::set_preshared(Instance instance, bool preshared) {
   const Session* session = impl_->at(instance);
   if (session == nullptr || !session->live()) co_return Error(errc::not_found, "no such live session");
   TRY_VOID(co_await impl_->journal.set_preshared(instance, preshared));
-  Session* kept = impl_->at(instance);
+  FiledSession* kept = impl_->at(instance);
   if (kept == nullptr) co_return Error(errc::not_found, "the session ended meanwhile");
   kept->preshared = preshared;
   impl_->touch(*kept);
@@ -378,7 +326,7 @@ Task<Session> SessionStore::set_preshared(Instance instance, bool preshared) {
 }
 
 Result<Beat> SessionStore::beat(const DeviceId& device, std::optional<Address> source) {
-  Session* session = impl_->live_of(device);
+  FiledSession* session = impl_->live_of(device);
   if (session == nullptr) return Error(errc::session_expired, "the device has no live session");
   Beat beat;
   session->last_beat = impl_->runtime.now();
@@ -392,27 +340,26 @@ Result<Beat> SessionStore::beat(const DeviceId& device, std::optional<Address> s
 }
 
 Result<Presence> SessionStore::observe(const Instance& instance, const Observation& seen) {
-  Session* session = impl_->at(instance);
+  FiledSession* session = impl_->at(instance);
   if (session == nullptr) return Error(errc::not_found, "no such session");
   impl_->observe(*session, seen);
   return session->presence;
 }
 
 Result<Presence> SessionStore::observe(const PublicKey& key, const Observation& seen) {
-  auto it = impl_->keys.find(key);
-  if (it == impl_->keys.end() || !it->second->live()) return errc::not_found;
-  impl_->observe(*it->second, seen);
-  return it->second->presence;
+  FiledSession* session = impl_->index.of_key(key);
+  if (session == nullptr || !session->live()) return errc::not_found;
+  impl_->observe(*session, seen);
+  return session->presence;
 }
 
 bool SessionStore::unmoved(const PublicKey& key, const Observation& seen) {
-  auto it = impl_->keys.find(key);
-  if (it == impl_->keys.end() || !it->second->live()) return false;
-  Session& session = *it->second;
-  for (auto& account : session.counters) {
+  FiledSession* session = impl_->index.of_key(key);
+  if (session == nullptr || !session->live()) return false;
+  for (auto& account : session->counters) {
     if (account.lane != seen.lane) continue;
-    const bool tells_source = seen.source && seen.handshake != Instant() && session.lane == seen.lane;
-    return !(tells_source && session.source != seen.source) && read_again(account, seen, impl_->runtime.now());
+    const bool tells_source = seen.source && seen.handshake != Instant() && session->lane == seen.lane;
+    return !(tells_source && session->source != seen.source) && read_again(account, seen, impl_->runtime.now());
   }
   return false;
 }
@@ -421,7 +368,7 @@ Task<void> SessionStore::counters_restarted(std::vector<RestartedCounters> resta
   if (!restarted.empty()) ++impl_->restarts;
   std::vector<Session> changed;
   for (const auto& which : restarted) {
-    Session* session = impl_->at(which.instance);
+    FiledSession* session = impl_->at(which.instance);
     if (session == nullptr) continue;
     restart(account_on(*session, which.lane));
     session->bytes_missed = true;
@@ -445,7 +392,7 @@ void SessionStore::on_roaming(std::function<void(const Session&, const Address& 
 }
 
 Task<Session> SessionStore::end(Instance instance, CloseReason reason) {
-  Session* session = impl_->at(instance);
+  FiledSession* session = impl_->at(instance);
   if (session == nullptr) co_return Error(errc::not_found, "no such session");
   if (!session->live()) co_return *session;
   TRY_VOID(co_await impl_->journal.begin_close(instance, reason, impl_->runtime.now()));
@@ -457,17 +404,17 @@ Task<Session> SessionStore::end(Instance instance, CloseReason reason) {
 
 Task<Session> SessionStore::revert(Instance failed, Instance former) {
   TRY_VOID(co_await impl_->journal.revert(failed, former, impl_->runtime.now()));
-  Session* lost = impl_->at(failed);
-  Session* kept = impl_->at(former);
+  FiledSession* lost = impl_->at(failed);
+  FiledSession* kept = impl_->at(former);
   if (lost == nullptr || kept == nullptr) co_return Error(errc::not_found, "no such session");
-  std::vector<LaneAddress> addresses = std::move(lost->addresses);
-  lost->addresses.clear();
+  LaneAddresses addresses = std::move(lost->addresses);
+  lost->addresses = {};
   impl_->mark_closing(*lost, CloseReason::failed);
   kept->addresses = std::move(addresses);
   kept->state = kept->activated == Instant() ? SessionState::pending : SessionState::active;
   kept->reason.reset();
   kept->ended = Instant();
-  impl_->live[kept->device] = kept;
+  impl_->index.set_live(*kept);
   impl_->ended.erase(kept->instance);
   // Nobody was told that it had gone.
   kept->presence = Presence::online;
@@ -480,7 +427,7 @@ Task<Session> SessionStore::revert(Instance failed, Instance former) {
 }
 
 Task<Session> SessionStore::record(Instance instance) {
-  Session* session = impl_->at(instance);
+  FiledSession* session = impl_->at(instance);
   if (session == nullptr) co_return Error(errc::not_found, "no such session");
   if (session->state != SessionState::closing) co_return Error(errc::failed_precondition, "the session is not closing");
   Session final_state = *session;
@@ -512,44 +459,42 @@ Task<void> SessionStore::checkpoint() {
 
 std::vector<std::pair<Session, CloseReason>> SessionStore::due() const {
   std::vector<std::pair<Session, CloseReason>> out;
-  for (const auto& [at, session] : impl_->closes) {
-    if (at > impl_->runtime.now()) break;
+  for (const FiledSession* session : impl_->index.closing_until(impl_->runtime.now()))
     out.emplace_back(*session, impl_->machine.closes_at(*session, impl_->graces_end).second);
-  }
   return out;
 }
 
 std::size_t SessionStore::due_count() const noexcept {
-  auto end = impl_->closes.lower_bound({impl_->runtime.now() + std::chrono::milliseconds(1), nullptr});
-  return static_cast<std::size_t>(std::distance(impl_->closes.begin(), end));
+  return impl_->index.count_closing_until(impl_->runtime.now());
 }
 
 std::vector<Session> SessionStore::fade() {
   std::vector<Session> out;
-  while (!impl_->fades.empty() && impl_->fades.begin()->first <= impl_->runtime.now()) {
-    Session& session = *impl_->fades.begin()->second;
-    const Presence before = session.presence;
-    (void)impl_->refresh(session);
-    if (session.presence != before) out.push_back(session);
+  for (auto* session = impl_->index.first_to_fade(); session != nullptr && session->fades_at <= impl_->runtime.now();
+       session = impl_->index.first_to_fade()) {
+    const Presence before = session->presence;
+    (void)impl_->refresh(*session);
+    if (session->presence != before) out.push_back(*session);
   }
   return out;
 }
 
 std::optional<Instant> SessionStore::next_deadline() const {
   std::optional<Instant> next;
-  if (!impl_->closes.empty()) next = impl_->closes.begin()->first;
-  if (!impl_->fades.empty()) next = std::min(next.value_or(Instant::max()), impl_->fades.begin()->first);
+  if (const auto* session = impl_->index.first_to_close()) next = session->closes_at;
+  if (const auto* session = impl_->index.first_to_fade())
+    next = std::min(next.value_or(Instant::max()), session->fades_at);
   return next;
 }
 
 void SessionStore::restart_graces() {
   impl_->graces_end = impl_->runtime.now() + impl_->options.grace;
-  for (auto& [instance, session] : impl_->sessions) impl_->schedule(session);
+  for (auto& [instance, session] : impl_->index.all()) impl_->schedule(session);
 }
 
 void SessionStore::clock_stepped(const ClockStep& step) {
   impl_->unwritten.push_back(step);
-  for (auto& [instance, session] : impl_->sessions) {
+  for (auto& [instance, session] : impl_->index.all()) {
     const bool new_one = step.is_after(session.opened);
     std::vector<Instant*> moments{&session.opened,        &session.activated,      &session.ended,
                                   &session.last_beat,     &session.last_handshake, &session.last_traffic,
@@ -575,13 +520,13 @@ std::optional<Session> SessionStore::find(const Instance& instance) const {
 }
 
 std::optional<Session> SessionStore::find(const PublicKey& key) const {
-  auto it = impl_->keys.find(key);
-  return it != impl_->keys.end() ? std::optional(*it->second) : std::nullopt;
+  const Session* session = impl_->index.of_key(key);
+  return session != nullptr ? std::optional(*session) : std::nullopt;
 }
 
 std::optional<Instance> SessionStore::instance_of(const PublicKey& key) const {
-  auto it = impl_->keys.find(key);
-  return it != impl_->keys.end() && it->second->live() ? std::optional(it->second->instance) : std::nullopt;
+  const Session* session = impl_->index.of_key(key);
+  return session != nullptr && session->live() ? std::optional(session->instance) : std::nullopt;
 }
 
 std::uint64_t SessionStore::restarts() const noexcept {
@@ -591,7 +536,7 @@ std::uint64_t SessionStore::restarts() const noexcept {
 SessionPage SessionStore::list(std::string after, int limit) const {
   SessionPage page;
   page.revision = impl_->revision;
-  for (auto it = impl_->sessions.upper_bound(Instance(std::move(after))); it != impl_->sessions.end(); ++it) {
+  for (auto it = impl_->index.all().upper_bound(Instance(std::move(after))); it != impl_->index.all().end(); ++it) {
     if (page.sessions.size() >= static_cast<std::size_t>(std::clamp(limit, 1, 10'000))) {
       page.next = page.sessions.back().instance.str();
       break;
@@ -602,15 +547,13 @@ SessionPage SessionStore::list(std::string after, int limit) const {
 }
 
 void SessionStore::visit_of(const UserId& user, const std::function<void(const Session&)>& visitor) const {
-  auto it = impl_->of_user.find(user);
-  if (it == impl_->of_user.end()) return;
-  for (const auto& instance : it->second) visitor(impl_->sessions.at(instance));
+  for (const Session* session : impl_->index.of_user(user)) visitor(*session);
 }
 
 std::optional<Instance> SessionStore::visit(const Instance& after, int limit,
                                             const std::function<void(const Session&)>& visitor) const {
   int shown = 0;
-  for (auto it = impl_->sessions.upper_bound(after); it != impl_->sessions.end(); ++it) {
+  for (auto it = impl_->index.all().upper_bound(after); it != impl_->index.all().end(); ++it) {
     if (shown == limit) return std::prev(it)->first;
     visitor(it->second);
     ++shown;
@@ -620,27 +563,25 @@ std::optional<Instance> SessionStore::visit(const Instance& after, int limit,
 
 std::vector<Session> SessionStore::of(const UserId& user) const {
   std::vector<Session> out;
-  auto it = impl_->of_user.find(user);
-  if (it == impl_->of_user.end()) return out;
-  for (const auto& instance : it->second) out.push_back(impl_->sessions.at(instance));
+  for (const Session* session : impl_->index.of_user(user)) out.push_back(*session);
   return out;
 }
 
 std::vector<Session> SessionStore::closing() const {
   std::vector<Session> out;
-  for (const auto& instance : impl_->ended) out.push_back(impl_->sessions.at(instance));
+  for (const auto& instance : impl_->ended) out.push_back(*impl_->at(instance));
   return out;
 }
 
 std::vector<Instance> SessionStore::closing(const DeviceId& device) const {
   std::vector<Instance> out;
   for (const auto& instance : impl_->ended)
-    if (impl_->sessions.at(instance).device == device) out.push_back(instance);
+    if (impl_->at(instance)->device == device) out.push_back(instance);
   return out;
 }
 
 std::size_t SessionStore::size() const noexcept {
-  return impl_->sessions.size();
+  return impl_->index.all().size();
 }
 std::size_t SessionStore::online() const noexcept {
   return impl_->count_of(Presence::online);

@@ -76,7 +76,7 @@ class PeerProgrammerTest : public ::testing::Test {
   }
   static WantedPeer on_vpn(const std::string& owner, std::uint32_t key, std::uint32_t host) {
     auto out = peer(owner, key, host);
-    out.addresses.pop_back();
+    out.addresses = std::vector<LaneAddress>(1, out.addresses.front());
     return out;
   }
 
@@ -161,11 +161,14 @@ TEST_F(PeerProgrammerTest, adds_strips_and_removes) {
 TEST_F(PeerProgrammerTest, refuses_impossible_peers) {
   EXPECT_EQ(add(WantedPeer(Owner("a"), PublicKey(), peer("a", 1, 1).addresses)).error().code(), errc::key_invalid);
   EXPECT_EQ(add(WantedPeer(Owner("a"), test_key(1), {})).error().code(), errc::invalid_argument);
-  auto twice = peer("a", 1, 1);
-  twice.addresses[1].lane = Lane("vpn");
+  auto second_on = [](const WantedPeer& from, const char* lane) {
+    auto addresses = from.addresses.all();
+    addresses[1].lane = Lane(lane);
+    return WantedPeer(from.owner, from.key, addresses);
+  };
+  auto twice = second_on(peer("a", 1, 1), "vpn");
   EXPECT_EQ(add(twice).error().code(), errc::invalid_argument);
-  auto nowhere = peer("a", 1, 1);
-  nowhere.addresses[1].lane = Lane("nowhere");
+  auto nowhere = second_on(peer("a", 1, 1), "nowhere");
   EXPECT_EQ(add(nowhere).error().code(), errc::interface_missing);
   EXPECT_EQ(wireguard_.sets, 0);
 }
