@@ -158,6 +158,8 @@ class LaneVerified {
 class PolicyInForce {
  public:
   PolicyInForce() {}
+  /// Why it is not in force, although it was applied, and what is instead. Empty: it is in force.
+  std::string held_back;
   std::int64_t version = 0;
   std::string document;    ///< as it was given
   std::string applied_by;  ///< name of the operator

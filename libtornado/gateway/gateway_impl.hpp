@@ -43,6 +43,7 @@ struct Gateway::Impl {
   Task<void> start();
   Task<void> prepare_directories();
   Task<void> apply_firewall();
+  Task<void> apply_table();
   Task<void> bring_links_up();
   Task<void> bring_lane_up(const LaneConfig& lane, const Pool& pool);
   HostWish wanted_barriers() const;
@@ -151,11 +152,21 @@ struct Gateway::Impl {
   Task<void> gather_account(const std::string& text, WhyFacts& facts);
   Task<void> gather_lanes(WhyFacts& facts);
 
-  // limits.cpp: rights, paces and quotas.
+  // rights.cpp: the policy in force, and the rights of those who connect.
+  /// A stored policy that did not come into force, and when it is tried again.
+  struct HeldBack {
+    std::int64_t version = 0;
+    std::string reason;
+    Seconds wait{0};
+    Instant again;
+  };
   Task<std::optional<policy_repo::StoredPolicy>> stored_policy();
   Task<void> load_policy();
   Task<void> settle_policy();
-  Task<void> read_sessions();
+  void close_rights();
+  void hold_back(std::int64_t version, const Error& why);
+  void say_policy();
+  Task<void> apply_closed(Error why);
   void admit_all();
   Task<void> admit(const Session& session, const User& user);
   Task<void> dismiss(Instance instance);
@@ -167,6 +178,9 @@ struct Gateway::Impl {
   Task<PolicyInForce> apply_policy(const Caller& caller, std::string document);
   Task<void> check_policy_users(const AccessPolicy& policy);
   Task<void> bring_into_force(AccessPolicy policy, std::int64_t version);
+
+  // limits.cpp: paces and quotas.
+  Task<void> read_sessions();
   /// Bytes of a user in this month.
   std::uint64_t used(const UserId& user) const;
   Task<void> load_usage(Month month);
@@ -250,6 +264,7 @@ struct Gateway::Impl {
   QuotaBook quota;
   std::int64_t access_version = 0;
   bool policy_in_doubt = false;  // one may have been stored that is not in force
+  std::optional<HeldBack> held_back;
   bool firewall_behind = false;  // it has to be applied as a whole
   RestoredSessions restored;     // between reading and restoring
   std::vector<ForeignChain> foreign_chains;

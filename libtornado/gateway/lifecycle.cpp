@@ -162,6 +162,14 @@ Task<GatewayPolicy> Gateway::Impl::policy() {
 
 Task<void> Gateway::Impl::apply_firewall() {
   TRY(api, co_await api_endpoints());
+  auto applied = co_await apply_table();
+  if (!applied && access_version != 0) applied = co_await apply_closed(applied.error());
+  if (!applied) co_return with_remedy(applied.error(), "the firewall could not be applied");
+  components["firewall"] = Component("firewall", true, "applied");
+  co_return Result<void>();
+}
+
+Task<void> Gateway::Impl::apply_table() {
   std::uint64_t revision = 0;
   // The mode of the tor lane may change while this one waits, and the policy.
   for (bool current = false; !current;) {
@@ -170,14 +178,12 @@ Task<void> Gateway::Impl::apply_firewall() {
     TRY(auto wanted, co_await policy());
     revision = access.revision();
     TRY(ruleset, co_await compiled(std::move(wanted)));
-    auto applied = co_await parts.firewall->apply(ruleset);
-    if (!applied) co_return with_remedy(applied.error(), "the firewall could not be applied");
+    TRY_VOID(co_await parts.firewall->apply(ruleset));
     current = used == tor_mode && version == access_version;
   }
   firewall_behind = false;
-  TRY_VOID(co_await catch_up_rights(revision));
-  components["firewall"] = Component("firewall", true, "applied");
-  co_return Result<void>();
+  say_policy();
+  co_return co_await catch_up_rights(revision);
 }
 
 Task<void> Gateway::Impl::bring_links_up() {

@@ -274,9 +274,17 @@ Task<void> Gateway::Impl::identity_difference(const Lane& lane, const LaneConfig
 
 /// Links, identities and addresses first, then peers.
 Task<Difference> Gateway::Impl::mend() {
-  if (firewall_behind) TRY_VOID(co_await apply_firewall());
+  Result<void> firewall;
+  if (firewall_behind) firewall = co_await apply_firewall();
+  if (!firewall) {
+    // A policy that the kernel does not take keeps no peer waiting; a table that is not there does.
+    auto stands = co_await parts.firewall->intact();
+    if (!stands || !*stands) co_return firewall.error();
+  }
   TRY_VOID(co_await bring_links_up());
-  co_return co_await reconcile();
+  TRY(auto difference, co_await reconcile());
+  TRY_VOID(firewall);
+  co_return difference;
 }
 
 Task<void> Gateway::Impl::run_reconcile_timer() {
