@@ -90,6 +90,8 @@ Task<void> Gateway::stop() {
   co_await impl_->background.stop_all();
   (void)co_await impl_->sessions.checkpoint();
   (void)co_await impl_->drain_history();
+  // Should another month have begun before the next start, what was moved until now is of this one.
+  if (impl_->usage_written != Instant()) (void)co_await impl_->write_recent_usage();
   co_return co_await impl_->parts.database->close();
 }
 

@@ -185,6 +185,7 @@ struct Gateway::Impl {
   std::uint64_t used(const UserId& user) const;
   Task<void> load_usage(Month month);
   Task<void> write_usage(Instant since);
+  Task<void> write_recent_usage();
   Task<void> watch_month();
   Task<void> watch_quotas();
   Task<void> tell_quota(UserId user, QuotaStanding standing);
@@ -262,7 +263,11 @@ struct Gateway::Impl {
   bool resolves6 = false;  // the open lanes have a resolver for IPv6
   AccessBook access;
   QuotaBook quota;
-  std::int64_t access_version = 0;
+  Instant usage_written;
+  std::unordered_map<Instance, Session> undrained;  // have ended, and the history may not have them yet
+  std::uint64_t drains = 0;
+  std::int64_t access_version = 0;  // 0: of none that was stored
+  std::int64_t told_version = 0;
   bool policy_in_doubt = false;  // one may have been stored that is not in force
   std::optional<HeldBack> held_back;
   bool firewall_behind = false;  // it has to be applied as a whole

@@ -7,7 +7,7 @@
 #include "gateway/gateway_impl.hpp"
 #include "limits/policy_repo.hpp"
 #include "limits/usage_repo.hpp"
-#include "users/user_repo.hpp"
+#include "session/history_repo.hpp"
 
 namespace tornado::inline v1 {
 namespace {
@@ -15,26 +15,7 @@ namespace {
 constexpr Seconds usage_interval{300};
 constexpr std::size_t usage_batch = 1000;
 constexpr int visited_at_once = 500;
-
-Result<AccessPolicy> readable(const policy_repo::StoredPolicy& stored) {
-  auto parsed = AccessPolicy::parse(stored.document);
-  if (parsed) return parsed;
-  return Error(errc::data_loss, "the stored policy, version " + std::to_string(stored.version) +
-                                    ", cannot be read by this program: " + parsed.error().detail());
-}
-
-class TestedPolicy {
- public:
-  AccessPolicy policy;
-  std::vector<PolicyExpectation> outcomes;
-};
-
-Result<TestedPolicy> tested(const std::string& document) {
-  TestedPolicy out;
-  TRY_PLAIN(out.policy, AccessPolicy::parse(document));
-  out.outcomes = out.policy.test();
-  return out;
-}
+constexpr int all_of_them = 1'000'000'000;
 
 std::uint64_t volume_of(const Session& session) {
   return session.received + session.sent;
@@ -50,8 +31,10 @@ Task<void> Gateway::Impl::read_sessions() {
   for (const auto& session : restored.unclosed)
     if (session.state == SessionState::active) devices.push_back(session.device);
   TRY_VOID(co_await users.recall(std::move(devices)));
-  // A disk that is full keeps nobody from starting.
+  // A disk that is full keeps nobody from starting: every tick tries again, and what is left counts until then.
   (void)co_await drain_history();
+  TRY(auto left, co_await sessions.undrained(all_of_them));
+  for (auto& session : left) undrained.emplace(session.instance, std::move(session));
   TRY_VOID(co_await load_usage(Month::of(runtime.now())));
   admit_all();
   co_return Result<void>();
@@ -66,13 +49,28 @@ std::uint64_t Gateway::Impl::used(const UserId& user) const {
 Task<void> Gateway::Impl::load_usage(Month month) {
   QuotaBook::Settled settled;
   QuotaBook::Bases bases;
+  std::unordered_set<Instance> taken;
+  std::vector<Instance> ended;
   Database::Body body = [&](Tx& tx) -> Result<void> {
     TRY_PLAIN(settled, usage_repo::settled(tx, month));
     TRY_PLAIN(bases, usage_repo::bases(tx, month));
+    taken.clear();
+    for (const auto& instance : ended) {
+      TRY_PLAIN(bool there, history_repo::has(tx, instance));
+      if (there) taken.insert(instance);
+    }
     return {};
   };
-  TRY_VOID(co_await parts.database->transact(Scope::system(), body));
+  // What is drained while this reads would be counted in neither place: once more.
+  for (std::uint64_t seen = drains + 1; seen != drains;) {
+    seen = drains;
+    ended.clear();
+    for (const auto& [instance, session] : undrained) ended.push_back(instance);
+    TRY_VOID(co_await parts.database->transact(Scope::system(), body));
+  }
   quota.load(month, std::move(settled), std::move(bases));
+  for (const auto& [instance, session] : undrained)
+    if (!taken.contains(instance)) quota.settle(session.user, instance, volume_of(session), Month::of(session.ended));
   co_return Result<void>();
 }
 
@@ -97,6 +95,13 @@ Task<void> Gateway::Impl::write_usage(Instant since) {
   co_return Result<void>();
 }
 
+Task<void> Gateway::Impl::write_recent_usage() {
+  const Instant now = runtime.now();
+  TRY_VOID(co_await write_usage(std::min(usage_written, now) - usage_interval));
+  usage_written = now;
+  co_return Result<void>();
+}
+
 /// A new month, or a clock that was set back into an old one.
 Task<void> Gateway::Impl::watch_month() {
   const Month month = Month::of(runtime.now());
@@ -109,7 +114,7 @@ Task<void> Gateway::Impl::watch_month() {
 }
 
 Task<void> Gateway::Impl::run_limits() {
-  Instant written = runtime.now();
+  usage_written = runtime.now();
   for (;;) {
     bool slept = co_await runtime.sleep_until(runtime.now() + Seconds(config.session.sample_interval));
     if (!slept) co_return Error(errc::cancelled);
@@ -117,9 +122,8 @@ Task<void> Gateway::Impl::run_limits() {
     if (done) done = co_await watch_month();
     if (done) done = co_await watch_quotas();
     const Instant now = runtime.now();
-    if (done && (now - written >= usage_interval || now < written)) {
-      done = co_await write_usage(std::min(written, now) - usage_interval);
-      if (done) written = now;
+    if (done && (now - usage_written >= usage_interval || now < usage_written)) {
+      done = co_await write_recent_usage();
     }
     components["limits"] = Component("limits", done.has_value(), done ? "kept" : done.error().detail());
   }

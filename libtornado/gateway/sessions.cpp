@@ -226,7 +226,8 @@ Task<Session> Gateway::Impl::finish(Instance instance, CloseReason reason, Cutti
   TRY(auto closed, co_await sessions.record(instance));
   // Only now may the addresses rest (I-06); a newer instance of the device keeps them.
   if (lease && !closed.addresses.empty()) (void)ipam.release(lease->id);
-  quota.settle(closed.user, closed.instance, closed.received + closed.sent);
+  undrained.emplace(closed.instance, closed);
+  quota.settle(closed.user, closed.instance, closed.received + closed.sent, Month::of(closed.ended));
   (void)co_await dismiss(closed.instance);
   (void)co_await parts.live->erase(closed.id(), closed.instance);
   events.session("session_closed", closed);

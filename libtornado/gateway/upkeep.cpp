@@ -201,6 +201,9 @@ Task<void> Gateway::Impl::run_closing() {
 Task<void> Gateway::Impl::drain_history() {
   for (;;) {
     TRY(auto ended, co_await sessions.undrained(history_batch));
+    const bool more = ended.size() == static_cast<std::size_t>(history_batch);
+    // Whose record is in doubt is held until it has been repeated, and is counted as such.
+    std::erase_if(ended, [this](const Session& session) { return sessions.find(session.instance).has_value(); });
     if (ended.empty()) co_return Result<void>();
     const bool keeps_address = config.session.address_privacy == "full";
     Database::Body body = [&](Tx& tx) -> Result<void> {
@@ -214,11 +217,12 @@ Task<void> Gateway::Impl::drain_history() {
     TRY_VOID(co_await parts.database->transact(Scope::system(), body));
     std::vector<Instance> taken;
     for (const auto& session : ended) {
-      quota.recorded(session.instance);
+      undrained.erase(session.instance);
       taken.push_back(session.instance);
     }
+    ++drains;
     TRY_VOID(co_await sessions.drained(std::move(taken)));
-    if (ended.size() < static_cast<std::size_t>(history_batch)) co_return Result<void>();
+    if (!more) co_return Result<void>();
   }
 }
 
