@@ -187,6 +187,8 @@ struct Gateway::Impl {
   Task<void> write_usage(Instant since);
   Task<void> write_recent_usage();
   Task<void> watch_month();
+  Task<void> trim_records();
+  Instance oldest_unrecorded() const;
   Task<void> watch_quotas();
   Task<void> tell_quota(UserId user, QuotaStanding standing);
   void say_quota(std::string_view what, const UserId& user, const QuotaStanding& standing, int percent);

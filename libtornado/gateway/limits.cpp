@@ -14,6 +14,7 @@ namespace {
 
 constexpr Seconds usage_interval{300};
 constexpr std::size_t usage_batch = 1000;
+constexpr int trim_batch = 500, most_trim_batches = 20;
 constexpr int visited_at_once = 500;
 constexpr int all_of_them = 1'000'000'000;
 
@@ -124,9 +125,40 @@ Task<void> Gateway::Impl::run_limits() {
     const Instant now = runtime.now();
     if (done && (now - usage_written >= usage_interval || now < usage_written)) {
       done = co_await write_recent_usage();
+      if (done) done = co_await trim_records();
     }
     components["limits"] = Component("limits", done.has_value(), done ? "kept" : done.error().detail());
   }
+}
+
+/// What is kept of the past is bounded. A batch is a transaction of its own, and what is left is for the next time.
+Task<void> Gateway::Impl::trim_records() {
+  int removed = 0;
+  Database::Body usage = [&, this](Tx& tx) -> Result<void> {
+    TRY_PLAIN(removed, usage_repo::trim(tx, quota.month().before(config.policy.usage_months - 1), oldest_unrecorded(),
+                                        trim_batch));
+    return {};
+  };
+  Database::Body policies = [&, this](Tx& tx) -> Result<void> {
+    TRY_PLAIN(removed, policy_repo::trim(tx, config.policy.versions, trim_batch / 10));
+    return {};
+  };
+  for (Database::Body* body : {&usage, &policies})
+    for (int batch = 0; batch < most_trim_batches; ++batch) {
+      TRY_VOID(co_await parts.database->transact(Scope::system(), *body));
+      if (removed == 0) break;
+    }
+  co_return Result<void>();
+}
+
+/// Of what it has moved in earlier months, what an older one left behind needs nobody any more. Instances are in order
+/// of time.
+Instance Gateway::Impl::oldest_unrecorded() const {
+  Instance out("~");
+  auto page = sessions.list("", 1);
+  if (!page.sessions.empty()) out = page.sessions.front().instance;
+  for (const auto& [instance, session] : undrained) out = std::min(out, instance);
+  return out;
 }
 
 /// What users have moved by now, against what they may.
