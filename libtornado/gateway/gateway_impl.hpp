@@ -211,6 +211,8 @@ struct Gateway::Impl {
   Task<TunnelConfig> initiate_in_gate(const Caller& caller, const Account& account, PublicKey key, bool preshared);
   /// The same device with the same key again: its session goes on.
   Task<TunnelConfig> initiate_again(Session session, bool preshared);
+  Task<void> undo_preshared(Instance instance);
+  Task<void> undo_all_preshared();
   WantedPeer wanted_peer(const Session& session) const;
   /// The preshared key of a session's peer, which is nowhere stored: from the gateway's own secret, by HKDF.
   std::optional<Secret> preshared_of(const Session& session) const;
@@ -286,7 +288,8 @@ struct Gateway::Impl {
   std::map<std::pair<Lane, PublicKey>, AdoptedPeer> adopted;
   std::map<PublicKey, std::string> not_adopted;  // and why, as it was told
   Notifier closing;
-  std::unordered_set<Instance> leaving;  // ended by their own devices, not yet cut
+  std::map<Instance, bool> preshared_doubts;  // whether the client has one, where row and peer may say otherwise
+  std::unordered_set<Instance> leaving;       // ended by their own devices, not yet cut
   Notifier reconcile_wanted;
   Notifier process_came_up;
   std::chrono::milliseconds awake_at{0};

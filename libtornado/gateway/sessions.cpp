@@ -71,19 +71,59 @@ Task<TunnelConfig> Gateway::Impl::initiate_in_gate(const Caller& caller, const A
   co_return co_await tunnel_config(active);
 }
 
-/// The row says first what the peer is to have: whatever happens in between, reconciling goes by it.
+/// The row says first what the peer is to have. After a failure row, book and peer go back to what the client has, at
+/// once or with the next passes.
 Task<TunnelConfig> Gateway::Impl::initiate_again(Session session, bool preshared) {
-  const bool before = session.preshared;
-  if (before != preshared) {
-    TRY(session, co_await sessions.set_preshared(session.instance, preshared));
+  const Instance instance = session.instance;
+  auto doubt = preshared_doubts.find(instance);
+  const bool doubtful = doubt != preshared_doubts.end();
+  const bool before = doubtful ? doubt->second : session.preshared;
+  const bool changes = doubtful || before != preshared;
+  Result<void> done;
+  if (changes) {
+    auto written = co_await sessions.set_preshared(instance, preshared);
+    if (written) session = std::move(*written);
+    if (!written) done = written.error();
   }
   const WantedPeer again = wanted_peer(session);
-  auto added = co_await peers.add(again);
-  if (!added) {
-    if (before != preshared) (void)co_await sessions.set_preshared(session.instance, before);
-    co_return added.error();
+  if (done) done = co_await peers.add(again);
+  if (done) {
+    preshared_doubts.erase(instance);
+    co_return co_await tunnel_config(std::move(session));
   }
-  co_return co_await tunnel_config(std::move(session));
+  if (changes) {
+    preshared_doubts[instance] = before;
+    auto undone = co_await undo_preshared(instance);
+    if (!undone) reconcile_wanted.notify();
+  }
+  co_return done.error();
+}
+
+/// Inside the gate. A session that is ending needs it only if it comes back.
+Task<void> Gateway::Impl::undo_preshared(Instance instance) {
+  auto doubt = preshared_doubts.find(instance);
+  auto session = sessions.find(instance);
+  if (!session) preshared_doubts.erase(instance);
+  if (!session || !session->live() || doubt == preshared_doubts.end()) co_return Result<void>();
+  TRY(auto row, co_await sessions.set_preshared(instance, doubt->second));
+  const WantedPeer again = wanted_peer(row);
+  TRY_VOID(co_await peers.add(again));
+  preshared_doubts.erase(instance);
+  co_return Result<void>();
+}
+
+Task<void> Gateway::Impl::undo_all_preshared() {
+  const auto doubts = preshared_doubts;
+  Result<void> outcome;
+  for (const auto& [instance, before] : doubts) {
+    auto session = sessions.find(instance);
+    if (!session) preshared_doubts.erase(instance);
+    if (!session) continue;
+    TRY(auto pass, co_await gates.enter(session->device));
+    auto undone = co_await undo_preshared(instance);
+    if (!undone) outcome = undone;
+  }
+  co_return outcome;
 }
 
 WantedPeer Gateway::Impl::wanted_peer(const Session& session) const {

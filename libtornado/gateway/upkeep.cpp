@@ -286,7 +286,9 @@ Task<Difference> Gateway::Impl::mend() {
     if (!stands || !*stands) co_return firewall.error();
   }
   TRY_VOID(co_await bring_links_up());
+  auto undone = co_await undo_all_preshared();
   TRY(auto difference, co_await reconcile());
+  TRY_VOID(undone);
   TRY_VOID(firewall);
   co_return difference;
 }
