@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <set>
 #include <unordered_set>
 
 #include "base/task_group.hpp"
@@ -44,6 +45,7 @@ struct Gateway::Impl {
   Task<void> prepare_directories();
   Task<void> apply_firewall();
   Task<void> apply_table();
+  Task<void> put_table();
   Task<void> bring_links_up();
   Task<void> bring_lane_up(const LaneConfig& lane, const Pool& pool);
   HostWish wanted_barriers() const;
@@ -169,10 +171,19 @@ struct Gateway::Impl {
   Task<void> apply_closed(Error why);
   void admit_all();
   Task<void> admit(const Session& session, const User& user);
+  /// An error: its addresses may have rights in the table all the same, until `rights_settled`.
   Task<void> dismiss(Instance instance);
+  /// The lease of who was dismissed rests from now on, or as soon as the table has no rights for it (I-06).
+  void free_lease(LeaseId lease, bool dismissed);
+  void free_confirmed();
+  /// Its owner comes back while the lease waits: the addresses change no hands, and are leased again at once.
+  void take_up_lease(const Owner& owner);
+  /// The table has the rights of the book and no others, but for changes that are under way.
+  bool rights_settled() const { return !firewall_behind && tables_under_way == 0; }
   void want_firewall();
-  Task<void> catch_up_rights(std::uint64_t since);
+  Task<void> catch_up_rights(std::shared_ptr<const Ruleset> made, std::uint64_t since);
   Task<void> apply_rights();
+  Task<void> put_rights();
   Task<std::shared_ptr<const Ruleset>> compiled(GatewayPolicy wanted);
   Task<void> set_rights(std::vector<DeviceAccess> changed, std::vector<Address> gone);
   Task<PolicyInForce> apply_policy(const Caller& caller, std::string document);
@@ -275,7 +286,9 @@ struct Gateway::Impl {
   bool policy_in_doubt = false;  // one may have been stored that is not in force
   std::optional<HeldBack> held_back;
   bool firewall_behind = false;  // it has to be applied as a whole
-  RestoredSessions restored;     // between reading and restoring
+  int tables_under_way = 0;      // made of the book as it was
+  std::set<LeaseId> unconfirmed;
+  RestoredSessions restored;  // between reading and restoring
   std::vector<ForeignChain> foreign_chains;
   std::string endpoint_host;
   std::vector<std::string> steps;

@@ -171,7 +171,29 @@ Task<void> Gateway::Impl::admit(const Session& session, const User& user) {
 }
 
 Task<void> Gateway::Impl::dismiss(Instance instance) {
-  co_return co_await set_rights({}, access.dismiss(instance));
+  TRY_VOID(co_await set_rights({}, access.dismiss(instance)));
+  if (rights_settled()) co_return Result<void>();
+  co_return Error(errc::unavailable, "the firewall is being applied as a whole");
+}
+
+void Gateway::Impl::free_lease(LeaseId lease, bool dismissed) {
+  if (dismissed) {
+    (void)ipam.release(lease);
+    return;
+  }
+  (void)ipam.mark_dirty(lease);
+  unconfirmed.insert(lease);
+  free_confirmed();
+}
+
+void Gateway::Impl::take_up_lease(const Owner& owner) {
+  auto lease = ipam.find(owner);
+  if (lease && unconfirmed.erase(lease->id) > 0) (void)ipam.release(lease->id);
+}
+
+void Gateway::Impl::free_confirmed() {
+  if (!rights_settled()) return;
+  for (const LeaseId& lease : std::exchange(unconfirmed, {})) (void)ipam.release(lease);
 }
 
 /// What the table has is not known any more: the next pass applies it as a whole.
@@ -181,10 +203,10 @@ void Gateway::Impl::want_firewall() {
 }
 
 /// Who came and went while the ruleset was made.
-Task<void> Gateway::Impl::catch_up_rights(std::uint64_t since) {
+Task<void> Gateway::Impl::catch_up_rights(std::shared_ptr<const Ruleset> made, std::uint64_t since) {
   if (access.revision() == since) co_return Result<void>();
   std::vector<Address> gone;
-  for (const auto& [address, device] : devices_of(*ruleset))
+  for (const auto& [address, device] : devices_of(*made))
     if (!access.holds(address)) gone.push_back(address);
   co_return co_await set_rights(access.devices(), std::move(gone));
 }
@@ -295,18 +317,26 @@ Task<void> Gateway::Impl::bring_into_force(AccessPolicy fresh, std::int64_t vers
 }
 
 Task<void> Gateway::Impl::apply_rights() {
+  ++tables_under_way;
+  auto put = co_await put_rights();
+  --tables_under_way;
+  free_confirmed();
+  co_return put;
+}
+
+Task<void> Gateway::Impl::put_rights() {
   const std::int64_t version = access_version;
   TRY(auto wanted, co_await policy());
   const std::uint64_t revision = access.revision();
   TRY(auto made, co_await compiled(std::move(wanted)));
   // Whoever brought a later one into force applies it, too, and must not be overtaken.
   if (version != access_version) co_return Result<void>();
-  ruleset = std::move(made);
-  TRY_VOID(co_await parts.firewall->access(ruleset));
+  ruleset = made;
+  TRY_VOID(co_await parts.firewall->access(made));
   if (version != access_version) co_return Result<void>();
   firewall_behind = false;
   say_policy();
-  co_return co_await catch_up_rights(revision);
+  co_return co_await catch_up_rights(std::move(made), revision);
 }
 
 Task<std::vector<PolicyExpectation>> Gateway::test_policy(std::string document) {

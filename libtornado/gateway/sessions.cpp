@@ -148,6 +148,7 @@ std::optional<Instance> Gateway::Impl::in_doubt(const DeviceId& device) const {
 Task<Session> Gateway::Impl::open_session(const Caller& caller, const Account& account, PublicKey key, bool preshared) {
   const Owner owner = owner_of(account.device.id);
   TRY_VOID(peers.room_for(key));
+  take_up_lease(owner);
   bool had_lease = ipam.find(owner).has_value();
   TRY(auto lease, ipam.lease(owner, lane_names, Seconds(config.ipam.lease_term), Owner(account.user.id.str())));
   NewSession wanted(account.user.id, account.device.id, lease.addresses, key);
@@ -166,7 +167,7 @@ Task<Session> Gateway::Impl::open_session(const Caller& caller, const Account& a
     if (in_doubt(account.device.id))
       (void)ipam.bind(lease.id);
     else if (!had_lease)
-      (void)ipam.release(lease.id);
+      free_lease(lease.id, rights_settled());
     closing.notify();
     co_return opened.error();
   }
@@ -263,12 +264,12 @@ Task<Session> Gateway::Impl::finish(Instance instance, CloseReason reason, Cutti
     if (lease && !session.addresses.empty()) (void)ipam.mark_dirty(lease->id);
     co_return gone.error();
   }
+  auto dismissed = co_await dismiss(instance);
   TRY(auto closed, co_await sessions.record(instance));
   // Only now may the addresses rest (I-06); a newer instance of the device keeps them.
-  if (lease && !closed.addresses.empty()) (void)ipam.release(lease->id);
+  if (lease && !closed.addresses.empty()) free_lease(lease->id, dismissed.has_value());
   undrained.emplace(closed.instance, closed);
   quota.settle(closed.user, closed.instance, closed.received + closed.sent, Month::of(closed.ended));
-  (void)co_await dismiss(closed.instance);
   (void)co_await parts.live->erase(closed.id(), closed.instance);
   events.session("session_closed", closed);
   if (cutting != nullptr) {
