@@ -81,11 +81,10 @@ class CutNumbers {
 class Revocation {
  public:
   Revocation() {}
-  User user;                          ///< of a change of an account
-  std::optional<Device> device;       ///< that was revoked
-  std::vector<std::string> sessions;  ///< session ids that were closed
-  std::vector<Session> closed;        ///< the same, as they were recorded
-  std::size_t sign_ins = 0;           ///< devices whose tokens are refused from now on
+  User user;                      ///< of a change of an account
+  std::optional<Device> device;   ///< that was revoked
+  std::vector<Session> sessions;  ///< that were closed, as they were recorded
+  std::size_t sign_ins = 0;       ///< devices whose tokens are refused from now on
   CutNumbers cut;
 };
 

@@ -228,12 +228,7 @@ Task<Revocation> Gateway::close(Caller, Instance instance, CloseReason reason) {
 }
 
 Task<Revocation> Gateway::suspend(Caller, UserId user) {
-  Cutting cutting;
-  auto devices = co_await impl_->users.devices(user);
-  TRY(cutting.made.user, co_await impl_->users.suspend(user));
-  if (devices) cutting.made.sign_ins = devices->size();
-  TRY_VOID(co_await impl_->close_all_of(user, CloseReason::revoked, cutting));
-  co_return cutting.take();
+  return impl_->end_access(user, impl_->users.suspend(user));
 }
 
 Task<std::size_t> Gateway::confirm_ends(Caller) {
@@ -247,26 +242,15 @@ Task<User> Gateway::reinstate(Caller, UserId user) {
 }
 
 Task<Revocation> Gateway::remove_user(Caller, UserId user) {
-  Cutting cutting;
-  auto devices = co_await impl_->users.devices(user);
-  TRY(cutting.made.user, co_await impl_->users.remove(user));
-  if (devices) cutting.made.sign_ins = devices->size();
-  TRY_VOID(co_await impl_->close_all_of(user, CloseReason::revoked, cutting));
-  co_return cutting.take();
+  return impl_->end_access(user, impl_->users.remove(user));
 }
 
 Task<Revocation> Gateway::update_user(Caller, UserId user, UserChanges changes) {
+  const bool ends_access = changes.password.has_value() || (changes.active && !*changes.active);
+  auto change = impl_->change_user(user, std::move(changes));
+  if (ends_access) co_return co_await impl_->end_access(std::move(user), std::move(change));
   Cutting cutting;
-  bool ends_access = changes.password.has_value() || (changes.active && !*changes.active);
-  bool renamed = changes.username.has_value();
-  Result<std::vector<Device>> devices = std::vector<Device>();
-  if (ends_access) devices = co_await impl_->users.devices(user);
-  TRY(cutting.made.user, co_await impl_->users.update(user, std::move(changes)));
-  if (renamed) TRY_VOID(co_await impl_->set_rights(impl_->access.rename(cutting.made.user, impl_->used(user)), {}));
-  if (ends_access) {
-    if (devices) cutting.made.sign_ins = devices->size();
-    TRY_VOID(co_await impl_->close_all_of(user, CloseReason::revoked, cutting));
-  }
+  TRY(cutting.made.user, co_await std::move(change));
   co_return cutting.take();
 }
 

@@ -239,6 +239,9 @@ struct Gateway::Impl {
   Task<Session> end_and_strip(Instance instance, CloseReason reason);
   /// Ends it entirely: peers gone, addresses free, recorded.
   Task<Session> finish(Instance instance, CloseReason reason, Cutting* cutting = nullptr);
+  Task<User> change_user(UserId user, UserChanges changes);
+  /// Carries out a change that bumps the user's epoch, and then closes every session there is (I-05).
+  Task<Revocation> end_access(UserId user, Task<User> change);
   /// Closes every session of the user and adds to the revocation what that cut.
   Task<void> close_all_of(UserId user, CloseReason reason, Cutting& cutting);
   /// Ends it durably and stops its packets, no more.

@@ -272,10 +272,7 @@ Task<Session> Gateway::Impl::finish(Instance instance, CloseReason reason, Cutti
   quota.settle(closed.user, closed.instance, closed.received + closed.sent, Month::of(closed.ended));
   (void)co_await parts.live->erase(closed.id(), closed.instance);
   events.session("session_closed", closed);
-  if (cutting != nullptr) {
-    cutting->made.sessions.push_back(closed.id());
-    cutting->made.closed.push_back(closed);
-  }
+  if (cutting != nullptr) cutting->made.sessions.push_back(closed);
   co_return closed;
 }
 
@@ -294,6 +291,23 @@ Task<Session> Gateway::Impl::close_in_gate(Instance instance, CloseReason reason
   auto finished = co_await finish(std::move(instance), reason, cutting);
   if (!finished) closing.notify();
   co_return finished;
+}
+
+Task<User> Gateway::Impl::change_user(UserId user, UserChanges changes) {
+  const bool renamed = changes.username.has_value();
+  TRY(auto changed, co_await users.update(user, std::move(changes)));
+  if (renamed) TRY_VOID(co_await set_rights(access.rename(changed, used(user)), {}));
+  co_return changed;
+}
+
+Task<Revocation> Gateway::Impl::end_access(UserId user, Task<User> change) {
+  Cutting cutting;
+  // Counted before: the change ends them.
+  auto devices = co_await users.devices(user);
+  TRY(cutting.made.user, co_await std::move(change));
+  if (devices) cutting.made.sign_ins = devices->size();
+  TRY_VOID(co_await close_all_of(user, CloseReason::revoked, cutting));
+  co_return cutting.take();
 }
 
 Task<void> Gateway::Impl::close_all_of(UserId user, CloseReason reason, Cutting& cutting) {
