@@ -238,7 +238,10 @@ Task<std::size_t> Gateway::confirm_ends(Caller) {
 }
 
 Task<User> Gateway::reinstate(Caller, UserId user) {
-  co_return co_await impl_->users.reinstate(std::move(user));
+  TRY(auto reinstated, co_await impl_->users.reinstate(std::move(user)));
+  auto now = co_await impl_->account(reinstated.id);
+  if (now) reinstated = std::move(*now);
+  co_return reinstated;
 }
 
 Task<Revocation> Gateway::remove_user(Caller, UserId user) {
@@ -251,6 +254,8 @@ Task<Revocation> Gateway::update_user(Caller, UserId user, UserChanges changes) 
   if (ends_access) co_return co_await impl_->end_access(std::move(user), std::move(change));
   Cutting cutting;
   TRY(cutting.made.user, co_await std::move(change));
+  auto now = co_await impl_->account(cutting.made.user.id);
+  if (now) cutting.made.user = std::move(*now);
   co_return cutting.take();
 }
 

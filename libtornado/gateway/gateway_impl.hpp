@@ -205,6 +205,16 @@ struct Gateway::Impl {
   void say_quota(std::string_view what, const UserId& user, const QuotaStanding& standing, int percent);
   Task<void> run_limits();
 
+  // accounts.cpp: accounts with what they have moved by now.
+  struct Moved {
+    std::uint64_t received = 0, sent = 0;
+  };
+  using Unrecorded = std::unordered_map<UserId, std::unordered_map<Instance, Moved>>;
+  using AccountsReader = std::function<Result<std::vector<User>>(Tx&)>;
+  static void note_unrecorded(const Session& session, Unrecorded& out);
+  Task<void> read_accounts(const AccountsReader& read, Unrecorded unrecorded, std::vector<User>& out);
+  Task<User> account(UserId user);
+
   // explain_access.cpp
   AccessVerdict dns_verdict(const LanePolicy& lane, const AccessTarget& target) const;
   std::optional<AccessVerdict> lane_verdict(const LanePolicy& lane, const AccessTarget& target) const;

@@ -307,6 +307,9 @@ Task<Revocation> Gateway::Impl::end_access(UserId user, Task<User> change) {
   TRY(cutting.made.user, co_await std::move(change));
   if (devices) cutting.made.sign_ins = devices->size();
   TRY_VOID(co_await close_all_of(user, CloseReason::revoked, cutting));
+  // With what its sessions came to; the change is made, whether this can be read or not.
+  auto now = co_await account(user);
+  if (now) cutting.made.user = std::move(*now);
   co_return cutting.take();
 }
 

@@ -35,7 +35,9 @@ class Ledger(LabCase):
         sums = until(equal, "session totals equal the interfaces", 20)
         self.assertGreater(sum(sums), 1e6, "the transfer did carry something")
         user = self.gateway.ctl("user", "show", client.name)
-        self.assertEqual((user["total_bytes_rx"], user["total_bytes_tx"]), (0, 0), "users are told by history")
+        self.assertEqual((user["total_bytes_rx"], user["total_bytes_tx"]), sums, "with the session that goes on")
+        listed = [row for row in self.gateway.ctl("user", "list") if row["username"] == client.name]
+        self.assertEqual([(row["total_bytes_rx"], row["total_bytes_tx"]) for row in listed], [sums])
         closed = self.gateway.ctl("session", "close", client.device)
         self.assertEqual((closed["bytes_rx"], closed["bytes_tx"]), sums)
         row = self.assert_closed(client, "killed")
