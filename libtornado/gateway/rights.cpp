@@ -115,7 +115,7 @@ void Gateway::Impl::say_policy() {
 /// that opens nothing.
 Task<void> Gateway::Impl::apply_closed(Error why) {
   auto stands = co_await parts.firewall->intact();
-  if (stands && *stands) co_return why;
+  if (ready && stands && *stands) co_return why;
   const std::int64_t version = access_version;
   const auto refused = access.shared_policy();
   close_rights();
