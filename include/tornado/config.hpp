@@ -114,6 +114,12 @@ class TORNADO_API Config {
     std::vector<std::string> known_chains;
   } firewall;
 
+  struct PolicyConfig {
+    PolicyConfig() {}
+    int versions = 100;     ///< former policies that are kept to be looked up, the one in force included
+    int usage_months = 13;  ///< calendar months for which it is kept what users have moved, this one included
+  } policy;
+
   struct WireGuardConfig {
     WireGuardConfig() {}
     /// "auto": the kernel's WireGuard where it is there, else "userspace" (see `choose_wireguard`); or one by name:

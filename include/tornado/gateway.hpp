@@ -81,11 +81,10 @@ class CutNumbers {
 class Revocation {
  public:
   Revocation() {}
-  User user;                          ///< of a change of an account
-  std::optional<Device> device;       ///< that was revoked
-  std::vector<std::string> sessions;  ///< session ids that were closed
-  std::vector<Session> closed;        ///< the same, as they were recorded
-  std::size_t sign_ins = 0;           ///< devices whose tokens are refused from now on
+  User user;                      ///< of a change of an account, as `Gateway::account` has it afterwards
+  std::optional<Device> device;   ///< that was revoked
+  std::vector<Session> sessions;  ///< that were closed, as they were recorded
+  std::size_t sign_ins = 0;       ///< devices whose tokens are refused from now on
   CutNumbers cut;
 };
 
@@ -158,6 +157,8 @@ class LaneVerified {
 class PolicyInForce {
  public:
   PolicyInForce() {}
+  /// Why it is not in force, although it was applied, and what is instead. Empty: it is in force.
+  std::string held_back;
   std::int64_t version = 0;
   std::string document;    ///< as it was given
   std::string applied_by;  ///< name of the operator
@@ -238,6 +239,11 @@ class TORNADO_API Gateway {
   /// Sessions end if the change ends access: a new password, or inactive.
   Task<Revocation> update_user(Caller caller, UserId user, UserChanges changes);
   Task<Revocation> revoke_device(Caller caller, DeviceId device);
+  /// An account; its totals are those of its ended sessions and what the others have come to by now, each once.
+  /// not_found.
+  Task<User> account(UserId user);
+  /// The same of many. invalid_argument.
+  Task<std::vector<User>> accounts(UserQuery query);
   Task<std::vector<Session>> history(HistoryQuery query);
   /// Closes the circuits of a device and lets it begin on new ones; how many. not_found: it has no session;
   /// tor_unavailable; failed_precondition: this gateway runs without Tor.

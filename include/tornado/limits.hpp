@@ -137,6 +137,8 @@ class Month {
   Month() {}
   static Month of(Instant instant);
   std::string str() const;
+  /// So many months earlier.
+  Month before(int months) const;
   auto operator<=>(const Month&) const = default;
   int year = 1970;
   unsigned month = 1;

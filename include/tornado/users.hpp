@@ -31,6 +31,7 @@ class User {
   bool active = true;
   int max_devices = 1;
   std::uint64_t epoch = 0;  ///< tokens with a smaller one are void (I-05)
+  /// Of the sessions in the history; `Gateway::account` adds those that are not there yet.
   std::uint64_t total_sessions = 0, total_received = 0, total_sent = 0;
   Instant created, updated, last_login, last_seen, deleted;
 };

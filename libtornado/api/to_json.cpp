@@ -122,7 +122,7 @@ void add_quota(json::object& out, const QuotaStanding& standing) {
 void add_cut(json::object& out, const Revocation& revocation) {
   auto milliseconds = [](std::chrono::microseconds time) { return static_cast<double>(time.count()) / 1000; };
   json::array sessions;
-  for (const auto& id : revocation.sessions) sessions.emplace_back(id);
+  for (const auto& session : revocation.sessions) sessions.emplace_back(session.id());
   out["closed_sessions"] = std::move(sessions);
   out["revoked_sign_ins"] = revocation.sign_ins;
   json::object cut;

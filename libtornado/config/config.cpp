@@ -73,6 +73,8 @@ void each_field(C& c, Visit&& visit) {
   visit("dns.upstream6", c.dns.upstream6);
   visit("firewall.connections_per_device", c.firewall.connections_per_device);
   visit("firewall.known_chains", c.firewall.known_chains);
+  visit("policy.versions", c.policy.versions);
+  visit("policy.usage_months", c.policy.usage_months);
   visit("wireguard.backend", c.wireguard.backend);
   visit("wireguard.launch", c.wireguard.launch);
   visit("wireguard.program", c.wireguard.program);
@@ -360,6 +362,8 @@ Result<void> check_backends(const Config& c) {
   for (const auto& chain : c.firewall.known_chains)
     if (!names_chain(chain))
       return invalid("firewall.known_chains", "\"family table chain\" is expected, not '" + chain + "'");
+  TRY_VOID_PLAIN(check_range("policy.versions", c.policy.versions, 1, 10'000));
+  TRY_VOID_PLAIN(check_range("policy.usage_months", c.policy.usage_months, 1, 120));
   if (!one_of(c.wireguard.backend, {"auto", "kernel", "userspace", "memory"}))
     return invalid("wireguard.backend", "auto, kernel, userspace or memory is expected");
   if (!one_of(c.wireguard.launch, {"supervised", "external"}))

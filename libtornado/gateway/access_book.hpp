@@ -21,6 +21,7 @@ class AccessBook {
   bool in_force() const noexcept { return policy_ != nullptr && !policy_->empty(); }
   /// Null: there never was one.
   const AccessPolicy* policy() const noexcept { return policy_.get(); }
+  std::shared_ptr<const AccessPolicy> shared_policy() const { return policy_; }
 
   /// Moves with every change of anybody's rights.
   std::uint64_t revision() const noexcept { return revision_; }

@@ -90,6 +90,8 @@ Task<void> Gateway::stop() {
   co_await impl_->background.stop_all();
   (void)co_await impl_->sessions.checkpoint();
   (void)co_await impl_->drain_history();
+  // Should another month have begun before the next start, what was moved until now is of this one.
+  if (impl_->usage_written != Instant()) (void)co_await impl_->write_recent_usage();
   co_return co_await impl_->parts.database->close();
 }
 
@@ -226,12 +228,7 @@ Task<Revocation> Gateway::close(Caller, Instance instance, CloseReason reason) {
 }
 
 Task<Revocation> Gateway::suspend(Caller, UserId user) {
-  Cutting cutting;
-  auto devices = co_await impl_->users.devices(user);
-  TRY(cutting.made.user, co_await impl_->users.suspend(user));
-  if (devices) cutting.made.sign_ins = devices->size();
-  TRY_VOID(co_await impl_->close_all_of(user, CloseReason::revoked, cutting));
-  co_return cutting.take();
+  return impl_->end_access(user, impl_->users.suspend(user));
 }
 
 Task<std::size_t> Gateway::confirm_ends(Caller) {
@@ -241,30 +238,24 @@ Task<std::size_t> Gateway::confirm_ends(Caller) {
 }
 
 Task<User> Gateway::reinstate(Caller, UserId user) {
-  co_return co_await impl_->users.reinstate(std::move(user));
+  TRY(auto reinstated, co_await impl_->users.reinstate(std::move(user)));
+  auto now = co_await impl_->account(reinstated.id);
+  if (now) reinstated = std::move(*now);
+  co_return reinstated;
 }
 
 Task<Revocation> Gateway::remove_user(Caller, UserId user) {
-  Cutting cutting;
-  auto devices = co_await impl_->users.devices(user);
-  TRY(cutting.made.user, co_await impl_->users.remove(user));
-  if (devices) cutting.made.sign_ins = devices->size();
-  TRY_VOID(co_await impl_->close_all_of(user, CloseReason::revoked, cutting));
-  co_return cutting.take();
+  return impl_->end_access(user, impl_->users.remove(user));
 }
 
 Task<Revocation> Gateway::update_user(Caller, UserId user, UserChanges changes) {
+  const bool ends_access = changes.password.has_value() || (changes.active && !*changes.active);
+  auto change = impl_->change_user(user, std::move(changes));
+  if (ends_access) co_return co_await impl_->end_access(std::move(user), std::move(change));
   Cutting cutting;
-  bool ends_access = changes.password.has_value() || (changes.active && !*changes.active);
-  bool renamed = changes.username.has_value();
-  Result<std::vector<Device>> devices = std::vector<Device>();
-  if (ends_access) devices = co_await impl_->users.devices(user);
-  TRY(cutting.made.user, co_await impl_->users.update(user, std::move(changes)));
-  if (renamed) TRY_VOID(co_await impl_->set_rights(impl_->access.rename(cutting.made.user, impl_->used(user)), {}));
-  if (ends_access) {
-    if (devices) cutting.made.sign_ins = devices->size();
-    TRY_VOID(co_await impl_->close_all_of(user, CloseReason::revoked, cutting));
-  }
+  TRY(cutting.made.user, co_await std::move(change));
+  auto now = co_await impl_->account(cutting.made.user.id);
+  if (now) cutting.made.user = std::move(*now);
   co_return cutting.take();
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <set>
 #include <unordered_set>
 
 #include "base/task_group.hpp"
@@ -43,6 +44,8 @@ struct Gateway::Impl {
   Task<void> start();
   Task<void> prepare_directories();
   Task<void> apply_firewall();
+  Task<void> apply_table();
+  Task<void> put_table();
   Task<void> bring_links_up();
   Task<void> bring_lane_up(const LaneConfig& lane, const Pool& pool);
   HostWish wanted_barriers() const;
@@ -151,31 +154,66 @@ struct Gateway::Impl {
   Task<void> gather_account(const std::string& text, WhyFacts& facts);
   Task<void> gather_lanes(WhyFacts& facts);
 
-  // limits.cpp: rights, paces and quotas.
+  // rights.cpp: the policy in force, and the rights of those who connect.
+  /// A stored policy that did not come into force, and when it is tried again.
+  struct HeldBack {
+    std::int64_t version = 0;
+    std::string reason;
+    Seconds wait{0};
+    Instant again;
+  };
   Task<std::optional<policy_repo::StoredPolicy>> stored_policy();
   Task<void> load_policy();
   Task<void> settle_policy();
-  Task<void> read_sessions();
+  void close_rights();
+  void hold_back(std::int64_t version, const Error& why);
+  void say_policy();
+  Task<void> apply_closed(Error why);
   void admit_all();
   Task<void> admit(const Session& session, const User& user);
+  /// An error: its addresses may have rights in the table all the same, until `rights_settled`.
   Task<void> dismiss(Instance instance);
+  /// The lease of who was dismissed rests from now on, or as soon as the table has no rights for it (I-06).
+  void free_lease(LeaseId lease, bool dismissed);
+  void free_confirmed();
+  /// Its owner comes back while the lease waits: the addresses change no hands, and are leased again at once.
+  void take_up_lease(const Owner& owner);
+  /// The table has the rights of the book and no others, but for changes that are under way.
+  bool rights_settled() const { return !firewall_behind && tables_under_way == 0; }
   void want_firewall();
-  Task<void> catch_up_rights(std::uint64_t since);
+  Task<void> catch_up_rights(std::shared_ptr<const Ruleset> made, std::uint64_t since);
   Task<void> apply_rights();
+  Task<void> put_rights();
   Task<std::shared_ptr<const Ruleset>> compiled(GatewayPolicy wanted);
   Task<void> set_rights(std::vector<DeviceAccess> changed, std::vector<Address> gone);
   Task<PolicyInForce> apply_policy(const Caller& caller, std::string document);
   Task<void> check_policy_users(const AccessPolicy& policy);
   Task<void> bring_into_force(AccessPolicy policy, std::int64_t version);
+
+  // limits.cpp: paces and quotas.
+  Task<void> read_sessions();
   /// Bytes of a user in this month.
   std::uint64_t used(const UserId& user) const;
   Task<void> load_usage(Month month);
   Task<void> write_usage(Instant since);
+  Task<void> write_recent_usage();
   Task<void> watch_month();
+  Task<void> trim_records();
+  Instance oldest_unrecorded() const;
   Task<void> watch_quotas();
   Task<void> tell_quota(UserId user, QuotaStanding standing);
   void say_quota(std::string_view what, const UserId& user, const QuotaStanding& standing, int percent);
   Task<void> run_limits();
+
+  // accounts.cpp: accounts with what they have moved by now.
+  struct Moved {
+    std::uint64_t received = 0, sent = 0;
+  };
+  using Unrecorded = std::unordered_map<UserId, std::unordered_map<Instance, Moved>>;
+  using AccountsReader = std::function<Result<std::vector<User>>(Tx&)>;
+  static void note_unrecorded(const Session& session, Unrecorded& out);
+  Task<void> read_accounts(const AccountsReader& read, Unrecorded unrecorded, std::vector<User>& out);
+  Task<User> account(UserId user);
 
   // explain_access.cpp
   AccessVerdict dns_verdict(const LanePolicy& lane, const AccessTarget& target) const;
@@ -194,6 +232,8 @@ struct Gateway::Impl {
   Task<TunnelConfig> initiate_in_gate(const Caller& caller, const Account& account, PublicKey key, bool preshared);
   /// The same device with the same key again: its session goes on.
   Task<TunnelConfig> initiate_again(Session session, bool preshared);
+  Task<void> undo_preshared(Instance instance);
+  Task<void> undo_all_preshared();
   WantedPeer wanted_peer(const Session& session) const;
   /// The preshared key of a session's peer, which is nowhere stored: from the gateway's own secret, by HKDF.
   std::optional<Secret> preshared_of(const Session& session) const;
@@ -209,6 +249,9 @@ struct Gateway::Impl {
   Task<Session> end_and_strip(Instance instance, CloseReason reason);
   /// Ends it entirely: peers gone, addresses free, recorded.
   Task<Session> finish(Instance instance, CloseReason reason, Cutting* cutting = nullptr);
+  Task<User> change_user(UserId user, UserChanges changes);
+  /// Carries out a change that bumps the user's epoch, and then closes every session there is (I-05).
+  Task<Revocation> end_access(UserId user, Task<User> change);
   /// Closes every session of the user and adds to the revocation what that cut.
   Task<void> close_all_of(UserId user, CloseReason reason, Cutting& cutting);
   /// Ends it durably and stops its packets, no more.
@@ -248,10 +291,17 @@ struct Gateway::Impl {
   bool resolves6 = false;  // the open lanes have a resolver for IPv6
   AccessBook access;
   QuotaBook quota;
-  std::int64_t access_version = 0;
+  Instant usage_written;
+  std::unordered_map<Instance, Session> undrained;  // have ended, and the history may not have them yet
+  std::uint64_t drains = 0;
+  std::int64_t access_version = 0;  // 0: of none that was stored
+  std::int64_t told_version = 0;
   bool policy_in_doubt = false;  // one may have been stored that is not in force
+  std::optional<HeldBack> held_back;
   bool firewall_behind = false;  // it has to be applied as a whole
-  RestoredSessions restored;     // between reading and restoring
+  int tables_under_way = 0;      // made of the book as it was
+  std::set<LeaseId> unconfirmed;
+  RestoredSessions restored;  // between reading and restoring
   std::vector<ForeignChain> foreign_chains;
   std::string endpoint_host;
   std::vector<std::string> steps;
@@ -264,7 +314,8 @@ struct Gateway::Impl {
   std::map<std::pair<Lane, PublicKey>, AdoptedPeer> adopted;
   std::map<PublicKey, std::string> not_adopted;  // and why, as it was told
   Notifier closing;
-  std::unordered_set<Instance> leaving;  // ended by their own devices, not yet cut
+  std::map<Instance, bool> preshared_doubts;  // whether the client has one, where row and peer may say otherwise
+  std::unordered_set<Instance> leaving;       // ended by their own devices, not yet cut
   Notifier reconcile_wanted;
   Notifier process_came_up;
   std::chrono::milliseconds awake_at{0};

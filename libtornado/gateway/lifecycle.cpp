@@ -162,22 +162,40 @@ Task<GatewayPolicy> Gateway::Impl::policy() {
 
 Task<void> Gateway::Impl::apply_firewall() {
   TRY(api, co_await api_endpoints());
+  auto applied = co_await apply_table();
+  if (!applied && access_version != 0) applied = co_await apply_closed(applied.error());
+  if (!applied) co_return with_remedy(applied.error(), "the firewall could not be applied");
+  components["firewall"] = Component("firewall", true, "applied");
+  co_return Result<void>();
+}
+
+Task<void> Gateway::Impl::apply_table() {
+  ++tables_under_way;
+  auto put = co_await put_table();
+  --tables_under_way;
+  free_confirmed();
+  co_return put;
+}
+
+Task<void> Gateway::Impl::put_table() {
   std::uint64_t revision = 0;
+  std::shared_ptr<const Ruleset> made;
   // The mode of the tor lane may change while this one waits, and the policy.
   for (bool current = false; !current;) {
     const LaneMode used = tor_mode;
-    const std::int64_t version = access_version;
+    const auto rights = access.shared_policy();
     TRY(auto wanted, co_await policy());
     revision = access.revision();
-    TRY(ruleset, co_await compiled(std::move(wanted)));
-    auto applied = co_await parts.firewall->apply(ruleset);
-    if (!applied) co_return with_remedy(applied.error(), "the firewall could not be applied");
-    current = used == tor_mode && version == access_version;
+    TRY(made, co_await compiled(std::move(wanted)));
+    auto changed = [&]() { return used != tor_mode || rights != access.shared_policy(); };
+    if (changed()) continue;
+    ruleset = made;
+    TRY_VOID(co_await parts.firewall->apply(made));
+    current = !changed();
   }
   firewall_behind = false;
-  TRY_VOID(co_await catch_up_rights(revision));
-  components["firewall"] = Component("firewall", true, "applied");
-  co_return Result<void>();
+  say_policy();
+  co_return co_await catch_up_rights(std::move(made), revision);
 }
 
 Task<void> Gateway::Impl::bring_links_up() {

@@ -71,19 +71,59 @@ Task<TunnelConfig> Gateway::Impl::initiate_in_gate(const Caller& caller, const A
   co_return co_await tunnel_config(active);
 }
 
-/// The row says first what the peer is to have: whatever happens in between, reconciling goes by it.
+/// The row says first what the peer is to have. After a failure row, book and peer go back to what the client has, at
+/// once or with the next passes.
 Task<TunnelConfig> Gateway::Impl::initiate_again(Session session, bool preshared) {
-  const bool before = session.preshared;
-  if (before != preshared) {
-    TRY(session, co_await sessions.set_preshared(session.instance, preshared));
+  const Instance instance = session.instance;
+  auto doubt = preshared_doubts.find(instance);
+  const bool doubtful = doubt != preshared_doubts.end();
+  const bool before = doubtful ? doubt->second : session.preshared;
+  const bool changes = doubtful || before != preshared;
+  Result<void> done;
+  if (changes) {
+    auto written = co_await sessions.set_preshared(instance, preshared);
+    if (written) session = std::move(*written);
+    if (!written) done = written.error();
   }
   const WantedPeer again = wanted_peer(session);
-  auto added = co_await peers.add(again);
-  if (!added) {
-    if (before != preshared) (void)co_await sessions.set_preshared(session.instance, before);
-    co_return added.error();
+  if (done) done = co_await peers.add(again);
+  if (done) {
+    preshared_doubts.erase(instance);
+    co_return co_await tunnel_config(std::move(session));
   }
-  co_return co_await tunnel_config(std::move(session));
+  if (changes) {
+    preshared_doubts[instance] = before;
+    auto undone = co_await undo_preshared(instance);
+    if (!undone) reconcile_wanted.notify();
+  }
+  co_return done.error();
+}
+
+/// Inside the gate. A session that is ending needs it only if it comes back.
+Task<void> Gateway::Impl::undo_preshared(Instance instance) {
+  auto doubt = preshared_doubts.find(instance);
+  auto session = sessions.find(instance);
+  if (!session) preshared_doubts.erase(instance);
+  if (!session || !session->live() || doubt == preshared_doubts.end()) co_return Result<void>();
+  TRY(auto row, co_await sessions.set_preshared(instance, doubt->second));
+  const WantedPeer again = wanted_peer(row);
+  TRY_VOID(co_await peers.add(again));
+  preshared_doubts.erase(instance);
+  co_return Result<void>();
+}
+
+Task<void> Gateway::Impl::undo_all_preshared() {
+  const auto doubts = preshared_doubts;
+  Result<void> outcome;
+  for (const auto& [instance, before] : doubts) {
+    auto session = sessions.find(instance);
+    if (!session) preshared_doubts.erase(instance);
+    if (!session) continue;
+    TRY(auto pass, co_await gates.enter(session->device));
+    auto undone = co_await undo_preshared(instance);
+    if (!undone) outcome = undone;
+  }
+  co_return outcome;
 }
 
 WantedPeer Gateway::Impl::wanted_peer(const Session& session) const {
@@ -108,6 +148,7 @@ std::optional<Instance> Gateway::Impl::in_doubt(const DeviceId& device) const {
 Task<Session> Gateway::Impl::open_session(const Caller& caller, const Account& account, PublicKey key, bool preshared) {
   const Owner owner = owner_of(account.device.id);
   TRY_VOID(peers.room_for(key));
+  take_up_lease(owner);
   bool had_lease = ipam.find(owner).has_value();
   TRY(auto lease, ipam.lease(owner, lane_names, Seconds(config.ipam.lease_term), Owner(account.user.id.str())));
   NewSession wanted(account.user.id, account.device.id, lease.addresses, key);
@@ -126,7 +167,7 @@ Task<Session> Gateway::Impl::open_session(const Caller& caller, const Account& a
     if (in_doubt(account.device.id))
       (void)ipam.bind(lease.id);
     else if (!had_lease)
-      (void)ipam.release(lease.id);
+      free_lease(lease.id, rights_settled());
     closing.notify();
     co_return opened.error();
   }
@@ -223,17 +264,15 @@ Task<Session> Gateway::Impl::finish(Instance instance, CloseReason reason, Cutti
     if (lease && !session.addresses.empty()) (void)ipam.mark_dirty(lease->id);
     co_return gone.error();
   }
+  auto dismissed = co_await dismiss(instance);
   TRY(auto closed, co_await sessions.record(instance));
   // Only now may the addresses rest (I-06); a newer instance of the device keeps them.
-  if (lease && !closed.addresses.empty()) (void)ipam.release(lease->id);
-  quota.settle(closed.user, closed.instance, closed.received + closed.sent);
-  (void)co_await dismiss(closed.instance);
+  if (lease && !closed.addresses.empty()) free_lease(lease->id, dismissed.has_value());
+  undrained.emplace(closed.instance, closed);
+  quota.settle(closed.user, closed.instance, closed.received + closed.sent, Month::of(closed.ended));
   (void)co_await parts.live->erase(closed.id(), closed.instance);
   events.session("session_closed", closed);
-  if (cutting != nullptr) {
-    cutting->made.sessions.push_back(closed.id());
-    cutting->made.closed.push_back(closed);
-  }
+  if (cutting != nullptr) cutting->made.sessions.push_back(closed);
   co_return closed;
 }
 
@@ -252,6 +291,26 @@ Task<Session> Gateway::Impl::close_in_gate(Instance instance, CloseReason reason
   auto finished = co_await finish(std::move(instance), reason, cutting);
   if (!finished) closing.notify();
   co_return finished;
+}
+
+Task<User> Gateway::Impl::change_user(UserId user, UserChanges changes) {
+  const bool renamed = changes.username.has_value();
+  TRY(auto changed, co_await users.update(user, std::move(changes)));
+  if (renamed) TRY_VOID(co_await set_rights(access.rename(changed, used(user)), {}));
+  co_return changed;
+}
+
+Task<Revocation> Gateway::Impl::end_access(UserId user, Task<User> change) {
+  Cutting cutting;
+  // Counted before: the change ends them.
+  auto devices = co_await users.devices(user);
+  TRY(cutting.made.user, co_await std::move(change));
+  if (devices) cutting.made.sign_ins = devices->size();
+  TRY_VOID(co_await close_all_of(user, CloseReason::revoked, cutting));
+  // With what its sessions came to; the change is made, whether this can be read or not.
+  auto now = co_await account(user);
+  if (now) cutting.made.user = std::move(*now);
+  co_return cutting.take();
 }
 
 Task<void> Gateway::Impl::close_all_of(UserId user, CloseReason reason, Cutting& cutting) {

@@ -201,6 +201,9 @@ Task<void> Gateway::Impl::run_closing() {
 Task<void> Gateway::Impl::drain_history() {
   for (;;) {
     TRY(auto ended, co_await sessions.undrained(history_batch));
+    const bool more = ended.size() == static_cast<std::size_t>(history_batch);
+    // Whose record is in doubt is held until it has been repeated, and is counted as such.
+    std::erase_if(ended, [this](const Session& session) { return sessions.find(session.instance).has_value(); });
     if (ended.empty()) co_return Result<void>();
     const bool keeps_address = config.session.address_privacy == "full";
     Database::Body body = [&](Tx& tx) -> Result<void> {
@@ -214,11 +217,12 @@ Task<void> Gateway::Impl::drain_history() {
     TRY_VOID(co_await parts.database->transact(Scope::system(), body));
     std::vector<Instance> taken;
     for (const auto& session : ended) {
-      quota.recorded(session.instance);
+      undrained.erase(session.instance);
       taken.push_back(session.instance);
     }
+    ++drains;
     TRY_VOID(co_await sessions.drained(std::move(taken)));
-    if (ended.size() < static_cast<std::size_t>(history_batch)) co_return Result<void>();
+    if (!more) co_return Result<void>();
   }
 }
 
@@ -274,9 +278,19 @@ Task<void> Gateway::Impl::identity_difference(const Lane& lane, const LaneConfig
 
 /// Links, identities and addresses first, then peers.
 Task<Difference> Gateway::Impl::mend() {
-  if (firewall_behind) TRY_VOID(co_await apply_firewall());
+  Result<void> firewall;
+  if (firewall_behind) firewall = co_await apply_firewall();
+  if (!firewall) {
+    // A policy that the kernel does not take keeps no peer waiting; a table that is not there does.
+    auto stands = co_await parts.firewall->intact();
+    if (!stands || !*stands) co_return firewall.error();
+  }
   TRY_VOID(co_await bring_links_up());
-  co_return co_await reconcile();
+  auto undone = co_await undo_all_preshared();
+  TRY(auto difference, co_await reconcile());
+  TRY_VOID(undone);
+  TRY_VOID(firewall);
+  co_return difference;
 }
 
 Task<void> Gateway::Impl::run_reconcile_timer() {

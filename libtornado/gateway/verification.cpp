@@ -57,6 +57,7 @@ Task<std::optional<PublicKey>> Gateway::Impl::recall_verification() {
 
 Task<void> Gateway::Impl::admit_verifier() {
   const Owner owner = verifier(verification->lane);
+  take_up_lease(owner);
   TRY(auto lease, ipam.lease(owner, {verification->lane}, verification_time));
   verification->lease = lease.id;
   verification->addresses = lease.addresses;
@@ -77,8 +78,8 @@ Task<void> Gateway::Impl::clear_verification() {
     verification->until = runtime.now() + Seconds(1);
     co_return removed.error();
   }
-  (void)co_await dismiss(Instance(verification->token));
-  if (verification->lease) (void)ipam.release(*verification->lease);
+  auto dismissed = co_await dismiss(Instance(verification->token));
+  if (verification->lease) free_lease(*verification->lease, dismissed.has_value());
   std::string path = record_of(config);
   auto erase = [&]() -> Result<void> {
     (void)::unlink(path.c_str());

@@ -31,4 +31,13 @@ Result<StoredPolicy> insert(Tx& tx, const std::string& document, const std::stri
   return out;
 }
 
+Result<int> trim(Tx& tx, int kept, int limit) {
+  TRY_PLAIN(auto rows,
+            tx.exec("DELETE FROM access_policies WHERE version IN (SELECT version FROM access_policies WHERE "
+                    "version <= (SELECT max(version) FROM access_policies) - CAST($1 AS BIGINT) "
+                    "ORDER BY version LIMIT $2)",
+                    {std::to_string(kept), std::to_string(limit)}));
+  return static_cast<int>(rows.changed);
+}
+
 }  // namespace tornado::inline v1::policy_repo

@@ -8,8 +8,6 @@ void QuotaBook::load(Month month, Settled settled, Bases bases) {
   month_ = month;
   settled_ = std::move(settled);
   bases_ = std::move(bases);
-  for (const auto& [instance, ended] : unrecorded_)
-    if (ended.month == month) settled_[ended.user] += share(instance, ended.total);
 }
 
 std::uint64_t QuotaBook::share(const Instance& instance, std::uint64_t total) const {
@@ -18,14 +16,8 @@ std::uint64_t QuotaBook::share(const Instance& instance, std::uint64_t total) co
   return total > base->second ? total - base->second : 0;
 }
 
-void QuotaBook::settle(const UserId& user, const Instance& instance, std::uint64_t total) {
-  if (total == 0) return;
-  settled_[user] += share(instance, total);
-  unrecorded_.insert_or_assign(instance, Ended{user, total, month_});
-}
-
-void QuotaBook::recorded(const Instance& instance) {
-  unrecorded_.erase(instance);
+void QuotaBook::settle(const UserId& user, const Instance& instance, std::uint64_t total, Month ended) {
+  if (total != 0 && ended == month_) settled_[user] += share(instance, total);
   bases_.erase(instance);
 }
 
@@ -52,6 +44,15 @@ Month Month::of(Instant instant) {
   Month out;
   out.year = static_cast<int>(day.year());
   out.month = static_cast<unsigned>(day.month());
+  return out;
+}
+
+Month Month::before(int months) const {
+  const std::chrono::year_month then =
+      std::chrono::year(year) / std::chrono::month(month) - std::chrono::months(months);
+  Month out;
+  out.year = static_cast<int>(then.year());
+  out.month = static_cast<unsigned>(then.month());
   return out;
 }
 

@@ -14,30 +14,21 @@ class QuotaBook {
   using Settled = std::unordered_map<UserId, std::uint64_t>;
   using Bases = std::unordered_map<Instance, std::uint64_t>;
 
-  /// As the database has it for that month. Sessions that have ended and are not in there yet are added.
+  /// As the database has it for that month. Sessions that have ended and are not in there yet are to be settled again.
   void load(Month month, Settled settled, Bases bases);
   Month month() const noexcept { return month_; }
 
   /// The part of a session's volume that belongs to this month.
   std::uint64_t share(const Instance& instance, std::uint64_t total) const;
-  /// A session has ended with that volume.
-  void settle(const UserId& user, const Instance& instance, std::uint64_t total);
-  /// Its end is in the database now.
-  void recorded(const Instance& instance);
+  /// A session has ended in that month with that volume.
+  void settle(const UserId& user, const Instance& instance, std::uint64_t total, Month ended);
   /// Of sessions that have ended.
   std::uint64_t settled(const UserId& user) const;
 
  private:
-  struct Ended {
-    UserId user;
-    std::uint64_t total;
-    Month month;
-  };
-
   Month month_;
   Settled settled_;
   Bases bases_;
-  std::unordered_map<Instance, Ended> unrecorded_;
 };
 
 }  // namespace tornado::inline v1

@@ -44,9 +44,20 @@ Result<QuotaBook::Bases> bases(Tx& tx, Month month) {
   return out;
 }
 
+Result<int> trim(Tx& tx, Month first_kept, const Instance& oldest, int limit) {
+  TRY_PLAIN(auto usage, tx.exec("DELETE FROM session_usage WHERE (instance, month) IN (SELECT instance, month FROM "
+                                "session_usage WHERE month < $1 AND (is_open = FALSE OR instance < $2) LIMIT $3)",
+                                {first_kept.str(), oldest.str(), std::to_string(limit)}));
+  TRY_PLAIN(auto notices,
+            tx.exec("DELETE FROM quota_notices WHERE (user_id, month, percent) IN (SELECT user_id, month, percent FROM "
+                    "quota_notices WHERE month < $1 LIMIT $2)",
+                    {first_kept.str(), std::to_string(limit)}));
+  return static_cast<int>(usage.changed + notices.changed);
+}
+
 Result<std::vector<MonthlyUsage>> months_of(Tx& tx, const UserId& user) {
   TRY_PLAIN(auto rows, tx.exec("SELECT month, sum(bytes) FROM session_usage WHERE user_id = $1 GROUP BY month "
-                               "ORDER BY month DESC LIMIT 24",
+                               "ORDER BY month DESC LIMIT 120",
                                {user.str()}));
   std::vector<MonthlyUsage> out;
   for (const auto& row : rows.rows) {

@@ -28,7 +28,11 @@ Result<QuotaBook::Settled> settled(Tx& tx, Month month);
 /// Of sessions that go on: what they moved in other months; later ones are there if the clock was set back.
 Result<QuotaBook::Bases> bases(Tx& tx, Month month);
 
-/// Months of a user, newest first, at most 24, and what was moved in each by sessions that have ended or were written.
+/// Removes at most `limit` rows of months before that one: of sessions that have ended, and of any that are older than
+/// `oldest`, which nobody will record any more. How many; 0: there are none left.
+Result<int> trim(Tx& tx, Month first_kept, const Instance& oldest, int limit);
+
+/// Months of a user, newest first, and what was moved in each by sessions that have ended or were written.
 class MonthlyUsage {
  public:
   std::string month;

@@ -55,6 +55,11 @@ Result<void> insert(Tx& tx, const Session& s, Instant now, bool keeps_address) {
   return {};
 }
 
+Result<bool> has(Tx& tx, const Instance& instance) {
+  TRY_PLAIN(auto rows, tx.exec("SELECT 1 FROM vpn_session_history WHERE instance = $1", {instance.str()}));
+  return !rows.empty();
+}
+
 Result<std::vector<LaneTraffic>> lane_traffic(Tx& tx) {
   TRY_PLAIN(auto rows, tx.exec("SELECT lane, bytes_rx, bytes_tx FROM lane_traffic ORDER BY lane"));
   std::vector<LaneTraffic> out;

@@ -11,6 +11,8 @@ namespace tornado::inline v1::history_repo {
 /// is called.
 /// `keeps_address`: the account keeps the last address that is known where the session has none.
 Result<void> insert(Tx& tx, const Session& session, Instant now, bool keeps_address);
+/// Whether the history, and with it every total, has that session.
+Result<bool> has(Tx& tx, const Instance& instance);
 /// Bytes of all recorded sessions, by lane.
 Result<std::vector<LaneTraffic>> lane_traffic(Tx& tx);
 Result<std::vector<Session>> list(Tx& tx, const HistoryQuery& query);

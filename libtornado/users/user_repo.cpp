@@ -111,6 +111,8 @@ Result<WithHash> find_with_hash(Tx& tx, std::string_view name) {
 }
 
 Result<std::vector<User>> list(Tx& tx, const UserQuery& query) {
+  if (query.limit < 1 || query.limit > 10'000 || query.offset < 0)
+    return Error(errc::invalid_argument, "limit: 1 to 10000; offset: not negative");
   std::string sql = "SELECT " TORNADO_USER_COLUMNS
                     " FROM users WHERE (lower(username) LIKE $1 ESCAPE '\\' OR lower(email) LIKE $1 ESCAPE '\\')";
   if (!query.include_deleted) sql += " AND deleted_at IS NULL";

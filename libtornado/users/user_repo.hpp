@@ -14,6 +14,7 @@ std::string fold(std::string_view name);
 Result<User> insert(Tx& tx, const NewUser& user, const Value& password_hash, Instant now);
 Result<User> get(Tx& tx, const UserId& id);
 Result<User> find(Tx& tx, std::string_view username_or_email);
+/// Errors: invalid_argument.
 Result<std::vector<User>> list(Tx& tx, const UserQuery& query);
 
 /// The account behind a login name with its stored hash; not_found.

@@ -97,6 +97,8 @@ TEST(Config, EveryMalformedValueNamesItsPath) {
       {"dns.upstream", {"127.0.0.53", "127.0.0.1:53", "::1", "2001:db8::1", "resolver"}},
       {"dns.upstream6", {"::1", "1.1.1.1"}},
       {"metrics.listen", {"9586", "localhost:9586", "127.0.0.1"}},
+      {"policy.versions", {"0", "10001"}},
+      {"policy.usage_months", {"0", "121", "many"}},
       {"wireguard.backend", {"module", ""}},
       {"wireguard.foreign_peers", {"ignore"}},
       {"wireguard.launch", {"", "systemd"}},

@@ -296,14 +296,20 @@ TEST(Quota, ASessionCountsForTheMonthItMovedIn) {
   EXPECT_EQ(book.share(first, 90), 50U);
   EXPECT_EQ(book.share(first, 30), 0U);
   EXPECT_EQ(book.share(second, 90), 90U);
-  book.settle(user, first, 90);
+  book.settle(user, first, 90, november);
   EXPECT_EQ(book.settled(user), 150U);
-  // Ended and not in the database yet: loading anew must not lose it, nor count it twice once it is there.
-  book.load(november, {{user, 100}}, {{first, 40}});
+  // What ended in another month is that month's.
+  book.settle(user, second, 90, november.before(1));
   EXPECT_EQ(book.settled(user), 150U);
-  book.recorded(first);
-  book.load(november, {{user, 150}}, {});
-  EXPECT_EQ(book.settled(user), 150U);
+}
+
+TEST(Quota, MonthsBefore) {
+  const Month march = Month::of(*parse_iso8601("2026-03-31T00:00:00.000Z"));
+  EXPECT_EQ(march.before(0).str(), "2026-03");
+  EXPECT_EQ(march.before(2).str(), "2026-01");
+  EXPECT_EQ(march.before(3).str(), "2025-12");
+  EXPECT_EQ(march.before(12).str(), "2025-03");
+  EXPECT_EQ(march.before(120).str(), "2016-03");
 }
 
 }  // namespace

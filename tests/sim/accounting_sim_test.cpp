@@ -135,6 +135,14 @@ class Accounting : public ::testing::TestWithParam<unsigned> {
     }
     EXPECT_EQ(users_received, recorded_received) << "totals of users are the sums of their history";
     EXPECT_EQ(users_sent, recorded_sent);
+    std::uint64_t sessions = 0;
+    users_received = users_sent = 0;
+    for (const auto& user : world_.runtime.wait(world_.gateway->accounts(UserQuery())).value()) {
+      sessions += user.total_sessions;
+      users_received += user.total_received;
+      users_sent += user.total_sent;
+    }
+    EXPECT_EQ(sessions, world_.history().size() + world_.unclosed().size());
     Bytes all, lanes;
     for (const auto& [instance, bytes] : model_) {
       all.received += bytes.received;
@@ -144,6 +152,8 @@ class Accounting : public ::testing::TestWithParam<unsigned> {
       lanes.received += lane.received;
       lanes.sent += lane.sent;
     }
+    EXPECT_EQ(users_received, all.received) << "with the sessions that go on";
+    EXPECT_EQ(users_sent, all.sent);
     EXPECT_EQ(lanes.received, all.received);
     EXPECT_EQ(lanes.sent, all.sent);
   }

@@ -93,6 +93,10 @@ void run_with_fault(const Scenario& scenario, int at, Fault fault) {
   auto bob = world.login("bob").value();
   world.initiate(bob).value();
   if (scenario.under_a_policy) apply_policy(world);
+  std::optional<Address> early;
+  world.steps.watch = [&] {
+    if (!early) early = world.rights_without_lease();
+  };
   world.steps.arm(at, fault);
   scenario.run(world, login, user);
   world.settle();
@@ -119,6 +123,7 @@ void run_with_fault(const Scenario& scenario, int at, Fault fault) {
   world.settle();
   for (int i = 0; i < 4; ++i) world.leap(Seconds(31));
   world.expect_sound("connected again");
+  EXPECT_FALSE(early) << early->str() << " had rights after its lease was released";
 }
 
 TEST_P(Faults, EveryStepMayFailOrBeTheLast) {
@@ -210,7 +215,13 @@ void run_in_order(const Pair& pair, bool connected, Schedule& schedule) {
   auto user = world.add_user("alice");
   auto login = world.login("alice").value();
   if (connected) world.initiate(login).value();
+  // With one there is more that can go wrong, and more orders.
+  if (connected) apply_policy(world);
   world.settle();
+  std::optional<Address> early;
+  world.steps.watch = [&] {
+    if (!early) early = world.rights_without_lease();
+  };
   world.steps.hold(true);
   Background first = world.runtime.spawn(arrive(pair.first, world, login, user));
   Background second = world.runtime.spawn(arrive(pair.second, world, login, user));
@@ -223,6 +234,8 @@ void run_in_order(const Pair& pair, bool connected, Schedule& schedule) {
   world.settle();
   world.pass(Seconds(2));
   world.expect_sound("after both");
+  EXPECT_FALSE(early) << early->str() << " had rights after its lease was released";
+  world.steps.watch = nullptr;
   auto status = world.runtime.wait(world.gateway->users().get(user.id)).value();
   if (!status.active) {
     EXPECT_TRUE(world.unclosed().empty()) << "a suspended user has a session (I-05)";

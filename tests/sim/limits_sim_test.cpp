@@ -117,6 +117,38 @@ TEST_F(Limits, AFirewallThatFailsIsPutRightByItself) {
   EXPECT_EQ(rights()->access_class, first_class);
 }
 
+TEST_F(Limits, AnAddressRestsOnlyWhenTheFirewallHasForgottenIt) {
+  apply(R"({"rights": [{"name": "web", "who": "user:alice", "to": "any", "ports": "tcp/443"}]})").value();
+  auto address = world_.initiate(login_).value().session.on("vpn")->v4;
+  auto lease = [&]() { return world_.gateway->ipam().find(address); };
+  auto disconnect = [&]() {
+    world_.firewall->fail_next(1000, errc::backend_failed);
+    auto who = world_.caller(login_).value();
+    world_.runtime.wait(world_.gateway->disconnect(who)).value();
+    world_.pass(Seconds(2));
+  };
+  disconnect();
+  ASSERT_TRUE(world_.firewall->access_of(address)) << "the firewall did not take the change";
+  ASSERT_TRUE(lease());
+  EXPECT_TRUE(lease()->dirty);
+  EXPECT_EQ(world_.history().size(), 1U) << "the end itself does not wait for it";
+  world_.firewall->fail_next(0, errc::backend_failed);
+  world_.pass(Seconds(40));
+  EXPECT_FALSE(world_.firewall->access_of(address));
+  EXPECT_FALSE(lease());
+  world_.expect_sound("rests");
+  // Whoever comes back meanwhile keeps the address, and the repair takes nothing away.
+  EXPECT_EQ(world_.initiate(login_).value().session.on("vpn")->v4, address);
+  disconnect();
+  ASSERT_TRUE(lease()->dirty);
+  EXPECT_EQ(world_.initiate(login_).value().session.on("vpn")->v4, address);
+  world_.firewall->fail_next(0, errc::backend_failed);
+  world_.pass(Seconds(40));
+  ASSERT_TRUE(lease());
+  EXPECT_TRUE(world_.firewall->access_of(address));
+  world_.expect_sound("came back");
+}
+
 TEST_F(Limits, EachThresholdIsToldOnceAndTheLastOneBlocks) {
   world_.initiate(login_).value();
   apply(quota(R"("then": "block", "warn_at": [50, 80])")).value();

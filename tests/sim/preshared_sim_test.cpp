@@ -108,5 +108,55 @@ TEST_F(PresharedSim, ARefusedChangeLeavesTheSessionAsItWas) {
   EXPECT_FALSE(on("wg0"));
 }
 
+class PresharedFaults : public ::testing::TestWithParam<bool> {};
+
+void change_with_faults(bool first, int at, Steps::Fault fault, int many, bool& fired) {
+  World world;
+  world.boot().value();
+  world.add_user("alice");
+  auto login = world.login("alice").value();
+  const std::string key = World::fresh_key();
+  auto who = world.caller(login).value();
+  auto had = world.runtime.wait(world.gateway->initiate(who, key, first)).value().preshared;
+  world.steps.arm(at, fault, many);
+  auto changed = world.runtime.wait(world.gateway->initiate(who, key, !first));
+  fired = world.steps.fired();
+  // The client goes by the last answer it got.
+  if (changed) had = changed->preshared;
+  auto expect_same = [&](const std::string& when) {
+    SCOPED_TRACE(when);
+    EXPECT_EQ(world.unclosed().at(0).preshared, had.has_value()) << "row";
+    for (const char* interface : {"wg0", "wg1"}) EXPECT_EQ(world.peers(interface).at(0).preshared, had) << interface;
+    EXPECT_TRUE(world.runtime.wait(world.gateway->difference()).value().empty()) << "peer book";
+  };
+  for (int i = 0; i < 4; ++i) world.leap(Seconds(31));
+  world.steps.disarm();
+  for (int i = 0; i < 4; ++i) world.leap(Seconds(31));
+  expect_same("after the passes");
+  world.crash();
+  world.boot().value();
+  expect_same("after a restart");
+}
+
+/// Row, peer book, peers and client agree in the end whichever steps fail, those of the undo included.
+TEST_P(PresharedFaults, EveryStepOfAChangeMayFailAndItsUndoToo) {
+  int faults = 0;
+  for (auto fault : {Steps::Fault::fail_before, Steps::Fault::fail_after})
+    for (int many : {1, 2, 3, 5, 8, 1000}) {
+      bool fired = true;
+      for (int at = 0; fired; ++at) {
+        SCOPED_TRACE("step " + std::to_string(at) + ", " + std::to_string(many) + " faults of kind " +
+                     std::to_string(static_cast<int>(fault)));
+        ASSERT_LT(at, 50);
+        change_with_faults(GetParam(), at, fault, many, fired);
+        if (::testing::Test::HasFailure()) return;
+        faults += fired ? 1 : 0;
+      }
+    }
+  EXPECT_GE(faults, 30);
+}
+
+INSTANTIATE_TEST_SUITE_P(From, PresharedFaults, ::testing::Bool());
+
 }  // namespace
 }  // namespace tornado::test

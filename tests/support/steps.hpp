@@ -5,6 +5,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <deque>
+#include <functional>
 #include <vector>
 
 #include "tornado/runtime.hpp"
@@ -19,10 +20,11 @@ class Steps {
 
   explicit Steps(Runtime& runtime) : runtime_(runtime) {}
 
-  /// Counts from now on; step `at` (from 0) gets the fault.
-  void arm(int at, Fault fault) {
+  /// Counts from now on; step `at` (from 0) gets the fault, and so do those after it, `many` in all.
+  void arm(int at, Fault fault, int many = 1) {
     count_ = 0;
     at_ = at;
+    many_ = many;
     fault_ = fault;
     fired_ = false;
   }
@@ -44,18 +46,23 @@ class Steps {
     waiter->wake.cancel();
   }
 
+  /// Called before and after every step.
+  std::function<void()> watch;
+
   template <class T>
   Task<T> pass(Task<T> step) {
     if (holding_) co_await wait();
     if (!power_) co_return Error(errc::store_unavailable, "the daemon is dead");
-    bool here = fault_ != Fault::none && count_ == at_;
+    bool here = fault_ != Fault::none && count_ >= at_ && count_ < at_ + many_;
     ++count_;
+    if (watch) watch();
     if (here) fired_ = true;
     if (here && (fault_ == Fault::fail_before || fault_ == Fault::crash_before)) {
       power_ = fault_ == Fault::fail_before;
       co_return Error(errc::store_unavailable, "injected before the step");
     }
     auto done = co_await std::move(step);
+    if (watch) watch();
     if (here) {
       power_ = fault_ == Fault::fail_after;
       co_return Error(errc::deadline_exceeded, "injected after the step");
@@ -78,7 +85,7 @@ class Steps {
 
   Runtime& runtime_;
   std::vector<Waiter*> waiting_;
-  int count_ = 0, at_ = -1;
+  int count_ = 0, at_ = -1, many_ = 1;
   Fault fault_ = Fault::none;
   bool fired_ = false, power_ = true, holding_ = false;
 };

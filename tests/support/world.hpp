@@ -6,7 +6,9 @@
 #include <set>
 
 #include "auth/sealed_login.hpp"
+#include "base/notifier.hpp"
 #include "crypto/seal.hpp"
+#include "firewall/ruleset.hpp"
 #include "support/scratch.hpp"
 #include "support/steps.hpp"
 #include "tornado/gateway.hpp"
@@ -40,19 +42,35 @@ class SteppedWireGuard final : public WireGuard {
   Steps& steps_;
 };
 
+/// Which rulesets a kernel does not take, and how often it was asked all the same.
+struct Refusal {
+  std::function<bool(const Ruleset&)> refuses = [](const Ruleset&) { return false; };
+  int count = 0;
+};
+
+inline bool has_grants(const Ruleset& ruleset) {
+  return std::any_of(ruleset.sets.begin(), ruleset.sets.end(),
+                     [](const ElementSet& set) { return !set.grants.empty(); });
+}
+
 class SteppedFirewall final : public Firewall {
  public:
-  SteppedFirewall(Runtime& runtime, Steps& steps) : memory(runtime), steps_(steps) {}
-  Task<void> apply(std::shared_ptr<const Ruleset> ruleset) override { return memory.apply(std::move(ruleset)); }
+  SteppedFirewall(Runtime& runtime, Steps& steps, Refusal& refusal)
+      : memory(runtime), steps_(steps), refusal_(refusal), ended_(runtime) {}
+  Task<void> apply(std::shared_ptr<const Ruleset> ruleset) override {
+    if (auto taken = judge(*ruleset); !taken) co_return taken;
+    co_return co_await memory.apply(std::move(ruleset));
+  }
   Task<void> mode(std::shared_ptr<const Ruleset> ruleset, Lane lane) override {
     return memory.mode(std::move(ruleset), std::move(lane));
   }
   Task<void> api(std::vector<Endpoint> endpoints) override { return memory.api(std::move(endpoints)); }
   Task<void> access(std::shared_ptr<const Ruleset> ruleset) override {
-    return steps_.pass(memory.access(std::move(ruleset)));
+    if (auto taken = judge(*ruleset); !taken) co_return taken;
+    co_return co_await in_turn(memory.access(std::move(ruleset)));
   }
   Task<void> devices(std::vector<DeviceAccess> changed, std::vector<Address> gone) override {
-    return steps_.pass(memory.devices(std::move(changed), std::move(gone)));
+    return in_turn(memory.devices(std::move(changed), std::move(gone)));
   }
   Task<void> remove() override { return memory.remove(); }
   Task<bool> intact() override { return memory.intact(); }
@@ -62,7 +80,29 @@ class SteppedFirewall final : public Firewall {
   MemoryFirewall memory;
 
  private:
+  /// One transaction after the other, as they came, whenever a test lets the steps go.
+  Task<void> in_turn(Task<void> step) {
+    const int number = taken_++;
+    while (number != done_) {
+      bool woken = co_await ended_.wait(ended_.revision());
+      if (!woken) co_return Error(errc::cancelled);
+    }
+    auto outcome = co_await steps_.pass(std::move(step));
+    ++done_;
+    ended_.notify();
+    co_return outcome;
+  }
+
+  Result<void> judge(const Ruleset& ruleset) {
+    if (!refusal_.refuses(ruleset)) return {};
+    ++refusal_.count;
+    return Error(errc::backend_failed, "the kernel refuses it");
+  }
+
   Steps& steps_;
+  Refusal& refusal_;
+  int taken_ = 0, done_ = 0;
+  Notifier ended_;
 };
 
 /// What outlives a daemon: its disk, the interfaces, and time. Gateways come and go in it.
@@ -97,7 +137,7 @@ class World {
     auto memory_host = std::make_unique<MemoryHost>(runtime, std::vector<std::string>{"wg0", "wg1"});
     host = memory_host.get();
     parts.host = std::move(memory_host);
-    auto stepped_firewall = std::make_unique<SteppedFirewall>(runtime, steps);
+    auto stepped_firewall = std::make_unique<SteppedFirewall>(runtime, steps, refusal);
     firewall = &stepped_firewall->memory;
     parts.firewall = std::move(stepped_firewall);
     gateway = std::make_unique<Gateway>(runtime, config, std::move(parts));
@@ -182,6 +222,18 @@ class World {
   std::vector<Peer> peers(const std::string& interface) { return runtime.wait(wireguard.get(interface)).value().peers; }
   std::vector<Session> unclosed() { return gateway->sessions().list("", 10'000).sessions; }
 
+  /// What must hold at every moment: an address has rights only while it is leased (I-06). A look at the first few is
+  /// cheap enough for every step.
+  std::optional<Address> rights_without_lease() {
+    if (!gateway || !gateway->ready() || !steps.power()) return std::nullopt;
+    for (std::uint32_t i = 2; i < 8; ++i)
+      for (std::uint32_t net : {0x0a080000U, 0x0a090000U}) {
+        const Address address = Address::from_v4(net + i);
+        if (firewall->access_of(address) && !gateway->ipam().find(address)) return address;
+      }
+    return std::nullopt;
+  }
+
   /// What must hold whenever nothing is under way: interfaces equal sessions, no address twice, nothing pending or
   /// half closed, every end recorded once.
   void expect_sound(const std::string& where) {
@@ -213,6 +265,7 @@ class World {
   Config config;
   Runtime runtime;
   Steps steps;
+  Refusal refusal;
   MemoryWireGuard wireguard;
   MemoryHost* host = nullptr;
   MemoryFirewall* firewall = nullptr;

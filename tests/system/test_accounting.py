@@ -28,20 +28,25 @@ class Ledger(LabCase):
         transfer.close()
         client.down()
 
+        def totals(row):
+            return (row["total_bytes_rx"], row["total_bytes_tx"])
+
         def equal():
-            session = self.session_of(client)
             before = self.counted(client)
-            return before == (session["bytes_rx"], session["bytes_tx"]) == self.counted(client) and before
-        sums = until(equal, "session totals equal the interfaces", 20)
+            session = self.session_of(client)
+            listed = [row for row in self.gateway.ctl("user", "list") if row["username"] == client.name]
+            seen = {(session["bytes_rx"], session["bytes_tx"]), totals(self.gateway.ctl("user", "show", client.name)),
+                    *map(totals, listed)}
+            return seen == {before} and before == self.counted(client) and before
+        sums = until(equal, "totals of session and user equal the interfaces", 20)
         self.assertGreater(sum(sums), 1e6, "the transfer did carry something")
-        user = self.gateway.ctl("user", "show", client.name)
-        self.assertEqual((user["total_bytes_rx"], user["total_bytes_tx"]), (0, 0), "users are told by history")
         closed = self.gateway.ctl("session", "close", client.device)
-        self.assertEqual((closed["bytes_rx"], closed["bytes_tx"]), sums)
+        final = (closed["bytes_rx"], closed["bytes_tx"])
+        # The server of the transfer may have repeated a packet or two in between.
+        self.assertTrue(all(0 <= after - before < 10_000 for before, after in zip(sums, final)), (sums, final))
         row = self.assert_closed(client, "killed")
-        self.assertEqual((row["bytes_rx"], row["bytes_tx"]), sums)
-        user = self.gateway.ctl("user", "show", client.name)
-        self.assertEqual((user["total_bytes_rx"], user["total_bytes_tx"]), sums)
+        self.assertEqual((row["bytes_rx"], row["bytes_tx"]), final)
+        self.assertEqual(totals(self.gateway.ctl("user", "show", client.name)), final)
         print(f"[{KILLS} kills, {sum(sums)} bytes agree] ", end="", flush=True)
 
 

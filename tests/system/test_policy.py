@@ -1,9 +1,10 @@
 """Rights, paces and quotas, with real packets: what the policy says is what a client meets."""
 
 import json
+import sqlite3
 import unittest
 
-from lab import WEB, Transfer, fetch, in_namespace, run, until
+from lab import WEB, Transfer, fetch, in_namespace, resolve, run, until
 from support import LabCase
 
 
@@ -19,6 +20,16 @@ class PolicyCase(LabCase):
 
 
 class Rights(PolicyCase):
+    CLIENTS = 2
+
+    def health(self):
+        """What of the policy and the start the health check says."""
+        try:
+            parts = json.loads(self.gateway.get("/health")[1])["components"]
+        except OSError:
+            return None
+        return {name: parts.get(name) for name in ("policy", "start")}
+
     def web(self, client, ports):
         return {"rights": [{"name": "web", "who": f"user:{client.name}", "to": "any", "ports": ports}]}
 
@@ -54,6 +65,32 @@ class Rights(PolicyCase):
         client.down()
         client.connect()
         self.assertIsNone(fetch(client.namespace, timeout=2))
+
+    def test_a_stored_policy_that_cannot_be_read_opens_nothing(self):
+        client = self.client().connect()
+        self.policy("apply", self.web(client, ["tcp"]))
+        self.assertIsNotNone(fetch(client.namespace))
+        self.gateway.kill()
+        with sqlite3.connect(f"{self.gateway.state}/tornado.db") as database:
+            database.execute("UPDATE access_policies SET document = '{' WHERE version = "
+                             "(SELECT max(version) FROM access_policies)")
+        database.close()
+        self.gateway.start(wait=False)
+        until(lambda: self.health() == {"policy": False, "start": True}, "it serves, and says what is wrong", 15)
+        self.assertIsNone(fetch(client.namespace, timeout=2))
+        self.assertEqual(client.heartbeat().status, 200)
+        self.assertEqual(resolve(client.namespace, client.dns()), WEB)
+        shown = self.gateway.ctl("policy", "show")
+        self.assertFalse(shown["in_force"])
+        self.assertIn("tornadoctl policy apply", shown["held_back"])
+        self.assertEqual(self.explain(client, f"{WEB}:80")["rule"], "policy held back")
+        # Nor for those who come now.
+        other = self.client(1).connect()
+        self.assertIsNone(fetch(other.namespace, timeout=2))
+        self.policy("apply", self.web(client, ["tcp"]))
+        self.assertIsNotNone(fetch(client.namespace))
+        self.assertTrue(self.gateway.ctl("policy", "show")["in_force"])
+        self.assertEqual(self.gateway.get("/health")[0], 200)
 
     def test_somebody_flushed_the_ruleset(self):
         client = self.client().connect()

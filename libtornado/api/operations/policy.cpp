@@ -41,6 +41,8 @@ Task<json::value> show(Gateway& gateway, Caller, Arguments) {
   out["version"] = policy.version;
   out["applied_by"] = policy.applied_by;
   out["applied_at"] = shown_time(policy.applied);
+  out["in_force"] = policy.held_back.empty();
+  out["held_back"] = policy.held_back.empty() ? json::value(nullptr) : json::value(policy.held_back);
   out["grants"] = policy.grants;
   out["addresses"] = policy.devices;
   out["document"] = policy.document;

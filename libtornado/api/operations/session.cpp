@@ -63,7 +63,7 @@ Task<json::value> show(Gateway& gateway, Caller, Arguments arguments) {
 Task<json::value> close(Gateway& gateway, Caller caller, Arguments arguments) {
   TRY(auto session, session_named(gateway, arguments.text("session")));
   TRY(auto revocation, co_await gateway.close(std::move(caller), session.instance, CloseReason::killed));
-  json::object out = shown(revocation.closed.empty() ? session : revocation.closed.front());
+  json::object out = shown(revocation.sessions.empty() ? session : revocation.sessions.front());
   add_cut(out, revocation);
   co_return json::value(std::move(out));
 }

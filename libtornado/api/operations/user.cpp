@@ -30,14 +30,15 @@ Task<json::value> list(Gateway& gateway, Caller, Arguments arguments) {
   query.limit = static_cast<int>(std::clamp<std::int64_t>(arguments.maybe_integer("limit").value_or(1000), 0, 20'000));
   query.offset =
       static_cast<int>(std::clamp<std::int64_t>(arguments.maybe_integer("offset").value_or(0), -1, INT32_MAX));
-  TRY(auto users, co_await gateway.users().list(std::move(query)));
+  TRY(auto users, co_await gateway.accounts(std::move(query)));
   co_return json::value(shown_list(users));
 }
 
 Task<json::value> show(Gateway& gateway, Caller, Arguments arguments) {
   TRY(auto user, co_await user_named(gateway, arguments.text("name")));
   TRY(auto devices, co_await gateway.users().devices(user.id));
-  json::object out = shown(user);
+  TRY(auto account, co_await gateway.account(user.id));
+  json::object out = shown(account);
   out["devices"] = shown_list(devices);
   out["sessions"] = shown_list(gateway.sessions().of(user.id));
   co_return json::value(std::move(out));
@@ -91,8 +92,9 @@ const Parameter name_parameter{"name", ParameterKind::text, true, true, "user na
 }  // namespace
 
 void add_user_operations(std::vector<Operation>& table) {
-  const std::vector<std::string_view> columns{"username",       "email",         "is_active", "max_devices",
-                                              "total_sessions", "last_login_at", "id"};
+  const std::vector<std::string_view> columns{"username",       "email",          "is_active",
+                                              "max_devices",    "total_sessions", "total_bytes_rx",
+                                              "total_bytes_tx", "last_login_at",  "id"};
   table.push_back({"user.add",
                    Permission::write,
                    "Create an account",
@@ -117,7 +119,7 @@ void add_user_operations(std::vector<Operation>& table) {
                    list});
   table.push_back({"user.show",
                    Permission::read,
-                   "Show an account with its devices and sessions",
+                   "Show an account with its devices and sessions; totals are of all sessions, ended or not",
                    "tornadoctl user show alice",
                    {name_parameter},
                    {},

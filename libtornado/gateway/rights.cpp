@@ -1,0 +1,368 @@
+// The policy in force, from the store into the firewall, and the rights of those who connect.
+#include <boost/json/object.hpp>
+
+#include "base/json.hpp"
+#include "base/try.hpp"
+#include "firewall/ruleset.hpp"
+#include "gateway/gateway_impl.hpp"
+#include "limits/policy_repo.hpp"
+#include "users/user_repo.hpp"
+
+namespace tornado::inline v1 {
+namespace {
+
+constexpr int visited_at_once = 500;
+/// Between two attempts to bring a policy into force that was held back.
+constexpr Seconds least_wait{5}, longest_wait{300};
+constexpr std::string_view next_step =
+    "; until one is in force, devices reach the client API and DNS only. It is tried again by itself; what helps at "
+    "once is tornadoctl policy apply FILE";
+
+Result<AccessPolicy> readable(const policy_repo::StoredPolicy& stored) {
+  auto parsed = AccessPolicy::parse(stored.document);
+  if (parsed) return parsed;
+  return Error(errc::data_loss, "the stored policy, version " + std::to_string(stored.version) +
+                                    ", cannot be read by this program: " + parsed.error().detail());
+}
+
+class TestedPolicy {
+ public:
+  AccessPolicy policy;
+  std::vector<PolicyExpectation> outcomes;
+};
+
+Result<TestedPolicy> tested(const std::string& document) {
+  TestedPolicy out;
+  TRY_PLAIN(out.policy, AccessPolicy::parse(document));
+  out.outcomes = out.policy.test();
+  return out;
+}
+
+}  // namespace
+
+Task<std::optional<policy_repo::StoredPolicy>> Gateway::Impl::stored_policy() {
+  std::optional<policy_repo::StoredPolicy> stored;
+  Database::Body body = [&](Tx& tx) -> Result<void> {
+    TRY_PLAIN(stored, policy_repo::latest(tx));
+    return {};
+  };
+  TRY_VOID(co_await parts.database->transact(Scope::system(), body));
+  co_return stored;
+}
+
+Task<void> Gateway::Impl::load_policy() {
+  TRY(auto stored, co_await stored_policy());
+  if (!stored) co_return Result<void>();
+  auto policy = readable(*stored);
+  if (!policy) {
+    close_rights();
+    hold_back(stored->version, policy.error());
+    co_return Result<void>();
+  }
+  access_version = told_version = stored->version;
+  access.use(std::make_shared<const AccessPolicy>(std::move(*policy)));
+  co_return Result<void>();
+}
+
+/// Everybody has the rights of a document that opens nothing. None that is older: the latest one may be there to close
+/// what that left open.
+void Gateway::Impl::close_rights() {
+  static const auto nothing =
+      std::make_shared<const AccessPolicy>(AccessPolicy::parse(R"({"default": "nothing"})").value());
+  access_version = 0;
+  policy_in_doubt = true;
+  access.use(nothing);
+  admit_all();
+}
+
+void Gateway::Impl::hold_back(std::int64_t version, const Error& why) {
+  const bool again = held_back && held_back->version == version;
+  const bool told = again && held_back->reason == why.detail();
+  HeldBack held;
+  held.version = version;
+  held.reason = why.detail();
+  held.wait = again ? std::min(held_back->wait * 2, longest_wait) : least_wait;
+  held.again = runtime.now() + held.wait;
+  held_back = std::move(held);
+  told_version = 0;
+  say_policy();
+  if (told) return;
+  boost::json::object fields;
+  fields["version"] = version;
+  fields["reason"] = why.detail();
+  events.publish("policy_held_back", to_json(fields));
+  runtime.log().write(LogLevel::error, "policy_held_back",
+                      {{"version", std::to_string(version)}, {"detail", why.detail()}});
+}
+
+/// What the table in the kernel goes by has changed.
+void Gateway::Impl::say_policy() {
+  if (access_version != 0) held_back.reset();
+  std::string detail;
+  if (held_back) {
+    detail = "version " + std::to_string(held_back->version);
+    detail.append(" is not in force: ").append(held_back->reason).append(next_step);
+  } else if (access_version != 0) {
+    detail = "version " + std::to_string(access_version) + " is in force";
+  }
+  if (!detail.empty()) components["policy"] = Component("policy", !held_back, detail);
+  if (access_version <= told_version) return;
+  told_version = access_version;
+  events.publish("policy_applied", "{\"version\":" + std::to_string(access_version) + "}");
+}
+
+/// The kernel takes no table with the policy in it. Where one stands that it took, that one stays; else a table is made
+/// that opens nothing.
+Task<void> Gateway::Impl::apply_closed(Error why) {
+  auto stands = co_await parts.firewall->intact();
+  if (ready && stands && *stands) co_return why;
+  const std::int64_t version = access_version;
+  const auto refused = access.shared_policy();
+  close_rights();
+  auto applied = co_await apply_table();
+  // Meanwhile another one may have come.
+  if (access_version != 0) co_return applied;
+  if (applied) {
+    hold_back(version, why);
+    co_return Result<void>();
+  }
+  // The policy is not to blame.
+  access_version = version;
+  access.use(refused);
+  admit_all();
+  co_return why;
+}
+
+/// After a failure to store one it may be on disk all the same, and a restart would bring it into force.
+Task<void> Gateway::Impl::settle_policy() {
+  if (!policy_in_doubt) co_return Result<void>();
+  const Instant now = runtime.now();
+  if (held_back && now < held_back->again && held_back->again - now <= held_back->wait) co_return Result<void>();
+  TRY(auto stored, co_await stored_policy());
+  if (!stored || stored->version <= access_version) {
+    policy_in_doubt = false;
+    co_return Result<void>();
+  }
+  auto policy = readable(*stored);
+  if (!policy) {
+    hold_back(stored->version, policy.error());
+    co_return Result<void>();
+  }
+  auto done = co_await bring_into_force(std::move(*policy), stored->version);
+  if (!done && held_back) co_return Result<void>();
+  co_return done;
+}
+
+void Gateway::Impl::admit_all() {
+  if (!access.in_force()) return;
+  auto admit = [this](const Session& session) {
+    auto account = users.last_known(session.device);
+    if (session.live() && account && account->may_connect())
+      (void)access.admit(session, account->user, used(account->user.id));
+  };
+  std::optional<Instance> next = Instance();
+  while (next) next = sessions.visit(*next, visited_at_once, admit);
+  if (verification) (void)access.admit_open(Instance(verification->token), verification->addresses);
+}
+
+/// Before the peer is there: a device without rights is never on a lane, nor one with those of its predecessor.
+Task<void> Gateway::Impl::admit(const Session& session, const User& user) {
+  co_return co_await set_rights(access.admit(session, user, used(user.id)), {});
+}
+
+Task<void> Gateway::Impl::dismiss(Instance instance) {
+  TRY_VOID(co_await set_rights({}, access.dismiss(instance)));
+  if (rights_settled()) co_return Result<void>();
+  co_return Error(errc::unavailable, "the firewall is being applied as a whole");
+}
+
+void Gateway::Impl::free_lease(LeaseId lease, bool dismissed) {
+  if (dismissed) {
+    (void)ipam.release(lease);
+    return;
+  }
+  (void)ipam.mark_dirty(lease);
+  unconfirmed.insert(lease);
+  free_confirmed();
+}
+
+void Gateway::Impl::take_up_lease(const Owner& owner) {
+  auto lease = ipam.find(owner);
+  if (lease && unconfirmed.erase(lease->id) > 0) (void)ipam.release(lease->id);
+}
+
+void Gateway::Impl::free_confirmed() {
+  if (!rights_settled()) return;
+  for (const LeaseId& lease : std::exchange(unconfirmed, {})) (void)ipam.release(lease);
+}
+
+/// What the table has is not known any more: the next pass applies it as a whole.
+void Gateway::Impl::want_firewall() {
+  firewall_behind = true;
+  reconcile_wanted.notify();
+}
+
+/// Who came and went while the ruleset was made.
+Task<void> Gateway::Impl::catch_up_rights(std::shared_ptr<const Ruleset> made, std::uint64_t since) {
+  if (access.revision() == since) co_return Result<void>();
+  std::vector<Address> gone;
+  for (const auto& [address, device] : devices_of(*made))
+    if (!access.holds(address)) gone.push_back(address);
+  co_return co_await set_rights(access.devices(), std::move(gone));
+}
+
+/// Beside the loop: rights of many make it long.
+Task<std::shared_ptr<const Ruleset>> Gateway::Impl::compiled(GatewayPolicy wanted) {
+  auto work = [&wanted]() -> Result<std::shared_ptr<const Ruleset>> { return compile(wanted); };
+  auto made = co_await runtime.offload(Blocking::file, work);
+  if (made || made.error().code() != errc::overloaded) co_return made;
+  co_return compile(wanted);
+}
+
+Task<void> Gateway::Impl::set_rights(std::vector<DeviceAccess> changed, std::vector<Address> gone) {
+  if (changed.empty() && gone.empty()) co_return Result<void>();
+  // The table is of another policy, or unknown: the pass that applies it as a whole brings these along. Until then
+  // who is new there is blocked.
+  if (firewall_behind) co_return Result<void>();
+  auto set = co_await parts.firewall->devices(std::move(changed), std::move(gone));
+  if (!set) want_firewall();
+  co_return set;
+}
+
+/// Names must be those of accounts: a right for somebody who does not exist hides a mistake.
+Task<void> Gateway::Impl::check_policy_users(const AccessPolicy& policy) {
+  std::string unknown;
+  int count = 0;
+  const auto names = policy.users();
+  Database::Body body = [&](Tx& tx) -> Result<void> {
+    unknown.clear();
+    count = 0;
+    for (const auto& name : names) {
+      auto user = user_repo::find(tx, name);
+      if (!user && user.error().code() != errc::not_found) return user.error();
+      if (user && user_repo::fold(user->username) == name) continue;
+      if (++count <= 5) unknown += (unknown.empty() ? "" : ", ") + name;
+    }
+    return {};
+  };
+  TRY_VOID(co_await parts.database->transact(Scope::system(), body));
+  if (count == 0) co_return Result<void>();
+  co_return Error(errc::not_found, "no account has the user name " + unknown +
+                                       (count > 5 ? " (and " + std::to_string(count - 5) + " more)" : std::string()) +
+                                       "; nothing was changed");
+}
+
+/// Stored first: what is on disk is what comes into force, at once or when the firewall answers again.
+Task<PolicyInForce> Gateway::Impl::apply_policy(const Caller& caller, std::string document) {
+  auto read = [&]() -> Result<TestedPolicy> { return tested(document); };
+  TRY(auto fresh, co_await runtime.offload(Blocking::file, read));
+  for (const auto& expectation : fresh.outcomes)
+    if (!expectation.holds())
+      co_return Error(errc::failed_precondition, "a test of the policy fails: " + expectation.user + " to " +
+                                                     expectation.target.str() + " is to be " +
+                                                     (expectation.allowed ? "allowed" : "denied") + ", but " +
+                                                     expectation.verdict.detail + "; nothing was changed");
+  TRY_VOID(co_await check_policy_users(fresh.policy));
+  policy_repo::StoredPolicy stored;
+  Database::Body body = [&](Tx& tx) -> Result<void> {
+    TRY_PLAIN(stored, policy_repo::insert(tx, document, caller.name, runtime.now()));
+    return {};
+  };
+  auto written = co_await parts.database->transact(Scope::system(), body);
+  policy_in_doubt = policy_in_doubt || !written;
+  if (!written) co_return written.error();
+  TRY_VOID(co_await bring_into_force(std::move(fresh.policy), stored.version));
+  PolicyInForce out;
+  out.version = stored.version;
+  out.document = std::move(document);
+  out.applied_by = stored.applied_by;
+  out.applied = stored.applied;
+  out.grants = access.policy()->grants().size();
+  out.devices = access.devices().size();
+  co_return out;
+}
+
+Task<void> Gateway::Impl::bring_into_force(AccessPolicy fresh, std::int64_t version) {
+  policy_in_doubt = true;
+  std::vector<DeviceId> devices;
+  std::optional<Instance> next = Instance();
+  auto note = [&](const Session& session) { devices.push_back(session.device); };
+  while (next) next = sessions.visit(*next, visited_at_once, note);
+  TRY_VOID(co_await users.recall(std::move(devices)));
+  policy_in_doubt = false;
+  // A later one may have been quicker.
+  if (version <= access_version) co_return Result<void>();
+  const bool closed = held_back.has_value();
+  access_version = version;
+  access.use(std::make_shared<const AccessPolicy>(std::move(fresh)));
+  admit_all();
+  // Classes of this policy mean nothing in the table of the former one.
+  firewall_behind = true;
+  auto applied = co_await apply_rights();
+  if (applied) co_return applied;
+  want_firewall();
+  std::string detail = "the policy is stored and not in force yet: " + applied.error().detail();
+  if (version == access_version && closed) {
+    // The table that opens nothing stands, and goes on.
+    close_rights();
+    hold_back(version, applied.error());
+    detail += next_step;
+  } else {
+    Component component("policy", false, detail + "; what was in force before goes on until it is");
+    component.advisory = true;
+    components["policy"] = std::move(component);
+    detail += "; the gateway tries again by itself";
+  }
+  co_return Error(applied.error().code(), detail);
+}
+
+Task<void> Gateway::Impl::apply_rights() {
+  ++tables_under_way;
+  auto put = co_await put_rights();
+  --tables_under_way;
+  free_confirmed();
+  co_return put;
+}
+
+Task<void> Gateway::Impl::put_rights() {
+  const std::int64_t version = access_version;
+  TRY(auto wanted, co_await policy());
+  const std::uint64_t revision = access.revision();
+  TRY(auto made, co_await compiled(std::move(wanted)));
+  // Whoever brought a later one into force applies it, too, and must not be overtaken.
+  if (version != access_version) co_return Result<void>();
+  ruleset = made;
+  TRY_VOID(co_await parts.firewall->access(made));
+  if (version != access_version) co_return Result<void>();
+  firewall_behind = false;
+  say_policy();
+  co_return co_await catch_up_rights(std::move(made), revision);
+}
+
+Task<std::vector<PolicyExpectation>> Gateway::test_policy(std::string document) {
+  auto read = [&]() -> Result<TestedPolicy> { return tested(document); };
+  TRY(auto outcome, co_await impl_->runtime.offload(Blocking::file, read));
+  co_return std::move(outcome.outcomes);
+}
+
+Task<PolicyInForce> Gateway::apply_policy(Caller caller, std::string document) {
+  co_return co_await impl_->apply_policy(caller, std::move(document));
+}
+
+Task<PolicyInForce> Gateway::policy_in_force() {
+  TRY(auto stored, co_await impl_->stored_policy());
+  if (!stored)
+    co_return Error(errc::not_found, "no policy was ever applied: every device reaches what its lane reaches");
+  PolicyInForce out;
+  out.version = stored->version;
+  out.document = std::move(stored->document);
+  out.applied_by = std::move(stored->applied_by);
+  out.applied = stored->applied;
+  auto component = impl_->components.find("policy");
+  if (component != impl_->components.end() && !component->second.ready) out.held_back = component->second.detail;
+  if (const AccessPolicy* policy = impl_->access.policy()) out.grants = policy->grants().size();
+  out.devices = impl_->access.devices().size();
+  co_return out;
+}
+
+}  // namespace tornado::inline v1

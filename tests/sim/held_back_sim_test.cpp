@@ -1,0 +1,173 @@
+// A stored policy that does not come into force: the gateway starts all the same, and opens nothing.
+#include "support/world.hpp"
+
+namespace tornado::test {
+namespace {
+
+constexpr const char* web = R"({"rights": [{"name": "web", "who": "user:alice", "to": "any", "ports": "tcp/443"}]})";
+
+class HeldBack : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    world_.boot().value();
+    world_.add_user("alice", 3);
+    login_ = world_.login("alice").value();
+    world_.initiate(login_).value();
+    apply(web).value();
+    EXPECT_EQ(rights()->access_class, first_class);
+  }
+
+  Result<PolicyInForce> apply(const std::string& document) {
+    auto applied = world_.runtime.wait(world_.gateway->apply_policy(Caller::operator_named("olga"), document));
+    world_.settle();
+    return applied;
+  }
+  std::optional<DeviceAccess> rights_of(const Login& login) {
+    auto session = world_.gateway->sessions().find(login.device.id).value();
+    return world_.firewall->access_of(session.on("vpn")->v4);
+  }
+  std::optional<DeviceAccess> rights() { return rights_of(login_); }
+
+  /// What another program, or a later version of this one, may have left.
+  void spoil() {
+    auto database = open_sqlite(world_.runtime, world_.config.database_path());
+    Database::Body body = [](Tx& tx) -> Result<void> {
+      auto done = tx.exec("UPDATE access_policies SET document = '{\"rights\": 7}'");
+      return done ? Result<void>() : Result<void>(done.error());
+    };
+    world_.runtime.wait(database->transact(Scope::system(), body)).value();
+    world_.runtime.wait(database->close()).value();
+  }
+
+  Component component(const std::string& name) {
+    for (const auto& component : world_.gateway->health())
+      if (component.name == name) return component;
+    return {};
+  }
+  AccessVerdict explained() {
+    return world_.runtime
+        .wait(world_.gateway->explain_access(Caller::system(), "alice", AccessTarget::parse("1.1.1.1:443").value(),
+                                             Lane("vpn")))
+        .value();
+  }
+  int told(const std::string& event) {
+    int count = 0;
+    for (std::uint64_t seen = 0; world_.gateway->last_event() > seen;)
+      for (const auto& one : world_.runtime.wait(world_.gateway->events(seen)).value().events) {
+        count += one.name == event ? 1 : 0;
+        seen = one.sequence;
+      }
+    return count;
+  }
+
+  void expect_closed(const std::string& where) {
+    SCOPED_TRACE(where);
+    ASSERT_TRUE(rights());
+    EXPECT_EQ(rights()->access_class, blocked_class);
+    EXPECT_FALSE(has_grants(*world_.firewall->applied()));
+    EXPECT_FALSE(component("policy").ready);
+    EXPECT_NE(component("policy").detail.find("tornadoctl policy apply"), std::string::npos);
+    EXPECT_EQ(explained().rule, "policy held back");
+    EXPECT_FALSE(explained().allowed);
+    EXPECT_FALSE(world_.runtime.wait(world_.gateway->policy_in_force()).value().held_back.empty());
+  }
+
+  World world_;
+  Login login_;
+};
+
+TEST_F(HeldBack, OneThatCannotBeReadOpensNothingAndTheNextOneMendsIt) {
+  world_.crash();
+  spoil();
+  auto booted = world_.boot();
+  ASSERT_TRUE(booted) << booted.error().detail();
+  expect_closed("after the start");
+  EXPECT_TRUE(world_.beat(login_)) << "the client API stays in reach";
+  auto second = world_.login("alice").value();
+  world_.initiate(second).value();
+  EXPECT_EQ(rights_of(second)->access_class, blocked_class);
+  world_.pass(Seconds(40));
+  expect_closed("later");
+  EXPECT_TRUE(component("limits").ready) << "what users move is counted all the same";
+  EXPECT_EQ(told("policy_held_back"), 1) << "told once, not with every attempt";
+  world_.expect_sound("held back");
+  EXPECT_EQ(apply(web).value().version, 2);
+  EXPECT_EQ(rights()->access_class, first_class);
+  EXPECT_TRUE(component("policy").ready);
+  EXPECT_EQ(explained().rule, "rights web");
+  EXPECT_EQ(told("policy_applied"), 1);
+  world_.expect_sound("mended");
+}
+
+TEST_F(HeldBack, OneThatTheKernelRefusesIsTriedAgainAndOpensNothingMeanwhile) {
+  world_.crash();
+  world_.refusal.refuses = has_grants;
+  auto booted = world_.boot();
+  ASSERT_TRUE(booted) << booted.error().detail();
+  expect_closed("after the start");
+  world_.refusal.count = 0;
+  for (int i = 0; i < 60; ++i) {
+    world_.pass(Seconds(10));
+    (void)world_.beat(login_);
+    ASSERT_NO_FATAL_FAILURE(expect_closed("after " + std::to_string(i * 10) + " s"));
+  }
+  EXPECT_GE(world_.refusal.count, 5);
+  EXPECT_LE(world_.refusal.count, 12) << "with backoff";
+  EXPECT_TRUE(component("peers").ready) << "peers are reconciled all the same";
+  world_.refusal.refuses = [](const Ruleset&) { return false; };
+  world_.pass(Seconds(310));
+  EXPECT_EQ(rights()->access_class, first_class);
+  EXPECT_TRUE(component("policy").ready);
+  EXPECT_EQ(told("policy_applied"), 1);
+  EXPECT_TRUE(world_.runtime.wait(world_.gateway->policy_in_force()).value().held_back.empty());
+}
+
+TEST_F(HeldBack, AnotherPolicyThatTheKernelRefusesTakesItsPlaceAndOpensNothing) {
+  world_.crash();
+  world_.refusal.refuses = has_grants;
+  world_.boot().value();
+  auto applied = apply(web);
+  EXPECT_EQ(applied.error().code(), errc::backend_failed);
+  expect_closed("after another one");
+  EXPECT_NE(component("policy").detail.find("version 2"), std::string::npos) << component("policy").detail;
+  // One that opens everything needs no grants: the kernel takes it.
+  apply("{}").value();
+  EXPECT_FALSE(rights());
+  EXPECT_TRUE(component("policy").ready);
+}
+
+TEST_F(HeldBack, AKernelThatRefusesEverythingIsNotThePolicysFault) {
+  world_.crash();
+  world_.refusal.refuses = [](const Ruleset&) { return true; };
+  auto booted = world_.boot();
+  ASSERT_FALSE(booted);
+  EXPECT_NE(booted.error().detail().find("the kernel refuses it"), std::string::npos) << booted.error().detail();
+  EXPECT_EQ(told("policy_held_back"), 0);
+}
+
+TEST_F(HeldBack, AtRunTimeTheFormerOneGoesOnAndPeersDoNotWait) {
+  world_.refusal.refuses = has_grants;
+  EXPECT_EQ(apply(R"({"rights": [{"name": "web", "who": "everyone", "to": "any", "ports": "tcp/1"}]})").error().code(),
+            errc::backend_failed);
+  EXPECT_EQ(rights()->access_class, first_class) << "the table in the kernel is the former one";
+  EXPECT_FALSE(component("policy").ready);
+  EXPECT_FALSE(world_.runtime.wait(world_.gateway->policy_in_force()).value().held_back.empty());
+  InterfaceChange change("wg0");
+  change.peers = world_.peers("wg0");
+  change.peers.at(0).remove = true;
+  world_.runtime.wait(world_.wireguard.set(change)).value();
+  for (int i = 0; i < 3; ++i) world_.leap(Seconds(61));
+  EXPECT_EQ(world_.peers("wg0").size(), 1U) << "a policy that is not taken keeps no peer waiting";
+  // Somebody flushes what was left: now nothing is open.
+  world_.firewall->tamper();
+  world_.pass(Seconds(3));
+  expect_closed("flushed");
+  world_.refusal.refuses = [](const Ruleset&) { return false; };
+  world_.pass(Seconds(20));
+  EXPECT_TRUE(component("policy").ready) << component("policy").detail;
+  EXPECT_EQ(rights()->access_class, first_class);
+  EXPECT_EQ(told("policy_applied"), 2);
+}
+
+}  // namespace
+}  // namespace tornado::test
