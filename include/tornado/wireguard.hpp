@@ -114,9 +114,9 @@ TORNADO_API std::unique_ptr<WireGuard> uapi_wireguard(Runtime& runtime, std::str
 /// are links of kind "wireguard" (`Host::ensure_link`). An interface holds at most 1,048,576 peers.
 ///
 /// The kernel executes a change while it is sent. Peers therefore go out in chunks of at most 32, fewer where that
-/// takes longer than 4 ms, and others run in between; a private key and `replace_peers`, which cost in proportion to
-/// the peers that are there, are sent on the blocking pool. A dump is read message by message; one that was
-/// interrupted by a change or did not fit is read again. Buffers that held a private key are wiped.
+/// takes longer than 2 ms, down to one, and others run in between; a private key and `replace_peers`, which cost in
+/// proportion to the peers that are there, are sent on the blocking pool. A dump is read message by message; one that
+/// was interrupted by a change or did not fit is read again. Buffers that held a private key are wiped.
 ///
 /// Errors beside those of the seam: permission_denied (CAP_NET_ADMIN is missing, for reading too); interface_missing
 /// also stands for a link of another kind and for a kernel without WireGuard.

@@ -58,7 +58,7 @@ struct Gateway::Impl {
   Task<void> load_preshared_secret();
   Task<void> restore();
   Task<void> restore_session(const Session& session);
-  Task<void> avoid_foreign_addresses();
+  void avoid_foreign_addresses(const Difference& found);
   Task<void> reconcile_at_start();
   Task<void> teardown();
   void step_done(std::string name);

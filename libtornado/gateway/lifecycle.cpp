@@ -300,7 +300,7 @@ Task<void> Gateway::Impl::program_identity(const LaneConfig& lane, const std::st
   auto load = [&]() -> Result<X25519Key> { return load_lane_key(config.state_dir + "/wireguard", name); };
   TRY(auto key, co_await runtime.offload(Blocking::file, load));
   lane_keys[Lane(name)] = key.public_key();
-  TRY(auto interface, co_await parts.wireguard->get(lane.interface));
+  TRY(auto interface, co_await parts.wireguard->counters(lane.interface));
   InterfaceChange change(lane.interface);
   if (interface.public_key != key.public_key()) change.private_key = key.private_key();
   if (interface.listen_port != lane.listen_port) change.listen_port = lane.listen_port;
@@ -367,22 +367,21 @@ Task<void> Gateway::Impl::restore_session(const Session& session) {
 }
 
 /// Addresses of peers that nobody here made count as used (I-06).
-Task<void> Gateway::Impl::avoid_foreign_addresses() {
-  if (config.wireguard.foreign_peers == "remove") co_return Result<void>();
-  for (const auto& [lane, settings] : lanes) {
-    TRY(auto interface, co_await parts.wireguard->get(settings->interface));
-    for (const auto& peer : interface.peers) {
-      if (peers.owner_of(peer.key)) continue;
-      for (const auto& allowed : peer.allowed) ipam.avoid(lane, allowed.base());
-    }
+void Gateway::Impl::avoid_foreign_addresses(const Difference& found) {
+  if (config.wireguard.foreign_peers == "remove") return;
+  for (const auto& peer : found.foreign_on) {
+    if (peers.owner_of(peer.key)) continue;
+    for (const auto& allowed : peer.allowed) ipam.avoid(peer.lane, allowed.base());
   }
-  co_return Result<void>();
 }
 
 Task<void> Gateway::Impl::reconcile_at_start() {
-  TRY_VOID(co_await avoid_foreign_addresses());
   auto reconciled = co_await reconcile();
   if (!reconciled) co_return with_remedy(reconciled.error(), "peers could not be reconciled");
+  if (!reconciled->interfaces_missing.empty())
+    co_return Error(errc::interface_missing, reconciled->interfaces_missing.front() + " has gone while starting");
+  // Nothing is leased before the start is complete.
+  avoid_foreign_addresses(*reconciled);
   co_return Result<void>();
 }
 

@@ -122,16 +122,33 @@ Result<std::vector<NetlinkMessage>> split_netlink(std::string_view datagram) {
   return out;
 }
 
+bool AttributeWalk::next() noexcept {
+  if (rest_.empty() || wrong_ != nullptr) return false;
+  if (rest_.size() < NLA_HDRLEN) {
+    wrong_ = "truncated attribute";
+    return false;
+  }
+  auto header = read<nlattr>(rest_, 0);
+  if (header.nla_len < NLA_HDRLEN || header.nla_len > rest_.size()) {
+    wrong_ = "impossible length of an attribute";
+    return false;
+  }
+  type_ = header.nla_type & NLA_TYPE_MASK;
+  value_ = rest_.substr(NLA_HDRLEN, header.nla_len - NLA_HDRLEN);
+  rest_.remove_prefix(std::min<std::size_t>(NLA_ALIGN(header.nla_len), rest_.size()));
+  return true;
+}
+
+Result<void> AttributeWalk::outcome() const {
+  if (wrong_ != nullptr) return malformed(wrong_);
+  return {};
+}
+
 Result<NetlinkAttributes> NetlinkAttributes::parse(std::string_view bytes) {
   NetlinkAttributes out;
-  while (!bytes.empty()) {
-    if (bytes.size() < NLA_HDRLEN) return malformed("truncated attribute");
-    auto header = read<nlattr>(bytes, 0);
-    if (header.nla_len < NLA_HDRLEN || header.nla_len > bytes.size())
-      return malformed("impossible length of an attribute");
-    out.all_.emplace_back(header.nla_type & NLA_TYPE_MASK, bytes.substr(NLA_HDRLEN, header.nla_len - NLA_HDRLEN));
-    bytes.remove_prefix(std::min<std::size_t>(NLA_ALIGN(header.nla_len), bytes.size()));
-  }
+  AttributeWalk walk(bytes);
+  while (walk.next()) out.all_.emplace_back(walk.type(), walk.value());
+  TRY_VOID_PLAIN(walk.outcome());
   return out;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -74,6 +75,24 @@ class NetlinkAttributes {
   std::vector<std::pair<std::uint16_t, std::string_view>> all_;
 };
 
+/// One attribute after the other, without memory of its own:
+/// `AttributeWalk walk(bytes); while (walk.next()) ...; TRY_VOID_PLAIN(walk.outcome());`
+class AttributeWalk {
+ public:
+  explicit AttributeWalk(std::string_view bytes) : rest_(bytes) {}
+  /// False: there is no other, or the bytes are no attributes (`outcome`).
+  bool next() noexcept;
+  std::uint16_t type() const noexcept { return type_; }
+  std::string_view value() const noexcept { return value_; }
+  /// Errors: protocol_error.
+  Result<void> outcome() const;
+
+ private:
+  std::string_view rest_, value_;
+  std::uint16_t type_ = 0;
+  const char* wrong_ = nullptr;
+};
+
 /// Answer to a request: NLMSG_ERROR or NLMSG_DONE.
 class NetlinkAck {
  public:
@@ -92,6 +111,9 @@ class NetlinkReply {
 
   NetlinkAck ack;
   std::vector<NetlinkMessage> messages;
+  /// How long the system calls took that sent the request, which is when the kernel executes it. Zero: sent beside the
+  /// loop.
+  std::chrono::steady_clock::duration sending{};
 };
 
 /// What of a dump stays in the reply.

@@ -102,7 +102,7 @@ struct NetlinkSocket::State {
   Result<void> open(int protocol, const std::vector<int>& groups);
   void arm(const std::shared_ptr<State>& self);
   void disarm();
-  Result<bool> send(const std::string& bytes) { return send_to_kernel(descriptor.native_handle(), bytes); }
+  Result<bool> send(const std::string& bytes);
   Result<std::optional<std::vector<NetlinkMessage>>> read();
 
   static Task<void> drain(std::shared_ptr<State> state);
@@ -127,6 +127,7 @@ struct NetlinkSocket::State {
   std::optional<Error> broken;
   std::uint32_t port = 0;
   std::uint32_t sequence = 0;
+  std::chrono::steady_clock::duration sending{};  // of this attempt
   std::uint64_t epoch = 0;
   bool busy = false;
   bool expired = false;
@@ -156,6 +157,13 @@ Result<void> NetlinkSocket::State::open(int protocol, const std::vector<int>& gr
     if (::setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) < 0)
       return system_error("subscribe", errno);
   return {};
+}
+
+Result<bool> NetlinkSocket::State::send(const std::string& bytes) {
+  const auto began = std::chrono::steady_clock::now();
+  auto sent = send_to_kernel(descriptor.native_handle(), bytes);
+  sending += std::chrono::steady_clock::now() - began;
+  return sent;
 }
 
 /// The timer may fire after the exchange has ended: the epoch tells whose it was.
@@ -306,10 +314,13 @@ Task<NetlinkReply> NetlinkSocket::State::attempt(std::shared_ptr<State> state, s
     stamp(message, state->sequence, state->sequence == last && !dump);
     bytes += message;
   }
+  state->sending = {};
   TRY_VOID(co_await send_all(state, bytes, off_loop));
   NetlinkExchange exchange(first, last, keep);
   TRY_VOID(co_await collect(state, exchange, reader));
-  co_return exchange.take_reply();
+  NetlinkReply reply = exchange.take_reply();
+  reply.sending = state->sending;
+  co_return reply;
 }
 
 Task<NetlinkReply> NetlinkSocket::State::run(std::shared_ptr<State> state, std::vector<std::string> messages,

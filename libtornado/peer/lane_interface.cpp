@@ -22,6 +22,18 @@ bool is_like(const Peer& found, const Peer& wanted) {
   return none ? !found.preshared : found.preshared && *found.preshared == *wanted.preshared;
 }
 
+boost::asio::awaitable<void> give_up(Runtime& runtime, SnapshotPtr snapshot) {
+  if (snapshot.use_count() != 1) co_return;
+  // Nobody else sees it, and it was not made const.
+  auto& peers = std::const_pointer_cast<Snapshot>(snapshot)->interface.peers;
+  Pace pace(runtime);
+  if (peers.size() > 256) co_await pace.yield();
+  while (!peers.empty()) {
+    peers.resize(peers.size() - std::min<std::size_t>(peers.size(), 256));
+    if (pace.due()) co_await pace.yield();
+  }
+}
+
 LaneInterface::LaneInterface(Runtime& runtime, WireGuard& wireguard, Lane lane, std::string interface)
     : runtime_(runtime),
       wireguard_(wireguard),
@@ -42,6 +54,7 @@ Task<SnapshotPtr> LaneInterface::fetch() {
     snapshot->index.insert(peers[i].key, i);
     if (i % 256 == 0 && pace.due()) co_await pace.yield();
   }
+  if (peers.size() > 256) co_await pace.yield();
   co_return SnapshotPtr(std::move(snapshot));
 }
 

@@ -24,6 +24,9 @@ class Snapshot {
 
 using SnapshotPtr = std::shared_ptr<const Snapshot>;
 
+/// Gives up a snapshot; if nobody else has it, in slices: each of its peers has memory of its own.
+boost::asio::awaitable<void> give_up(Runtime& runtime, SnapshotPtr snapshot);
+
 /// The interface of one lane: reads that are shared, changes in chunks, and whether anything about it is in doubt.
 class LaneInterface {
  public:

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/pace.hpp"
+
 namespace tornado::inline v1 {
 
 Holding* PeerBook::find(const PublicKey& key) {
@@ -24,11 +26,23 @@ const WantedPeer* PeerBook::wanted(const PublicKey& key) const {
   return holding != nullptr ? holding->peer : nullptr;
 }
 
-PeerBook::Keys PeerBook::keys() const {
+boost::asio::awaitable<PeerBook::Keys> PeerBook::keys(Runtime& runtime) const {
   Keys out;
+  Pace pace(runtime);
+  std::size_t buckets = held_.bucket_count();
   out.reserve(held_.size());
-  for (const auto& [key, holding] : held_) out.push_back(key);
-  return out;
+  for (std::size_t at = 0; at < buckets; ++at) {
+    for (auto it = held_.begin(at); it != held_.end(at); ++it) out.push_back(it->first);
+    if (at % 256 != 0 || !pace.due()) continue;
+    co_await pace.yield();
+    // The keys lie in other buckets now.
+    if (held_.bucket_count() == buckets) continue;
+    buckets = held_.bucket_count();
+    out.clear();
+    at = static_cast<std::size_t>(-1);
+  }
+  if (out.size() > 256) co_await pace.yield();
+  co_return out;
 }
 
 bool PeerBook::reserve(const Owner& owner, const PublicKey& key) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <boost/asio/awaitable.hpp>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -41,7 +42,8 @@ class PeerBook {
   std::size_t wanted_count() const noexcept { return wanted_.size(); }
   /// Keys in any state: an interface holds at most as many peers of ours.
   std::size_t held_count() const noexcept { return held_.size(); }
-  Keys keys() const;
+  /// Those that are held all the while, and some that come or go meanwhile, in slices of the loop.
+  boost::asio::awaitable<Keys> keys(Runtime& runtime) const;
 
   /// Reserves a key before it is programmed. False: it is another owner's.
   bool reserve(const Owner& owner, const PublicKey& key);

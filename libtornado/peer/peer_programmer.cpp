@@ -33,7 +33,12 @@ Peer programmed(const WantedPeer& peer, const LaneAddress& address) {
 }
 
 bool is_right(const Peer& found, const WantedPeer& peer, const LaneAddress& address) {
-  return allows(found, allowed_of(address)) && found.preshared == peer.preshared;
+  auto has = [&](const Prefix& prefix) {
+    return std::find(found.allowed.begin(), found.allowed.end(), prefix) != found.allowed.end();
+  };
+  bool all = found.allowed.size() == (address.v6 ? 2U : 1U) && has(Prefix(address.v4, 32)) &&
+             (!address.v6 || has(Prefix(*address.v6, 128)));
+  return all && found.preshared == peer.preshared;
 }
 
 Peer programmed(const ForeignPeer& peer) {

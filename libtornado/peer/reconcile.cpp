@@ -40,6 +40,8 @@ class Pass {
   Task<void> apply();
   Task<void> apply(LanePlan& plan);
   Difference take() { return std::move(difference_); }
+  /// Gives up what was read, in slices.
+  boost::asio::awaitable<void> end();
 
  private:
   Task<void> read();
@@ -109,7 +111,8 @@ Task<void> Pass::compare() {
 
 boost::asio::awaitable<void> Pass::judge_wanted() {
   judge_adopted();
-  const auto keys = my_.book.keys();
+  auto listing = my_.book.keys(my_.runtime);
+  const auto keys = co_await std::move(listing);
   for (const PublicKey& key : keys) {
     if (pace_.due()) co_await pace_.yield();
     const WantedPeer* peer = my_.book.wanted(key);
@@ -171,6 +174,8 @@ bool Pass::judge(const WantedPeer& peer) {
 }
 
 boost::asio::awaitable<void> Pass::judge_present(LanePlan& plan) {
+  // So many wanted peers were found right that there is room for no other.
+  if (plan.right == plan.snapshot->interface.peers.size()) co_return;
   for (const Peer& peer : plan.snapshot->interface.peers) {
     if (pace_.due()) co_await pace_.yield();
     if (!my_.guard.off_limits(peer.key)) judge(plan, peer);
@@ -189,8 +194,7 @@ void Pass::judge(LanePlan& plan, const Peer& peer) {
     if (peer.allowed.empty()) return;
     plan.strip.push_back(peer.key);
   } else {
-    const WantedPeer* wanted = my_.book.wanted(peer.key);
-    if (wanted != nullptr && address_on(*wanted, plan.lane->lane()) != nullptr) return;
+    if (holding->peer != nullptr && address_on(*holding->peer, plan.lane->lane()) != nullptr) return;
     if (holding->state == KeyState::doomed) {
       doomed_present_.insert(peer.key);
       ++removals_left_[peer.key];
@@ -339,11 +343,20 @@ Task<void> Pass::apply() {
   co_return Result<void>();
 }
 
+boost::asio::awaitable<void> Pass::end() {
+  for (LanePlan& plan : plans_) {
+    auto task = give_up(my_.runtime, std::move(plan.snapshot));
+    co_await std::move(task);
+  }
+}
+
 }  // namespace
 
 Task<Difference> PeerProgrammer::difference() {
   Pass pass(*impl_);
   TRY_VOID(co_await pass.compare());
+  auto task = pass.end();
+  co_await std::move(task);
   co_return pass.take();
 }
 
@@ -360,6 +373,8 @@ Task<Difference> PeerProgrammer::reconcile() {
     compared = co_await pass.compare();
     applied = co_await pass.apply();
     out = pass.take();
+    auto task = pass.end();
+    co_await std::move(task);
   }
   impl_->pass_running = false;
   impl_->pass_ended.notify();

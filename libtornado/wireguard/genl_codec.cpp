@@ -186,87 +186,103 @@ std::string ChangeWriter::next(std::size_t most) {
 
 Result<void> DeviceReader::take(const NetlinkMessage& message) {
   if (message.type != family_) return {};
-  TRY_PLAIN(NetlinkAttributes attributes, NetlinkAttributes::after(message, GENL_HDRLEN));
-  for (const auto& [type, value] : attributes.all()) {
-    if (type == WGDEVICE_A_IFNAME) {
-      interface_.name = std::string(value.substr(0, value.find('\0')));
-    } else if (type == WGDEVICE_A_IFINDEX) {
-      auto index = value_of<std::uint32_t>(value);
-      if (!index) return malformed("an interface index of the wrong size");
-      interface_.index = *index;
-    } else if (type == WGDEVICE_A_PUBLIC_KEY) {
-      auto key = key_from(value);
-      if (!key) return malformed("a public key of the wrong size");
-      interface_.public_key = *key;
-    } else if (type == WGDEVICE_A_LISTEN_PORT) {
-      auto port = value_of<std::uint16_t>(value);
-      if (!port) return malformed("a port of the wrong size");
-      interface_.listen_port = *port;
-    } else if (type == WGDEVICE_A_PEERS) {
-      TRY_VOID_PLAIN(peers(value));
-    }
+  if (message.payload.size() < GENL_HDRLEN) return malformed("a truncated message");
+  AttributeWalk walk(std::string_view(message.payload).substr(GENL_HDRLEN));
+  while (walk.next()) TRY_VOID_PLAIN(attribute(walk.type(), walk.value()));
+  return walk.outcome();
+}
+
+Result<void> DeviceReader::attribute(std::uint16_t type, std::string_view value) {
+  if (type == WGDEVICE_A_PEERS) return peers(value);
+  if (type == WGDEVICE_A_IFNAME) {
+    interface_.name = std::string(value.substr(0, value.find('\0')));
+  } else if (type == WGDEVICE_A_IFINDEX) {
+    auto index = value_of<std::uint32_t>(value);
+    if (!index) return malformed("an interface index of the wrong size");
+    interface_.index = *index;
+  } else if (type == WGDEVICE_A_PUBLIC_KEY) {
+    auto key = key_from(value);
+    if (!key) return malformed("a public key of the wrong size");
+    interface_.public_key = *key;
+  } else if (type == WGDEVICE_A_LISTEN_PORT) {
+    auto port = value_of<std::uint16_t>(value);
+    if (!port) return malformed("a port of the wrong size");
+    interface_.listen_port = *port;
   }
   return {};
 }
 
 Result<void> DeviceReader::peers(std::string_view bytes) {
-  TRY_PLAIN(NetlinkAttributes list, NetlinkAttributes::parse(bytes));
-  for (const auto& [type, value] : list.all()) TRY_VOID_PLAIN(peer(value));
-  return {};
+  AttributeWalk walk(bytes);
+  while (walk.next()) TRY_VOID_PLAIN(peer(walk.value()));
+  return walk.outcome();
 }
 
 Result<Peer*> DeviceReader::peer_with(const PublicKey& key) {
   auto& all = interface_.peers;
-  auto known = index_.find(key, [&](std::size_t at) -> const PublicKey& { return all[at].key; });
-  if (known) return &all[*known];
+  if (!all.empty() && all.back().key == key) return &all.back();
   if (all.size() == max_peers) return malformed("too many peers");
-  index_.insert(key, all.size());
   all.emplace_back().key = key;
   return &all.back();
 }
 
 /// A peer that goes on brings its key and more allowed IPs, and nothing else.
 Result<void> DeviceReader::peer(std::string_view bytes) {
-  TRY_PLAIN(NetlinkAttributes attributes, NetlinkAttributes::parse(bytes));
-  auto key = key_from(attributes.find(WGPEER_A_PUBLIC_KEY));
+  std::optional<PublicKey> key;
+  AttributeWalk search(bytes);
+  while (!key && search.next())
+    if (search.type() == WGPEER_A_PUBLIC_KEY) key = key_from(search.value());
+  TRY_VOID_PLAIN(search.outcome());
   if (!key) return malformed("a peer without a key");
   TRY_PLAIN(Peer * peer, peer_with(*key));
-  for (const auto& [type, value] : attributes.all()) {
-    if (type == WGPEER_A_ENDPOINT) {
-      peer->endpoint = endpoint_from(value);
-      if (!peer->endpoint) return malformed("an endpoint of another form");
-    } else if (type == WGPEER_A_LAST_HANDSHAKE_TIME) {
-      auto handshake = instant_from(value);
-      if (!handshake) return malformed("an impossible time of a handshake");
-      peer->handshake = *handshake;
-    } else if (type == WGPEER_A_RX_BYTES || type == WGPEER_A_TX_BYTES) {
-      auto count = value_of<std::uint64_t>(value);
-      if (!count) return malformed("a counter of the wrong size");
-      (type == WGPEER_A_RX_BYTES ? peer->received : peer->sent) = *count;
-    } else if (type == WGPEER_A_PRESHARED_KEY) {
-      if (value.size() != PublicKey::size) return malformed("a preshared key of the wrong size");
-      peer->preshared = preshared_key_of(value);
-    } else if (type == WGPEER_A_ALLOWEDIPS) {
-      TRY_VOID_PLAIN(allowed(value, *peer));
-    }
+  AttributeWalk walk(bytes);
+  while (walk.next()) TRY_VOID_PLAIN(attribute(*peer, walk.type(), walk.value()));
+  return walk.outcome();
+}
+
+Result<void> DeviceReader::attribute(Peer& peer, std::uint16_t type, std::string_view value) {
+  if (type == WGPEER_A_ENDPOINT) {
+    peer.endpoint = endpoint_from(value);
+    if (!peer.endpoint) return malformed("an endpoint of another form");
+  } else if (type == WGPEER_A_LAST_HANDSHAKE_TIME) {
+    auto handshake = instant_from(value);
+    if (!handshake) return malformed("an impossible time of a handshake");
+    peer.handshake = *handshake;
+  } else if (type == WGPEER_A_RX_BYTES || type == WGPEER_A_TX_BYTES) {
+    auto count = value_of<std::uint64_t>(value);
+    if (!count) return malformed("a counter of the wrong size");
+    (type == WGPEER_A_RX_BYTES ? peer.received : peer.sent) = *count;
+  } else if (want_ == Want::counters) {
+    return {};
+  } else if (type == WGPEER_A_PRESHARED_KEY) {
+    if (value.size() != PublicKey::size) return malformed("a preshared key of the wrong size");
+    peer.preshared = preshared_key_of(value);
+  } else if (type == WGPEER_A_ALLOWEDIPS) {
+    return allowed(value, peer);
   }
   return {};
 }
 
 Result<void> DeviceReader::allowed(std::string_view bytes, Peer& peer) {
-  TRY_PLAIN(NetlinkAttributes list, NetlinkAttributes::parse(bytes));
-  for (const auto& [type, value] : list.all()) {
-    TRY_PLAIN(NetlinkAttributes parts, NetlinkAttributes::parse(value));
-    auto family = parts.u16(WGALLOWEDIP_A_FAMILY);
-    auto raw = parts.find(WGALLOWEDIP_A_IPADDR);
-    auto length = value_of<std::uint8_t>(parts.find(WGALLOWEDIP_A_CIDR_MASK));
-    auto address = family && raw ? address_from(*family, *raw) : std::nullopt;
+  AttributeWalk list(bytes);
+  while (list.next()) {
+    std::optional<std::uint16_t> family;
+    std::optional<std::uint8_t> length;
+    std::string_view raw;
+    AttributeWalk parts(list.value());
+    while (parts.next()) {
+      if (parts.type() == WGALLOWEDIP_A_FAMILY) family = value_of<std::uint16_t>(parts.value());
+      if (parts.type() == WGALLOWEDIP_A_CIDR_MASK) length = value_of<std::uint8_t>(parts.value());
+      if (parts.type() == WGALLOWEDIP_A_IPADDR) raw = parts.value();
+    }
+    TRY_VOID_PLAIN(parts.outcome());
+    auto address = family ? address_from(*family, raw) : std::nullopt;
     auto prefix = address && length ? prefix_from(*address, *length) : std::nullopt;
     if (!prefix) return malformed("an allowed IP");
     if (++count_ > max_allowed) return malformed("too many allowed IPs");
     peer.allowed.push_back(*prefix);
   }
-  return {};
+  return list.outcome();
 }
 
 }  // namespace tornado::inline v1::genl

@@ -5,7 +5,6 @@
 #include <optional>
 #include <string>
 
-#include "base/key_index.hpp"
 #include "net/netlink_codec.hpp"
 #include "tornado/wireguard.hpp"
 
@@ -40,6 +39,8 @@ class ChangeWriter {
   std::string next(std::size_t most = peers_per_message);
   /// Peers in the message that was written last.
   std::size_t written() const noexcept { return written_; }
+  /// Of the peer that the next message begins with.
+  std::size_t position() const noexcept { return peer_; }
 
  private:
   NetlinkWriter begin() const;
@@ -57,28 +58,36 @@ class ChangeWriter {
 
 /// Reads the messages of `get_device`. Private keys are skipped and not copied.
 ///
-/// A peer whose allowed IPs go on in the next message is merged by its key. Every message is untrusted: what is not
-/// the protocol ends in protocol_error. Unknown attributes are skipped.
+/// A peer whose allowed IPs go on in the next message comes first there, and is merged. Every message is untrusted:
+/// what is not the protocol ends in protocol_error. Unknown attributes are skipped.
 class DeviceReader {
  public:
   static constexpr std::size_t max_peers = 1 << 20;
   static constexpr std::size_t max_allowed = 1 << 22;
 
-  explicit DeviceReader(std::uint16_t family) : family_(family) {}
+  enum class Want : std::uint8_t { everything, counters /* allowed IPs and preshared keys are skipped */ };
+
+  /// `expected`: for how many peers to have room from the beginning.
+  explicit DeviceReader(std::uint16_t family, Want want = Want::everything, std::size_t expected = 0)
+      : family_(family), want_(want) {
+    interface_.peers.reserve(expected);
+  }
 
   Result<void> take(const NetlinkMessage& message);
   /// What the messages described. Once.
   Interface take_interface() { return std::move(interface_); }
 
  private:
+  Result<void> attribute(std::uint16_t type, std::string_view value);
   Result<void> peers(std::string_view bytes);
   Result<void> peer(std::string_view bytes);
+  Result<void> attribute(Peer& peer, std::uint16_t type, std::string_view value);
   Result<void> allowed(std::string_view bytes, Peer& peer);
   Result<Peer*> peer_with(const PublicKey& key);
 
   std::uint16_t family_;
+  Want want_;
   Interface interface_;
-  KeyIndex index_;
   std::size_t count_ = 0;  // of allowed IPs
 };
 

@@ -9,6 +9,7 @@
 #include "host/rtnl_codec.hpp"
 #include "net/netlink_socket.hpp"
 #include "tornado/wireguard.hpp"
+#include "wireguard/chunk_size.hpp"
 #include "wireguard/genl_codec.hpp"
 #include "wireguard/interface_queue.hpp"
 #include "wireguard/own_key.hpp"
@@ -18,35 +19,21 @@ namespace {
 
 constexpr std::string_view kind = "wireguard";
 
-/// The kernel executes a request while it is sent. A chunk may take that long, below the 5 ms that nothing on the loop
-/// exceeds; on a host where it takes longer, fewer peers go into one.
-constexpr std::chrono::microseconds chunk_time{4000};
-
-class Chunk {
- public:
-  std::size_t size() const noexcept { return size_; }
-  void took(std::size_t peers, std::chrono::steady_clock::duration time) {
-    if (peers == 0) return;
-    if (time > chunk_time)
-      size_ = std::max<std::size_t>(1, peers * chunk_time / time);
-    else if (time < chunk_time / 2)
-      size_ = std::min(size_ * 2, genl::peers_per_message);
-  }
-
- private:
-  std::size_t size_ = genl::peers_per_message;
-};
-
 /// The messages of one interface; a dump that begins anew begins with nothing.
 class DumpReader final : public NetlinkSocket::Reader {
  public:
-  explicit DumpReader(std::uint16_t family) : family_(family), device_(family) {}
-  void begin() override { device_ = genl::DeviceReader(family_); }
+  using Want = genl::DeviceReader::Want;
+
+  DumpReader(std::uint16_t family, Want want, std::size_t expected)
+      : family_(family), want_(want), expected_(expected), device_(family) {}
+  void begin() override { device_ = genl::DeviceReader(family_, want_, expected_); }
   Result<void> take(const NetlinkMessage& message) override { return device_.take(message); }
   Interface take_interface() { return device_.take_interface(); }
 
  private:
   std::uint16_t family_;
+  Want want_;
+  std::size_t expected_;
   genl::DeviceReader device_;
 };
 
@@ -62,7 +49,8 @@ class KernelWireGuard final : public WireGuard {
   }
 
   Task<std::vector<std::string>> list() override;
-  Task<Interface> get(std::string name) override;
+  Task<Interface> get(std::string name) override { return read(std::move(name), DumpReader::Want::everything); }
+  Task<Interface> counters(std::string name) override { return read(std::move(name), DumpReader::Want::counters); }
   Task<void> set(InterfaceChange change) override;
   std::size_t most_peers() const noexcept override { return 1 << 20; }  // MAX_PEERS_PER_DEVICE
 
@@ -70,14 +58,16 @@ class KernelWireGuard final : public WireGuard {
   Result<std::shared_ptr<InterfaceQueue>> queue(const std::string& name);
   Task<std::uint16_t> family();
   Result<void> check(const NetlinkReply& reply, const std::string& name);
-  Task<void> send(std::string message, bool off_loop, const std::string& name);
+  Task<Interface> read(std::string name, DumpReader::Want want);
+  Task<std::chrono::steady_clock::duration> send(std::string message, bool off_loop, const std::string& name);
 
   Runtime& runtime_;
   NetlinkSocket generic_;
   NetlinkSocket route_;
   std::map<std::string, std::shared_ptr<InterfaceQueue>> queues_;
   std::optional<std::uint16_t> family_;
-  Chunk chunk_;
+  std::map<std::string, std::size_t> peers_;  // how many the last reading found
+  ChunkSizes chunks_;
 };
 
 Result<std::shared_ptr<InterfaceQueue>> KernelWireGuard::queue(const std::string& name) {
@@ -122,27 +112,35 @@ Task<std::vector<std::string>> KernelWireGuard::list() {
   co_return out;
 }
 
-Task<Interface> KernelWireGuard::get(std::string name) {
+Task<Interface> KernelWireGuard::read(std::string name, DumpReader::Want want) {
   TRY(auto queue, this->queue(name));
   TRY(auto mine, co_await queue->enter());
   TRY(std::uint16_t family, co_await this->family());
-  DumpReader reader(family);
+  std::size_t& peers = peers_[name];
+  DumpReader reader(family, want, peers + peers / 16);
   TRY(NetlinkReply reply, co_await generic_.dump(genl::get_device(family, name), reader));
   TRY_VOID(check(reply, name));
   Interface out = reader.take_interface();
+  peers = out.peers.size();
   out.name = std::move(name);
+  // What the caller does with it is a slice of its own.
+  Pace pace(runtime_);
+  co_await pace.yield();
   co_return out;
 }
 
-Task<void> KernelWireGuard::send(std::string message, bool off_loop, const std::string& name) {
+Task<std::chrono::steady_clock::duration> KernelWireGuard::send(std::string message, bool off_loop,
+                                                                const std::string& name) {
   if (off_loop) {
     std::vector<std::string> one;
     one.push_back(std::move(message));
     TRY(NetlinkReply done, co_await generic_.transact_off_loop(std::move(one)));
-    co_return check(done, name);
+    TRY_VOID(check(done, name));
+    co_return done.sending;
   }
   TRY(NetlinkReply reply, co_await generic_.exchange(std::move(message)));
-  co_return check(reply, name);
+  TRY_VOID(check(reply, name));
+  co_return reply.sending;
 }
 
 Task<void> KernelWireGuard::set(InterfaceChange change) {
@@ -153,12 +151,13 @@ Task<void> KernelWireGuard::set(InterfaceChange change) {
   Pace pace(runtime_);
   genl::ChangeWriter writer(family, change);
   while (!writer.done()) {
+    // Before the first one too: callers have chunk after chunk, and nothing of an exchange waits for the kernel.
+    co_await pace.yield();
     bool long_work = writer.begins() && (change.private_key || change.replace_peers);
-    std::string message = writer.next(chunk_.size());
-    auto began = std::chrono::steady_clock::now();
-    TRY_VOID(co_await send(std::move(message), long_work, change.name));
-    chunk_.took(writer.written(), std::chrono::steady_clock::now() - began);
-    if (!writer.done()) co_await pace.yield();
+    const std::size_t at = writer.position();
+    std::string message = writer.next(chunks_.next(change.peers, at));
+    TRY(auto sending, co_await send(std::move(message), long_work, change.name));
+    if (writer.written() > 0) chunks_.of(act_of(change.peers[at])).took(writer.written(), sending);
   }
   co_return Result<void>();
 }

@@ -154,6 +154,27 @@ TEST(DeviceReader, ReadsAnInterfaceAndMergesAPeerThatGoesOn) {
   EXPECT_TRUE(got.peers[2].allowed.empty());
 }
 
+TEST(DeviceReader, WhoWantsCountersGetsThemWithoutAllowedIps) {
+  NetlinkWriter out = device_message();
+  std::size_t peers = out.open(WGDEVICE_A_PEERS);
+  std::size_t nest = out.open(0);
+  out.put(WGPEER_A_PRESHARED_KEY, std::string(32, 'p')).put(WGPEER_A_PUBLIC_KEY, bytes_of(test_key(7)));
+  out.close(nest);
+  out.close(peers);
+  genl::DeviceReader reader(family, genl::DeviceReader::Want::counters, 10);
+  ASSERT_TRUE(reader.take(only(first_message())));
+  ASSERT_TRUE(reader.take(only(second_message())));
+  ASSERT_TRUE(reader.take(only(out.take())));
+  Interface got = reader.take_interface();
+  EXPECT_EQ(got.public_key, test_key(99));
+  EXPECT_EQ(got.listen_port, 51820);
+  ASSERT_EQ(got.peers.size(), 4U) << "one that goes on is one";
+  EXPECT_EQ(got.peers[0].received, 12U);
+  EXPECT_EQ(got.peers[0].endpoint->str(), "192.0.2.1:4000");
+  EXPECT_EQ(got.peers[3].key, test_key(7)) << "wherever in the peer it stands";
+  for (const Peer& peer : got.peers) EXPECT_TRUE(peer.allowed.empty() && !peer.preshared);
+}
+
 TEST(DeviceReader, LeavesMessagesOfOthersAlone) {
   genl::DeviceReader reader(family + 1);
   ASSERT_TRUE(reader.take(only(first_message())));

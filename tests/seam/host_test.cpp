@@ -1,5 +1,8 @@
 #include <linux/netlink.h>
 
+#include <thread>
+
+#include "base/try.hpp"
 #include "host/rtnl_codec.hpp"
 #include "net/netlink_socket.hpp"
 #include "seam/host_suite.hpp"
@@ -222,6 +225,32 @@ TEST_F(NetlinkHost, ATruncatedDatagramIsAnErrorAndTheNextRequestWorks) {
   auto removed = runtime_.wait(socket.exchange(rtnl::remove_link(4605)));
   ASSERT_TRUE(removed);
   EXPECT_EQ(removed->ack.error, ENODEV);
+}
+
+/// A reader that holds up everybody.
+class SlowReader final : public NetlinkSocket::Reader {
+ public:
+  void begin() override {}
+  Result<void> take(const NetlinkMessage&) override {
+    std::this_thread::sleep_for(std::chrono::milliseconds(30));
+    return {};
+  }
+};
+
+TEST_F(NetlinkHost, TheTimeOfSendingIsThatOfTheKernelAndNotOfWaiting) {
+  for (const char* name : {"lane0", "lane1"}) fixture_->create_link(name);
+  NetlinkSocket socket(runtime_, NETLINK_ROUTE);
+  auto slow = [](NetlinkSocket& on, SlowReader& reader) -> Task<void> {
+    TRY(NetlinkReply reply, co_await on.dump(rtnl::list_links(), reader));
+    co_return reply.check("list links");
+  };
+  SlowReader reader;
+  const auto began = std::chrono::steady_clock::now();
+  Background first = runtime_.spawn(slow(socket, reader));
+  NetlinkReply reply = runtime_.wait(socket.exchange(rtnl::get_link("lane0"))).value();
+  EXPECT_GT(std::chrono::steady_clock::now() - began, std::chrono::milliseconds(85)) << "it has not waited";
+  EXPECT_GT(reply.sending, std::chrono::nanoseconds(0));
+  EXPECT_LT(reply.sending, std::chrono::milliseconds(40));
 }
 
 TEST_F(NetlinkHost, ManyRequestsAtOnceKeepTheirAnswers) {

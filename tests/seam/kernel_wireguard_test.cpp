@@ -7,6 +7,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <cstdlib>
 
+#include "base/try.hpp"
 #include "seam/wireguard_suite.hpp"
 #include "support/network_lab.hpp"
 #include "support/private_namespace.hpp"
@@ -161,27 +162,46 @@ TEST_F(KernelWireGuard, ADumpThatChangesUnderneathIsReadAgain) {
 /// The longest time in which nobody else had a turn.
 class LoopWatch {
  public:
-  explicit LoopWatch(Runtime& runtime) : running_(runtime.spawn(watch(runtime, longest_, over_))) {}
+  explicit LoopWatch(Runtime& runtime) : running_(runtime.spawn(watch(runtime, longest_, turns_, over_))) {}
+  ~LoopWatch() { over_ = true; }
+  int turns() const { return turns_; }
   double stop_ms() {
     over_ = true;
     return std::chrono::duration<double, std::milli>(longest_).count();
   }
 
  private:
-  static Task<void> watch(Runtime& runtime, std::chrono::steady_clock::duration& longest, bool& over) {
+  static Task<void> watch(Runtime& runtime, std::chrono::steady_clock::duration& longest, int& turns, bool& over) {
     auto last = std::chrono::steady_clock::now();
     while (!over) {
       co_await boost::asio::post(runtime.loop(), boost::asio::use_awaitable);
       auto now = std::chrono::steady_clock::now();
       longest = std::max(longest, now - last);
       last = now;
+      ++turns;
     }
     co_return Result<void>();
   }
   std::chrono::steady_clock::duration longest_{};
+  int turns_ = 0;
   bool over_ = false;
   Background running_;
 };
+
+TEST_F(KernelWireGuard, OthersHaveATurnBetweenChangesThatOneCallerMakesInARow) {
+  auto changes = [](WireGuard& wireguard, InterfaceChange all) -> Task<void> {
+    for (const Peer& peer : all.peers) {
+      InterfaceChange one("wg0");
+      one.peers.push_back(peer);
+      TRY_VOID(co_await wireguard.set(std::move(one)));
+    }
+    co_return Result<void>();
+  };
+  LoopWatch watch(runtime());
+  ASSERT_TRUE(runtime().wait(changes(kernel_->wireguard(), peers(100))));
+  EXPECT_GE(watch.turns(), 100);
+  EXPECT_EQ(get().peers.size(), 100U);
+}
 
 TEST_F(KernelWireGuard, HoldsAFullInterface) {
   const char* asked = std::getenv("TORNADO_KERNEL_PEERS");
