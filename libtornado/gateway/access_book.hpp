@@ -68,8 +68,7 @@ class AccessBook {
 
   Entry& entry_of(const UserId& user, const std::string& username, std::uint64_t used);
   void judge(Entry& entry, std::uint64_t used) const;
-  std::vector<DeviceAccess> hold(const Instance& instance, const UserId& user,
-                                 const LaneAddresses& addresses);
+  std::vector<DeviceAccess> hold(const Instance& instance, const UserId& user, const LaneAddresses& addresses);
   static DeviceAccess access_of(const Entry& entry, const Address& address);
 
   std::shared_ptr<const AccessPolicy> policy_;
