@@ -248,9 +248,10 @@ TEST_F(NetlinkHost, TheTimeOfSendingIsThatOfTheKernelAndNotOfWaiting) {
   const auto began = std::chrono::steady_clock::now();
   Background first = runtime_.spawn(slow(socket, reader));
   NetlinkReply reply = runtime_.wait(socket.exchange(rtnl::get_link("lane0"))).value();
-  EXPECT_GT(std::chrono::steady_clock::now() - began, std::chrono::milliseconds(85)) << "it has not waited";
+  const auto took = std::chrono::steady_clock::now() - began;
   EXPECT_GT(reply.sending, std::chrono::nanoseconds(0));
-  EXPECT_LT(reply.sending, std::chrono::milliseconds(40));
+  // However long the kernel itself took: what the reader before it took is no part of that.
+  EXPECT_GT(took - reply.sending, std::chrono::milliseconds(85));
 }
 
 TEST_F(NetlinkHost, ManyRequestsAtOnceKeepTheirAnswers) {
