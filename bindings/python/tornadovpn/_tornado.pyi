@@ -184,7 +184,7 @@ class ControlClient:
     def user_list(self, *, search: Optional[str] = None, deleted: Optional[bool] = None, limit: Optional[int] = None, offset: Optional[int] = None) -> List[Dict[str, Any]]:
         """List accounts."""
     def user_show(self, *, name: str) -> Dict[str, Any]:
-        """Show an account with its devices and sessions."""
+        """Show an account with its devices and sessions; totals are of all sessions, ended or not."""
     def user_set(self, *, name: str, username: Optional[str] = None, email: Optional[str] = None, max_devices: Optional[int] = None) -> Dict[str, Any]:
         """Change an account."""
     def user_suspend(self, *, name: str) -> Dict[str, Any]:
