@@ -11,6 +11,7 @@ namespace {
 constexpr std::array<std::size_t, 4> limits{4096, 4096, 256, 512};
 constexpr std::size_t hashing = static_cast<std::size_t>(Blocking::hashing);
 static_assert(hashing == 3, "general threads serve the purposes before hashing, in order");
+thread_local bool pool_thread = false;
 
 }  // namespace
 
@@ -78,7 +79,12 @@ void BlockingPool::run_hashing() {
   serve(hashing, purposes, hashing_ready_, hashing_idle_);
 }
 
+bool BlockingPool::runs_here() noexcept {
+  return pool_thread;
+}
+
 void BlockingPool::serve(std::size_t first, std::size_t last, std::condition_variable& ready, int& idle) {
+  pool_thread = true;
   std::unique_lock lock(mutex_);
   std::function<void()> job;
   for (;;) {

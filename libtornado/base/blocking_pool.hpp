@@ -23,6 +23,8 @@ class BlockingPool {
   bool post(Blocking purpose, std::function<void()> job);
   std::size_t waiting(Blocking purpose) const;
   int hashing_threads() const noexcept { return hashing_threads_; }
+  /// True inside a job of any pool. What belongs to the loop asserts that it is not.
+  static bool runs_here() noexcept;
   /// Finishes what is queued and joins. Nothing is accepted afterwards.
   void close();
 

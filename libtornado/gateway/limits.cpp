@@ -133,14 +133,16 @@ Task<void> Gateway::Impl::run_limits() {
 
 /// What is kept of the past is bounded. A batch is a transaction of its own, and what is left is for the next time.
 Task<void> Gateway::Impl::trim_records() {
+  const Month kept = quota.month().before(config.policy.usage_months - 1);
+  const Instance oldest = oldest_unrecorded();
+  const int versions = config.policy.versions;
   int removed = 0;
-  Database::Body usage = [&, this](Tx& tx) -> Result<void> {
-    TRY_PLAIN(removed, usage_repo::trim(tx, quota.month().before(config.policy.usage_months - 1), oldest_unrecorded(),
-                                        trim_batch));
+  Database::Body usage = [&](Tx& tx) -> Result<void> {
+    TRY_PLAIN(removed, usage_repo::trim(tx, kept, oldest, trim_batch));
     return {};
   };
-  Database::Body policies = [&, this](Tx& tx) -> Result<void> {
-    TRY_PLAIN(removed, policy_repo::trim(tx, config.policy.versions, trim_batch / 10));
+  Database::Body policies = [&](Tx& tx) -> Result<void> {
+    TRY_PLAIN(removed, policy_repo::trim(tx, versions, trim_batch / 10));
     return {};
   };
   for (Database::Body* body : {&usage, &policies})

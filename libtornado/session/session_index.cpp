@@ -1,6 +1,17 @@
 #include "session/session_index.hpp"
 
+#include <cassert>
+
+#include "base/blocking_pool.hpp"
+
 namespace tornado::inline v1 {
+namespace {
+
+void expect_loop() noexcept {
+  assert(!BlockingPool::runs_here());
+}
+
+}  // namespace
 
 bool SessionIndex::ByUser::operator()(const FiledSession* a, const FiledSession* b) const {
   return a->user != b->user ? a->user < b->user : a->instance < b->instance;
@@ -27,21 +38,25 @@ void SessionIndex::drop(FiledSession& session) {
 }
 
 FiledSession* SessionIndex::at(const Instance& instance) {
+  expect_loop();
   auto it = sessions_.find(instance);
   return it == sessions_.end() ? nullptr : &it->second;
 }
 
 const FiledSession* SessionIndex::at(const Instance& instance) const {
+  expect_loop();
   auto it = sessions_.find(instance);
   return it == sessions_.end() ? nullptr : &it->second;
 }
 
 FiledSession* SessionIndex::of_key(const PublicKey& key) const {
+  expect_loop();
   auto it = keys_.find(key);
   return it == keys_.end() ? nullptr : *it;
 }
 
 FiledSession* SessionIndex::live_of(const DeviceId& device) const {
+  expect_loop();
   auto it = live_.find(device);
   return it == live_.end() ? nullptr : *it;
 }
@@ -83,7 +98,18 @@ std::size_t SessionIndex::count_closing_until(Instant moment) const {
   return static_cast<std::size_t>(std::distance(closes_.begin(), closes_.upper_bound(moment)));
 }
 
+SessionIndex::ByInstance& SessionIndex::all() noexcept {
+  expect_loop();
+  return sessions_;
+}
+
+const SessionIndex::ByInstance& SessionIndex::all() const noexcept {
+  expect_loop();
+  return sessions_;
+}
+
 std::vector<const FiledSession*> SessionIndex::of_user(const UserId& user) const {
+  expect_loop();
   std::vector<const FiledSession*> out;
   for (auto it = users_.lower_bound(user); it != users_.end() && (*it)->user == user; ++it) out.push_back(*it);
   return out;

@@ -16,7 +16,8 @@ class FiledSession : public Session {
 };
 
 /// The unclosed sessions of a gateway by everything they are looked up by. One record for each; indexes point to it,
-/// so instance, user, device and key of a kept session never change, nor do its moments other than by `file`.
+/// so instance, user, device and key of a kept session never change, nor do its moments other than by `file`. It
+/// belongs to the loop: asked from the body of a transaction, a build with assertions ends.
 class SessionIndex {
  public:
   SessionIndex() = default;
@@ -47,8 +48,8 @@ class SessionIndex {
   std::vector<const FiledSession*> closing_until(Instant moment) const;
   std::size_t count_closing_until(Instant moment) const;
 
-  ByInstance& all() noexcept { return sessions_; }
-  const ByInstance& all() const noexcept { return sessions_; }
+  ByInstance& all() noexcept;
+  const ByInstance& all() const noexcept;
   /// In order of instance.
   std::vector<const FiledSession*> of_user(const UserId& user) const;
 
