@@ -59,6 +59,8 @@ class Pass {
   std::optional<Peer> peer_for(const LanePlan& plan, Act act, const PublicKey& key) const;
   void note_done(LanePlan& plan, Act act, const PublicKey& key);
   void note_refused(const LanePlan& plan, const PublicKey& key, const std::string& detail);
+  boost::asio::awaitable<void> note_swallowed(LanePlan& plan);
+  bool is_parked(const PublicKey& key) const;
 
   PeerWork& my_;
   KeyGuard::Pass guarded_;
@@ -299,20 +301,37 @@ Task<void> Pass::drive_singly(LanePlan& plan, Act act, std::vector<PublicKey>& k
   co_return outcome;
 }
 
+bool Pass::is_parked(const PublicKey& key) const {
+  auto refused = my_.refusals.find(key);
+  return refused != my_.refusals.end() && refused->second >= refusals_allowed;
+}
+
+/// Set with success by the last comparison, and swallowed, while others are there (I-28).
+boost::asio::awaitable<void> Pass::note_swallowed(LanePlan& plan) {
+  auto& fixed = plan.lane->fixed;
+  for (const PublicKey& key : plan.set) {
+    if (fixed.empty() || plan.right == 0) break;
+    if (pace_.due()) co_await pace_.yield();
+    if (fixed.contains(key) && plan.snapshot->find(key) == nullptr)
+      note_refused(plan, key, "accepted, but not there afterwards");
+  }
+  while (!fixed.empty()) {
+    fixed.erase(fixed.begin());
+    if (pace_.due()) co_await pace_.yield();
+  }
+}
+
 /// Carries out the plan of a lane, what is wanted first: addresses move before their former holders go.
 Task<void> Pass::apply(LanePlan& plan) {
-  // Set with success by the last comparison, and swallowed, while others are there (I-28).
-  for (const PublicKey& key : plan.set)
-    if (plan.right > 0 && plan.lane->fixed.contains(key) && plan.snapshot->find(key) == nullptr)
-      note_refused(plan, key, "accepted, but not there afterwards");
-  plan.lane->fixed.clear();
-  auto parked = [this](const PublicKey& key) {
-    auto it = my_.refusals.find(key);
-    return it != my_.refusals.end() && it->second >= refusals_allowed;
-  };
-  std::erase_if(plan.set, parked);
-  std::erase_if(plan.strip, parked);
-  std::erase_if(plan.remove, parked);
+  auto task = note_swallowed(plan);
+  co_await std::move(task);
+  if (!my_.refusals.empty()) {
+    auto parked = [this](const PublicKey& key) { return is_parked(key); };
+    for (auto* keys : {&plan.set, &plan.strip, &plan.remove}) {
+      std::erase_if(*keys, parked);
+      co_await pace_.yield();
+    }
+  }
   plan.outcome = co_await drive(plan, Act::set, plan.set);
   if (plan.outcome) plan.outcome = co_await drive(plan, Act::strip, plan.strip);
   if (plan.outcome) plan.outcome = co_await drive(plan, Act::remove, plan.remove);
@@ -324,12 +343,12 @@ Task<void> Pass::apply(LanePlan& plan) {
 /// The lanes at the same time: their interfaces have nothing to do with each other.
 Task<void> Pass::apply() {
   // Who was touched meanwhile is judged by the next pass.
-  std::erase_if(absent_, [this](const AbsentPeer& absent) {
-    auto refused = my_.refusals.find(absent.key);
-    bool parked = refused != my_.refusals.end() && refused->second >= refusals_allowed;
-    return parked || my_.guard.off_limits(absent.key);
-  });
-  (void)co_await my_.tell_absent(std::move(absent_));
+  std::vector<AbsentPeer> absent;
+  for (AbsentPeer& peer : absent_) {
+    if (pace_.due()) co_await pace_.yield();
+    if (!is_parked(peer.key) && !my_.guard.off_limits(peer.key)) absent.push_back(std::move(peer));
+  }
+  (void)co_await my_.tell_absent(std::move(absent));
   TaskGroup lanes(my_.runtime);
   for (LanePlan& plan : plans_)
     if (plan.snapshot) lanes.add("reconcile_lane", apply(plan));

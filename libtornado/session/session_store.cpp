@@ -49,6 +49,9 @@ std::string shown_address(const std::optional<Address>& address, AddressPrivacy 
 
 namespace {
 
+/// Sessions of one transaction: others wait for it, and the loop copies them in one piece.
+constexpr std::size_t saved_at_once = 500;
+
 void validate(const SessionOptions& o) {
   bool fine = o.heartbeat_ttl >= Seconds(10) && o.heartbeat_ttl <= Seconds(3600) && o.hard_ttl >= Seconds(60) &&
               o.idle_ttl >= o.heartbeat_ttl && o.grace >= Seconds(0) && o.handshake_margin >= Seconds(180) &&
@@ -366,21 +369,26 @@ bool SessionStore::unmoved(const PublicKey& key, const Observation& seen) {
 
 Task<void> SessionStore::counters_restarted(std::vector<RestartedCounters> restarted) {
   if (!restarted.empty()) ++impl_->restarts;
-  std::vector<Session> changed;
-  for (const auto& which : restarted) {
-    FiledSession* session = impl_->at(which.instance);
-    if (session == nullptr) continue;
-    restart(account_on(*session, which.lane));
-    session->bytes_missed = true;
-    impl_->unsaved.insert(which.instance);
-    impl_->touch(*session);
-    bool listed = !changed.empty() && changed.back().instance == which.instance;
-    if (listed) changed.back() = *session;
-    if (!listed && session->state != SessionState::pending) changed.push_back(*session);
+  Result<void> outcome;
+  for (std::size_t at = 0; at < restarted.size(); at += saved_at_once) {
+    std::vector<Session> changed;
+    for (std::size_t i = at; i < std::min(at + saved_at_once, restarted.size()); ++i) {
+      FiledSession* session = impl_->at(restarted[i].instance);
+      if (session == nullptr) continue;
+      restart(account_on(*session, restarted[i].lane));
+      session->bytes_missed = true;
+      impl_->unsaved.insert(session->instance);
+      impl_->touch(*session);
+      bool listed = !changed.empty() && changed.back().instance == session->instance;
+      if (listed) changed.back() = *session;
+      if (!listed && session->state != SessionState::pending) changed.push_back(*session);
+    }
+    // In memory all of them restart, whatever becomes of the journal; a checkpoint writes what is left out here.
+    if (!outcome || changed.empty()) continue;
+    std::vector<ClockStep> no_steps;
+    outcome = co_await impl_->journal.save(changed, no_steps, impl_->runtime.now());
   }
-  if (changed.empty()) co_return Result<void>();
-  std::vector<ClockStep> no_steps;
-  co_return co_await impl_->journal.save(changed, no_steps, impl_->runtime.now());
+  co_return outcome;
 }
 
 void SessionStore::on_presence(std::function<void(const Session&, Presence before)> told) {
@@ -439,19 +447,26 @@ Task<Session> SessionStore::record(Instance instance) {
 }
 
 Task<void> SessionStore::checkpoint() {
-  std::vector<Session> changed;
-  // A pending one has nothing to write, and may be activated meanwhile.
-  for (const auto& instance : impl_->unsaved)
-    if (const Session* session = impl_->at(instance); session != nullptr && session->state != SessionState::pending)
-      changed.push_back(*session);
-  if (changed.empty() && impl_->unwritten.empty()) co_return Result<void>();
-  std::vector<ClockStep> steps = impl_->unwritten;
-  impl_->unsaved.clear();
-  auto saved = co_await impl_->journal.save(changed, steps, impl_->runtime.now());
-  if (!saved) {
-    for (const auto& session : changed) impl_->unsaved.insert(session.instance);
-    co_return saved;
-  }
+  // Moments and the step that moved them belong together.
+  const std::vector<ClockStep> steps = impl_->unwritten;
+  const std::vector<Instance> unsaved(impl_->unsaved.begin(), impl_->unsaved.end());
+  const std::size_t at_once = steps.empty() ? saved_at_once : unsaved.size();
+  std::size_t at = 0;
+  do {
+    std::vector<Session> changed;
+    for (const std::size_t end = std::min(at + at_once, unsaved.size()); at < end; ++at) {
+      const Session* session = impl_->at(unsaved[at]);
+      impl_->unsaved.erase(unsaved[at]);
+      // A pending one has nothing to write, and may be activated meanwhile.
+      if (session != nullptr && session->state != SessionState::pending) changed.push_back(*session);
+    }
+    if (changed.empty() && steps.empty()) continue;
+    auto saved = co_await impl_->journal.save(changed, steps, impl_->runtime.now());
+    if (!saved) {
+      for (const auto& session : changed) impl_->unsaved.insert(session.instance);
+      co_return saved;
+    }
+  } while (at < unsaved.size());
   impl_->unwritten.erase(impl_->unwritten.begin(),
                          impl_->unwritten.begin() + static_cast<std::ptrdiff_t>(steps.size()));
   co_return Result<void>();
@@ -462,6 +477,11 @@ std::vector<std::pair<Session, CloseReason>> SessionStore::due() const {
   for (const FiledSession* session : impl_->index.closing_until(impl_->runtime.now()))
     out.emplace_back(*session, impl_->machine.closes_at(*session, impl_->graces_end).second);
   return out;
+}
+
+bool SessionStore::is_due(const Instance& instance) const {
+  const FiledSession* session = impl_->at(instance);
+  return session != nullptr && session->closes_at != Instant() && session->closes_at <= impl_->runtime.now();
 }
 
 std::size_t SessionStore::due_count() const noexcept {
