@@ -129,6 +129,8 @@ class TORNADO_API Auth {
   void online_devices(std::function<std::vector<DeviceId>(const UserId&)> ask);
   /// What `token_reused` found: the gateway closes the device's session.
   void on_reuse(std::function<void(const DeviceId&)> tell);
+  /// A change that ends the access of a device failed, for all that is known: the gateway looks again.
+  void on_doubt(std::function<void(const DeviceId&)> tell);
   /// At start: learns when the newest token was signed, so that a clock set back meanwhile refuses none of them.
   Task<void> restore();
   /// Once a second: gives the memory of idle hashing arenas back and watches the clock.

@@ -88,8 +88,8 @@ class PasswordPolicy {
 /// Accounts, their devices and their identities.
 ///
 /// Loop thread. Whatever ends access (suspend, delete, a new password, a revoked device) bumps the epoch and revokes
-/// the sign-ins in the same transaction; closing sessions is the gateway's part. Errors of all tasks besides those
-/// named: store_unavailable, disk_full, overloaded.
+/// devices and sign-ins in the same transaction; closing sessions is the gateway's part. Errors of all tasks besides
+/// those named: store_unavailable, disk_full, overloaded.
 class TORNADO_API Users {
  public:
   Users(Runtime& runtime, Database& database, PasswordPolicy policy = PasswordPolicy());

@@ -177,6 +177,7 @@ struct Auth::Impl {
   std::unordered_map<SignInId, SignIn> adrift;  ///< sign-ins renewed while the store was away
   std::function<std::vector<DeviceId>(const UserId&)> online = [](const UserId&) { return std::vector<DeviceId>(); };
   std::function<void(const DeviceId&)> reused = [](const DeviceId&) {};
+  std::function<void(const DeviceId&)> doubted = [](const DeviceId&) {};
 };
 
 Auth::Auth(Runtime& runtime, Users& users, LiveStore& live, const KeyRotator& keys, AuthOptions options)
@@ -188,6 +189,9 @@ void Auth::online_devices(std::function<std::vector<DeviceId>(const UserId&)> as
 }
 void Auth::on_reuse(std::function<void(const DeviceId&)> tell) {
   impl_->reused = std::move(tell);
+}
+void Auth::on_doubt(std::function<void(const DeviceId&)> tell) {
+  impl_->doubted = std::move(tell);
 }
 Task<void> Auth::restore() {
   Instant last;
@@ -356,6 +360,8 @@ Task<Refreshed> Auth::Impl::advance(Address source, Claims claims) {
     pause = std::min(pause * 2, std::chrono::milliseconds(2000));
     done = co_await users.database.transact(Scope::system().urgent(), body);
   }
+  // An attempt whose answer was lost may have found a reuse.
+  if (!done) doubted(claims.device);
   if (!done && class_of(done.error().code()) == error_class::unavailable)
     co_return co_await advance_from_memory(claims);
   if (!done && done.error().code() == errc::not_found) co_return Error(errc::token_invalid, "unknown sign-in");
@@ -424,6 +430,7 @@ Task<Device> Auth::revoke(std::string token) {
   auto done = co_await impl_->users.database.transact(Scope::system().urgent(), body);
   impl_->users.seen.erase(claims.device);
   impl_->adrift.erase(claims.sign_in);
+  if (!done) impl_->doubted(claims.device);
   if (!done && done.error().code() == errc::not_found) co_return Error(errc::token_invalid, "unknown sign-in");
   TRY_VOID(done);
   co_return device;

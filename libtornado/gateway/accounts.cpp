@@ -6,22 +6,30 @@
 #include "users/user_repo.hpp"
 
 namespace tornado::inline v1 {
-namespace {
-
-constexpr int visited_at_once = 500;
-
-}  // namespace
-
-void Gateway::Impl::note_unrecorded(const Session& session, Unrecorded& out) {
-  Moved& moved = out[session.user][session.instance];
-  moved.received = session.received;
-  moved.sent = session.sent;
+void Gateway::Impl::note_unrecorded(const UserId& user, Unrecorded& out) const {
+  sessions.visit_of(user, [&](const Session& session) {
+    Moved& moved = out[user][session.instance];
+    moved.received = session.received;
+    moved.sent = session.sent;
+  });
 }
 
-/// A session may end and be recorded while this reads. So which ones the history has is asked in the transaction that
-/// reads the totals: those are in there, and the others are added as they were before.
+void Gateway::Impl::note_ended(Unrecorded& out) const {
+  for (const auto& [instance, session] : undrained) {
+    auto of_user = out.find(session.user);
+    if (of_user == out.end()) continue;
+    Moved& moved = of_user->second[instance];
+    moved.received = session.received;
+    moved.sent = session.sent;
+    moved.ended = true;
+  }
+}
+
+/// What has ended may be on record already: that is asked in the transaction that reads the totals, which those are in.
+/// What lives cannot be, unless something ended and was recorded while this read.
 Task<void> Gateway::Impl::read_accounts(const AccountsReader& read, Unrecorded unrecorded, std::vector<User>& out) {
   Unrecorded left;
+  bool all = draining > 0;
   Database::Body body = [&](Tx& tx) -> Result<void> {
     TRY_PLAIN(out, read(tx));
     left.clear();
@@ -29,13 +37,21 @@ Task<void> Gateway::Impl::read_accounts(const AccountsReader& read, Unrecorded u
       auto sessions_of = unrecorded.find(user.id);
       if (sessions_of == unrecorded.end()) continue;
       for (const auto& [instance, moved] : sessions_of->second) {
-        TRY_PLAIN(bool recorded, history_repo::has(tx, instance));
+        bool recorded = false;
+        if (all || moved.ended) {
+          TRY_PLAIN(recorded, history_repo::has(tx, instance));
+        }
         if (!recorded) left[user.id][instance] = moved;
       }
     }
     return {};
   };
+  const std::uint64_t seen = drains;
   TRY_VOID(co_await parts.database->transact(Scope::system(), body));
+  if (!all && (drains != seen || draining > 0)) {
+    all = true;
+    TRY_VOID(co_await parts.database->transact(Scope::system(), body));
+  }
   for (User& user : out)
     for (const auto& [instance, moved] : left[user.id]) {
       ++user.total_sessions;
@@ -46,10 +62,9 @@ Task<void> Gateway::Impl::read_accounts(const AccountsReader& read, Unrecorded u
 }
 
 Task<User> Gateway::Impl::account(UserId id) {
-  Unrecorded unrecorded;
-  sessions.visit_of(id, [&](const Session& session) { note_unrecorded(session, unrecorded); });
-  for (const auto& [instance, session] : undrained)
-    if (session.user == id) note_unrecorded(session, unrecorded);
+  Unrecorded unrecorded{{id, {}}};
+  note_unrecorded(id, unrecorded);
+  note_ended(unrecorded);
   AccountsReader read = [&id](Tx& tx) -> Result<std::vector<User>> {
     TRY_PLAIN(auto user, user_repo::get(tx, id));
     return std::vector<User>(1, std::move(user));
@@ -63,17 +78,17 @@ Task<User> Gateway::account(UserId user) {
   return impl_->account(std::move(user));
 }
 
+/// Read twice: the sessions of those who are on the page are known once it is.
 Task<std::vector<User>> Gateway::accounts(UserQuery query) {
+  TRY(auto page, co_await impl_->users.list(query));
   Impl::Unrecorded unrecorded;
   Pace pace(impl_->runtime);
-  auto note = [&](const Session& session) { Impl::note_unrecorded(session, unrecorded); };
-  std::optional<Instance> next = Instance();
-  while (next) {
-    next = impl_->sessions.visit(*next, visited_at_once, note);
+  for (const User& user : page) {
     if (pace.due()) co_await pace.yield();
+    unrecorded.try_emplace(user.id);
+    impl_->note_unrecorded(user.id, unrecorded);
   }
-  // Last: what has ended since it was visited is there with its final numbers.
-  for (const auto& [instance, session] : impl_->undrained) note(session);
+  impl_->note_ended(unrecorded);
   Impl::AccountsReader read = [&query](Tx& tx) -> Result<std::vector<User>> { return user_repo::list(tx, query); };
   std::vector<User> out;
   TRY_VOID(co_await impl_->read_accounts(read, std::move(unrecorded), out));

@@ -64,7 +64,7 @@ Task<AccessVerdict> Gateway::explain_access(Caller, std::string username, Access
   if (auto general = impl_->lane_verdict(impl_->lane_policy(lane, *settings->second), target)) co_return *general;
   const AccessPolicy* policy = impl_->access.policy();
   if (policy == nullptr) co_return verdict(true, "default", "no policy is applied");
-  if (impl_->held_back) co_return verdict(false, "policy held back", impl_->components.at("policy").detail);
+  if (impl_->policy_closed()) co_return verdict(false, "policy held back", impl_->components.at("policy").detail);
   const auto limit = policy->limit_of(user.username);
   if (limit && limit->action == QuotaAction::block) {
     const QuotaStanding standing = standing_of(*limit, impl_->used(user.id));

@@ -74,6 +74,9 @@ Gateway::Impl::Impl(Runtime& runtime_, Config config_, GatewayParts parts_)
     if (auto session = sessions.find(device))
       background.add("close_reused", close_due(session->instance, CloseReason::revoked));
   });
+  auth.on_doubt([this](const DeviceId& device) {
+    if (auto session = sessions.find(device)) doubt_access(*session);
+  });
 }
 
 Gateway::Gateway(Runtime& runtime, Config config, GatewayParts parts)
@@ -146,7 +149,13 @@ Task<Login> Gateway::login(Caller caller, Sealed sealed) {
   TRY(auto user, co_await impl_->auth.verify(source, *credentials));
   if (impl_->runtime.now() - arrived > login_deadline)
     co_return Error(errc::overloaded, "the client has given up by now");
-  TRY(auto login, co_await impl_->auth.issue(user, caller.label, source));
+  auto issued = co_await impl_->auth.issue(user, caller.label, source);
+  if (!issued) {
+    // It may have evicted a device all the same.
+    impl_->doubt_access(user.id);
+    co_return issued.error();
+  }
+  Login login = std::move(*issued);
   for (const auto& device : login.evicted)
     if (auto session = impl_->sessions.find(device))
       impl_->background.add("close_evicted", impl_->close_due(session->instance, CloseReason::revoked));
@@ -161,9 +170,10 @@ Task<Refreshed> Gateway::reauth(Caller caller, std::string token) {
 Task<void> Gateway::logout(Caller caller, std::string token) {
   if (token.empty()) co_return Error(errc::missing_fields, "refresh_token is empty");
   TRY(auto device, co_await impl_->auth.revoke(std::move(token)));
-  TRY(auto pass, co_await impl_->gates.enter(device.id));
-  if (auto session = impl_->sessions.find(device.id)) TRY_VOID(co_await impl_->leave(caller, *session));
-  co_return Result<void>();
+  auto left = co_await impl_->leave_in_gate(caller, device.id);
+  if (left || left.error().code() == errc::session_expired) co_return Result<void>();
+  if (auto session = impl_->sessions.find(device.id)) impl_->doubt_access(*session);
+  co_return left;
 }
 
 Task<TunnelConfig> Gateway::initiate(Caller caller, std::string public_key, bool preshared_key) {
@@ -205,10 +215,7 @@ Task<void> Gateway::disconnect(Caller caller) {
   if (!impl_->ready) co_return Error(errc::unavailable, "the gateway is starting");
   TRY_VOID(co_await impl_->auth.authorize(*caller.claims));
   TRY_VOID(impl_->check_place(caller));
-  TRY(auto pass, co_await impl_->gates.enter(caller.claims->device));
-  auto session = impl_->sessions.find(caller.claims->device);
-  if (!session) co_return Error(errc::session_expired, "the device has no live session");
-  co_return co_await impl_->leave(caller, *session);
+  co_return co_await impl_->leave_in_gate(caller, caller.claims->device);
 }
 
 Task<UserId> Gateway::identify(Caller caller) {
@@ -260,12 +267,7 @@ Task<Revocation> Gateway::update_user(Caller, UserId user, UserChanges changes) 
 }
 
 Task<Revocation> Gateway::revoke_device(Caller, DeviceId id) {
-  Cutting cutting;
-  TRY(cutting.made.device, co_await impl_->users.revoke(id));
-  cutting.made.sign_ins = 1;
-  if (auto session = impl_->sessions.find(id))
-    TRY_VOID(co_await impl_->close_in_gate(session->instance, CloseReason::revoked, &cutting));
-  co_return cutting.take();
+  return impl_->end_device(std::move(id));
 }
 
 Task<std::vector<Session>> Gateway::history(HistoryQuery query) {

@@ -36,6 +36,16 @@ class Cutting {
   Stopwatch watch_;
 };
 
+/// What a session that has ended leaves until the history has it.
+class EndedSession {
+ public:
+  explicit EndedSession(const Session& session)
+      : user(session.user), received(session.received), sent(session.sent), ended(session.ended) {}
+  UserId user;
+  std::uint64_t received, sent;
+  Instant ended;
+};
+
 /// What a gateway is made of, in order of dependency; background work comes last.
 struct Gateway::Impl {
   Impl(Runtime& runtime, Config config, GatewayParts parts);
@@ -166,6 +176,13 @@ struct Gateway::Impl {
   Task<void> load_policy();
   Task<void> settle_policy();
   void close_rights();
+  void use_policy(std::shared_ptr<const AccessPolicy> policy, std::int64_t version);
+  /// Whether nothing is open because the stored policy is held back.
+  bool policy_closed() const;
+  std::string held_back_detail() const;
+  void table_stands();
+  /// Of a version that is not the wanted one any more: fine where a later one is.
+  Result<void> overtaken(std::int64_t version) const;
   void hold_back(std::int64_t version, const Error& why);
   void say_policy();
   Task<void> apply_closed(Error why);
@@ -208,10 +225,13 @@ struct Gateway::Impl {
   // accounts.cpp: accounts with what they have moved by now.
   struct Moved {
     std::uint64_t received = 0, sent = 0;
+    bool ended = false;
   };
   using Unrecorded = std::unordered_map<UserId, std::unordered_map<Instance, Moved>>;
   using AccountsReader = std::function<Result<std::vector<User>>(Tx&)>;
-  static void note_unrecorded(const Session& session, Unrecorded& out);
+  void note_unrecorded(const UserId& user, Unrecorded& out) const;
+  /// Of the users that are in there already.
+  void note_ended(Unrecorded& out) const;
   Task<void> read_accounts(const AccountsReader& read, Unrecorded unrecorded, std::vector<User>& out);
   Task<User> account(UserId user);
 
@@ -244,19 +264,34 @@ struct Gateway::Impl {
   /// Ends the caller's own session. If the caller speaks through its tunnel, the answer goes out before the tunnel
   /// does.
   Task<void> leave(const Caller& caller, const Session& session);
+  Task<void> leave_in_gate(const Caller& caller, DeviceId device);
   Task<void> finish_left(Instance instance);
   std::optional<Instance> in_doubt(const DeviceId& device) const;
   Task<Session> end_and_strip(Instance instance, CloseReason reason);
   /// Ends it entirely: peers gone, addresses free, recorded.
   Task<Session> finish(Instance instance, CloseReason reason, Cutting* cutting = nullptr);
-  Task<User> change_user(UserId user, UserChanges changes);
-  /// Carries out a change that bumps the user's epoch, and then closes every session there is (I-05).
-  Task<Revocation> end_access(UserId user, Task<User> change);
-  /// Closes every session of the user and adds to the revocation what that cut.
-  Task<void> close_all_of(UserId user, CloseReason reason, Cutting& cutting);
   /// Ends it durably and stops its packets, no more.
   Task<void> strip_in_gate(Instance instance, CloseReason reason);
   Task<Session> close_in_gate(Instance instance, CloseReason reason, Cutting* cutting = nullptr);
+
+  // end_access.cpp: accounts and devices that may not connect any more.
+  /// A session of an account or a device whose access may have ended, for all that is known.
+  struct AccessDoubt {
+    Seconds wait{1};
+    Instant again;  ///< it is looked at
+  };
+  Task<User> change_user(UserId user, UserChanges changes);
+  /// Carries out a change that bumps the user's epoch, and then closes every session there is (I-05).
+  Task<Revocation> end_access(UserId user, Task<User> change);
+  Task<Revocation> end_device(DeviceId device);
+  /// Closes every session of the user and adds to the revocation what that cut.
+  Task<void> close_all_of(UserId user, CloseReason reason, Cutting& cutting);
+  void doubt_access(const Session& session);
+  void doubt_access(const UserId& user);
+  boost::asio::awaitable<void> retry_access();
+  Task<void> settle_access(Instance instance);
+
+  // sessions.cpp: who asks, and with what.
   Result<PublicKey> acceptable_key(std::string_view text, const DeviceId& device) const;
   Task<TunnelConfig> tunnel_config(Session session);
   Result<void> check_place(const Caller& caller) const;
@@ -292,12 +327,16 @@ struct Gateway::Impl {
   AccessBook access;
   QuotaBook quota;
   Instant usage_written;
-  std::unordered_map<Instance, Session> undrained;  // have ended, and the history may not have them yet
+  std::unordered_map<Instance, EndedSession> undrained;  // the history may not have them yet
   std::uint64_t drains = 0;
+  int draining = 0;
+  std::map<Instance, AccessDoubt> access_doubts;
   std::int64_t access_version = 0;  // 0: of none that was stored
   std::int64_t told_version = 0;
   bool policy_in_doubt = false;  // one may have been stored that is not in force
   std::optional<HeldBack> held_back;
+  std::shared_ptr<const AccessPolicy> accepted;  // that of the table the kernel took last
+  std::int64_t accepted_version = 0;
   bool firewall_behind = false;  // it has to be applied as a whole
   int tables_under_way = 0;      // made of the book as it was
   std::set<LeaseId> unconfirmed;

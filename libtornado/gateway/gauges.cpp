@@ -89,7 +89,7 @@ void Gateway::Impl::write_lanes(MetricText& out) const {
 }
 
 void Gateway::Impl::write_limits(MetricText& out) const {
-  out.family("tornado_policy_version", "gauge", "Version of the policy in force; 0: none.")
+  out.family("tornado_policy_version", "gauge", "Version of the policy in force; 0: none, or one that is held back.")
       .sample({}, static_cast<std::uint64_t>(access_version));
   std::uint64_t within = 0, warned = 0, exhausted = 0;
   for (const auto& user : access.with_quota()) {

@@ -193,8 +193,7 @@ Task<void> Gateway::Impl::put_table() {
     TRY_VOID(co_await parts.firewall->apply(made));
     current = !changed();
   }
-  firewall_behind = false;
-  say_policy();
+  table_stands();
   co_return co_await catch_up_rights(std::move(made), revision);
 }
 

@@ -35,7 +35,7 @@ Task<void> Gateway::Impl::read_sessions() {
   // A disk that is full keeps nobody from starting: every tick tries again, and what is left counts until then.
   (void)co_await drain_history();
   TRY(auto left, co_await sessions.undrained(all_of_them));
-  for (auto& session : left) undrained.emplace(session.instance, std::move(session));
+  for (const auto& session : left) undrained.emplace(session.instance, EndedSession(session));
   TRY_VOID(co_await load_usage(Month::of(runtime.now())));
   admit_all();
   co_return Result<void>();
@@ -62,8 +62,8 @@ Task<void> Gateway::Impl::load_usage(Month month) {
     }
     return {};
   };
-  // What is drained while this reads would be counted in neither place: once more.
-  for (std::uint64_t seen = drains + 1; seen != drains;) {
+  // What is drained while this reads would be counted in neither place, or in both: once more.
+  for (std::uint64_t seen = drains + 1; seen != drains || draining > 0;) {
     seen = drains;
     ended.clear();
     for (const auto& [instance, session] : undrained) ended.push_back(instance);
@@ -71,7 +71,8 @@ Task<void> Gateway::Impl::load_usage(Month month) {
   }
   quota.load(month, std::move(settled), std::move(bases));
   for (const auto& [instance, session] : undrained)
-    if (!taken.contains(instance)) quota.settle(session.user, instance, volume_of(session), Month::of(session.ended));
+    if (!taken.contains(instance))
+      quota.settle(session.user, instance, session.received + session.sent, Month::of(session.ended));
   co_return Result<void>();
 }
 

@@ -15,8 +15,7 @@ constexpr int visited_at_once = 500;
 /// Between two attempts to bring a policy into force that was held back.
 constexpr Seconds least_wait{5}, longest_wait{300};
 constexpr std::string_view next_step =
-    "; until one is in force, devices reach the client API and DNS only. It is tried again by itself; what helps at "
-    "once is tornadoctl policy apply FILE";
+    " It is tried again by itself; what helps at once is tornadoctl policy apply FILE";
 
 Result<AccessPolicy> readable(const policy_repo::StoredPolicy& stored) {
   auto parsed = AccessPolicy::parse(stored.document);
@@ -69,10 +68,17 @@ Task<void> Gateway::Impl::load_policy() {
 void Gateway::Impl::close_rights() {
   static const auto nothing =
       std::make_shared<const AccessPolicy>(AccessPolicy::parse(R"({"default": "nothing"})").value());
-  access_version = 0;
-  policy_in_doubt = true;
-  access.use(nothing);
+  use_policy(nothing, 0);
+}
+
+void Gateway::Impl::use_policy(std::shared_ptr<const AccessPolicy> policy, std::int64_t version) {
+  access_version = version;
+  access.use(std::move(policy));
   admit_all();
+}
+
+bool Gateway::Impl::policy_closed() const {
+  return held_back && access_version == 0 && access.policy() != nullptr;
 }
 
 void Gateway::Impl::hold_back(std::int64_t version, const Error& why) {
@@ -84,7 +90,8 @@ void Gateway::Impl::hold_back(std::int64_t version, const Error& why) {
   held.wait = again ? std::min(held_back->wait * 2, longest_wait) : least_wait;
   held.again = runtime.now() + held.wait;
   held_back = std::move(held);
-  told_version = 0;
+  policy_in_doubt = true;
+  if (policy_closed()) told_version = 0;
   say_policy();
   if (told) return;
   boost::json::object fields;
@@ -95,17 +102,35 @@ void Gateway::Impl::hold_back(std::int64_t version, const Error& why) {
                       {{"version", std::to_string(version)}, {"detail", why.detail()}});
 }
 
-/// What the table in the kernel goes by has changed.
+std::string Gateway::Impl::held_back_detail() const {
+  std::string detail = "version " + std::to_string(held_back->version);
+  detail.append(" is not in force: ").append(held_back->reason).append("; ");
+  if (policy_closed())
+    detail.append("until one is, devices reach the client API and DNS only.");
+  else if (access_version == 0)
+    detail.append("as before, devices reach whatever their lane reaches.");
+  else
+    detail.append("version ").append(std::to_string(access_version)).append(" goes on.");
+  return detail.append(next_step);
+}
+
+/// The kernel has taken a table, and what it goes by may be another policy.
+void Gateway::Impl::table_stands() {
+  firewall_behind = false;
+  accepted = access.shared_policy();
+  accepted_version = access_version;
+  say_policy();
+}
+
 void Gateway::Impl::say_policy() {
-  if (access_version != 0) held_back.reset();
-  std::string detail;
+  if (held_back && access_version >= held_back->version) held_back.reset();
   if (held_back) {
-    detail = "version " + std::to_string(held_back->version);
-    detail.append(" is not in force: ").append(held_back->reason).append(next_step);
+    Component component("policy", false, held_back_detail());
+    component.advisory = !policy_closed();
+    components["policy"] = std::move(component);
   } else if (access_version != 0) {
-    detail = "version " + std::to_string(access_version) + " is in force";
+    components["policy"] = Component("policy", true, "version " + std::to_string(access_version) + " is in force");
   }
-  if (!detail.empty()) components["policy"] = Component("policy", !held_back, detail);
   if (access_version <= told_version) return;
   told_version = access_version;
   events.publish("policy_applied", "{\"version\":" + std::to_string(access_version) + "}");
@@ -116,6 +141,8 @@ void Gateway::Impl::say_policy() {
 Task<void> Gateway::Impl::apply_closed(Error why) {
   auto stands = co_await parts.firewall->intact();
   if (ready && stands && *stands) co_return why;
+  // Meanwhile somebody else may have closed them.
+  if (access_version == 0) co_return co_await apply_table();
   const std::int64_t version = access_version;
   const auto refused = access.shared_policy();
   close_rights();
@@ -127,9 +154,7 @@ Task<void> Gateway::Impl::apply_closed(Error why) {
     co_return Result<void>();
   }
   // The policy is not to blame.
-  access_version = version;
-  access.use(refused);
-  admit_all();
+  use_policy(refused, version);
   co_return why;
 }
 
@@ -138,11 +163,15 @@ Task<void> Gateway::Impl::settle_policy() {
   if (!policy_in_doubt) co_return Result<void>();
   const Instant now = runtime.now();
   if (held_back && now < held_back->again && held_back->again - now <= held_back->wait) co_return Result<void>();
-  TRY(auto stored, co_await stored_policy());
-  if (!stored || stored->version <= access_version) {
-    policy_in_doubt = false;
-    co_return Result<void>();
+  // What comes into doubt while this reads stays so.
+  policy_in_doubt = false;
+  auto read = co_await stored_policy();
+  if (!read) {
+    policy_in_doubt = true;
+    co_return read.error();
   }
+  const auto stored = std::move(*read);
+  if (!stored || stored->version <= access_version) co_return Result<void>();
   auto policy = readable(*stored);
   if (!policy) {
     hold_back(stored->version, policy.error());
@@ -289,29 +318,23 @@ Task<void> Gateway::Impl::bring_into_force(AccessPolicy fresh, std::int64_t vers
   auto note = [&](const Session& session) { devices.push_back(session.device); };
   while (next) next = sessions.visit(*next, visited_at_once, note);
   TRY_VOID(co_await users.recall(std::move(devices)));
-  policy_in_doubt = false;
   // A later one may have been quicker.
   if (version <= access_version) co_return Result<void>();
-  const bool closed = held_back.has_value();
-  access_version = version;
-  access.use(std::make_shared<const AccessPolicy>(std::move(fresh)));
-  admit_all();
+  use_policy(std::make_shared<const AccessPolicy>(std::move(fresh)), version);
   // Classes of this policy mean nothing in the table of the former one.
   firewall_behind = true;
   auto applied = co_await apply_rights();
   if (applied) co_return applied;
+  // Who came and went meanwhile is not in the table of the former one.
   want_firewall();
-  std::string detail = "the policy is stored and not in force yet: " + applied.error().detail();
-  if (version == access_version && closed) {
-    // The table that opens nothing stands, and goes on.
-    close_rights();
+  std::string detail = "the policy is stored: ";
+  if (version == access_version) {
+    use_policy(accepted, accepted_version);
     hold_back(version, applied.error());
-    detail += next_step;
+    detail += held_back_detail();
   } else {
-    Component component("policy", false, detail + "; what was in force before goes on until it is");
-    component.advisory = true;
-    components["policy"] = std::move(component);
-    detail += "; the gateway tries again by itself";
+    detail.append("version ").append(std::to_string(version)).append(" is not in force: ");
+    detail += applied.error().detail();
   }
   co_return Error(applied.error().code(), detail);
 }
@@ -324,18 +347,22 @@ Task<void> Gateway::Impl::apply_rights() {
   co_return put;
 }
 
+Result<void> Gateway::Impl::overtaken(std::int64_t version) const {
+  if (version < access_version) return {};
+  return Error(errc::unavailable, "the firewall went back to the policy before while this one was made");
+}
+
 Task<void> Gateway::Impl::put_rights() {
   const std::int64_t version = access_version;
   TRY(auto wanted, co_await policy());
   const std::uint64_t revision = access.revision();
   TRY(auto made, co_await compiled(std::move(wanted)));
   // Whoever brought a later one into force applies it, too, and must not be overtaken.
-  if (version != access_version) co_return Result<void>();
+  if (version != access_version) co_return overtaken(version);
   ruleset = made;
   TRY_VOID(co_await parts.firewall->access(made));
-  if (version != access_version) co_return Result<void>();
-  firewall_behind = false;
-  say_policy();
+  if (version != access_version) co_return overtaken(version);
+  table_stands();
   co_return co_await catch_up_rights(std::move(made), revision);
 }
 

@@ -223,6 +223,13 @@ Task<Session> Gateway::Impl::cut(Instance instance, CloseReason reason) {
   co_return session;
 }
 
+Task<void> Gateway::Impl::leave_in_gate(const Caller& caller, DeviceId device) {
+  TRY(auto pass, co_await gates.enter(device));
+  auto session = sessions.find(device);
+  if (!session) co_return Error(errc::session_expired, "the device has no live session");
+  co_return co_await leave(caller, *session);
+}
+
 Task<void> Gateway::Impl::leave(const Caller& caller, const Session& session) {
   auto lease = ipam.find(caller.source);
   if (!lease || lease->owner != owner_of(session.device)) {
@@ -268,7 +275,7 @@ Task<Session> Gateway::Impl::finish(Instance instance, CloseReason reason, Cutti
   TRY(auto closed, co_await sessions.record(instance));
   // Only now may the addresses rest (I-06); a newer instance of the device keeps them.
   if (lease && !closed.addresses.empty()) free_lease(lease->id, dismissed.has_value());
-  undrained.emplace(closed.instance, closed);
+  undrained.emplace(closed.instance, EndedSession(closed));
   quota.settle(closed.user, closed.instance, closed.received + closed.sent, Month::of(closed.ended));
   (void)co_await parts.live->erase(closed.id(), closed.instance);
   events.session("session_closed", closed);
@@ -291,45 +298,6 @@ Task<Session> Gateway::Impl::close_in_gate(Instance instance, CloseReason reason
   auto finished = co_await finish(std::move(instance), reason, cutting);
   if (!finished) closing.notify();
   co_return finished;
-}
-
-Task<User> Gateway::Impl::change_user(UserId user, UserChanges changes) {
-  const bool renamed = changes.username.has_value();
-  TRY(auto changed, co_await users.update(user, std::move(changes)));
-  if (renamed) TRY_VOID(co_await set_rights(access.rename(changed, used(user)), {}));
-  co_return changed;
-}
-
-Task<Revocation> Gateway::Impl::end_access(UserId user, Task<User> change) {
-  Cutting cutting;
-  // Counted before: the change ends them.
-  auto devices = co_await users.devices(user);
-  TRY(cutting.made.user, co_await std::move(change));
-  if (devices) cutting.made.sign_ins = devices->size();
-  TRY_VOID(co_await close_all_of(user, CloseReason::revoked, cutting));
-  // With what its sessions came to; the change is made, whether this can be read or not.
-  auto now = co_await account(user);
-  if (now) cutting.made.user = std::move(*now);
-  co_return cutting.take();
-}
-
-Task<void> Gateway::Impl::close_all_of(UserId user, CloseReason reason, Cutting& cutting) {
-  // First no packet of any of them passes; then the rest of each, which takes longer.
-  const auto all = sessions.of(user);
-  TaskGroup stripping(runtime);
-  for (const auto& session : all) stripping.add("strip", strip_in_gate(session.instance, reason));
-  co_await stripping.settled(1);
-  if (stripping.size() > 0) {
-    co_await stripping.stop_all();
-    co_return Error(errc::cancelled);
-  }
-  if (!all.empty()) cutting.made.cut.stopped = cutting.elapsed();
-  Result<void> outcome;
-  for (const auto& session : all) {
-    auto done = co_await close_in_gate(session.instance, reason, &cutting);
-    if (!done && done.error().code() != errc::not_found) outcome = done.error();
-  }
-  co_return outcome;
 }
 
 }  // namespace tornado::inline v1

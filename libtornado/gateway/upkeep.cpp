@@ -72,6 +72,8 @@ Task<void> Gateway::Impl::tick() {
     co_await background.settled(most_closing_at_once);
     if (!gates.busy(session.device)) background.add("close_due", close_due(session.instance, reason));
   }
+  auto task = retry_access();
+  co_await std::move(task);
   for (const auto& lease : ipam.lapse())
     runtime.log().write(LogLevel::info, "lease_lapsed", {{"owner", lease.owner.str()}});
   watch_pools();
@@ -145,13 +147,12 @@ Task<void> Gateway::Impl::close_due(Instance instance, CloseReason reason) {
   if (!session) co_return Result<void>();
   TRY(auto pass, co_await gates.enter(session->device));
   if (reason == CloseReason::idle || reason == CloseReason::expired) {
-    auto due = sessions.due();
-    bool still =
-        std::any_of(due.begin(), due.end(), [&](const auto& entry) { return entry.first.instance == instance; });
-    if (!still) co_return Result<void>();
+    if (!sessions.is_due(instance)) co_return Result<void>();
   }
-  auto done = co_await finish(std::move(instance), reason);
+  auto done = co_await finish(instance, reason);
   if (!done) closing.notify();
+  auto left = sessions.find(instance);
+  if (!done && left && reason == CloseReason::revoked) doubt_access(*left);
   if (!done && done.error().code() != errc::not_found) co_return done.error();
   co_return Result<void>();
 }
@@ -200,11 +201,13 @@ Task<void> Gateway::Impl::run_closing() {
 
 Task<void> Gateway::Impl::drain_history() {
   for (;;) {
-    TRY(auto ended, co_await sessions.undrained(history_batch));
-    const bool more = ended.size() == static_cast<std::size_t>(history_batch);
     // Whose record is in doubt is held until it has been repeated, and is counted as such.
+    const int held = static_cast<int>(sessions.closing_count());
+    TRY(auto ended, co_await sessions.undrained(history_batch + held));
     std::erase_if(ended, [this](const Session& session) { return sessions.find(session.instance).has_value(); });
     if (ended.empty()) co_return Result<void>();
+    const bool more = ended.size() >= static_cast<std::size_t>(history_batch);
+    ended.erase(ended.begin() + std::min<std::ptrdiff_t>(history_batch, std::ssize(ended)), ended.end());
     const bool keeps_address = config.session.address_privacy == "full";
     Database::Body body = [&](Tx& tx) -> Result<void> {
       for (const auto& session : ended) {
@@ -214,7 +217,10 @@ Task<void> Gateway::Impl::drain_history() {
       }
       return {};
     };
-    TRY_VOID(co_await parts.database->transact(Scope::system(), body));
+    ++draining;
+    auto written = co_await parts.database->transact(Scope::system(), body);
+    --draining;
+    if (!written) co_return written;
     std::vector<Instance> taken;
     for (const auto& session : ended) {
       undrained.erase(session.instance);

@@ -84,6 +84,14 @@ Result<Device> revoke(Tx& tx, const DeviceId& id, Instant now) {
   return Error(errc::conflict, "device " + device.id.str() + " is revoked already");
 }
 
+Result<void> revoke_all(Tx& tx, const UserId& user, Instant now) {
+  TRY_VOID_PLAIN(
+      tx.exec("UPDATE devices SET revoked_at = $2, epoch = epoch + 1 WHERE user_id = $1 AND revoked_at IS "
+              "NULL",
+              {user.str(), iso8601(now)}));
+  return sign_in_repo::revoke_user(tx, user, now);
+}
+
 Result<void> touch(Tx& tx, const DeviceId& id, Instant now) {
   TRY_VOID_PLAIN(tx.exec("UPDATE devices SET last_seen_at = $2 WHERE id = $1", {id.str(), iso8601(now)}));
   return {};

@@ -15,6 +15,8 @@ Result<int> count_live(Tx& tx, const UserId& user, Instant now);
 Result<std::vector<Device>> all(Tx& tx, int limit, int offset);
 /// Revokes the device and its sign-ins; its epoch grows. not_found; conflict if it was revoked before.
 Result<Device> revoke(Tx& tx, const DeviceId& id, Instant now);
+/// Every device of the account there is, in the same way.
+Result<void> revoke_all(Tx& tx, const UserId& user, Instant now);
 Result<void> touch(Tx& tx, const DeviceId& id, Instant now);
 
 }  // namespace tornado::inline v1::device_repo

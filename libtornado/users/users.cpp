@@ -2,7 +2,6 @@
 
 #include "base/try.hpp"
 #include "users/device_repo.hpp"
-#include "users/sign_in_repo.hpp"
 #include "users/user_repo.hpp"
 #include "users/users_impl.hpp"
 
@@ -140,7 +139,7 @@ Task<User> Users::update(UserId id, UserChanges changes) {
     user.max_devices = changes.max_devices.value_or(user.max_devices);
     user.active = changes.active.value_or(user.active);
     TRY_PLAIN(written, user_repo::update(tx, user, hash, ends_access, impl_->runtime.now()));
-    if (ends_access) TRY_VOID_PLAIN(sign_in_repo::revoke_user(tx, id, impl_->runtime.now()));
+    if (ends_access) TRY_VOID_PLAIN(device_repo::revoke_all(tx, id, impl_->runtime.now()));
     return {};
   };
   auto done = co_await impl_->database.transact(Scope::system(), body);
@@ -157,7 +156,7 @@ Task<User> Users::suspend(UserId id) {
     if (!user.active) return Error(errc::conflict, "User already suspended");
     user.active = false;
     TRY_PLAIN(user, user_repo::update(tx, user, Value(), true, impl_->runtime.now()));
-    return sign_in_repo::revoke_user(tx, id, impl_->runtime.now());
+    return device_repo::revoke_all(tx, id, impl_->runtime.now());
   };
   auto done = co_await impl_->database.transact(Scope::system().urgent(), body);
   impl_->forget(id);
@@ -185,7 +184,7 @@ Task<User> Users::remove(UserId id) {
   User user;
   Database::Body body = [&](Tx& tx) -> Result<void> {
     TRY_PLAIN(user, user_repo::mark_deleted(tx, id, impl_->runtime.now()));
-    return sign_in_repo::revoke_user(tx, id, impl_->runtime.now());
+    return device_repo::revoke_all(tx, id, impl_->runtime.now());
   };
   auto done = co_await impl_->database.transact(Scope::system().urgent(), body);
   impl_->forget(id);

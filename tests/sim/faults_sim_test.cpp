@@ -49,6 +49,23 @@ void connect_and_suspend(World& world, const Login& login, const User& user) {
   (void)world.runtime.wait(world.gateway->suspend(Caller::system(), user.id));
 }
 
+void connect_and_revoke(World& world, const Login& login, const User&) {
+  (void)world.initiate(login);
+  (void)world.runtime.wait(world.gateway->revoke_device(Caller::system(), login.device.id));
+}
+
+void connect_and_remove(World& world, const Login& login, const User& user) {
+  (void)world.initiate(login);
+  (void)world.runtime.wait(world.gateway->remove_user(Caller::system(), user.id));
+}
+
+void connect_and_change_password(World& world, const Login& login, const User& user) {
+  (void)world.initiate(login);
+  UserChanges changes;
+  changes.password = Secret("another correct horse");
+  (void)world.runtime.wait(world.gateway->update_user(Caller::system(), user.id, std::move(changes)));
+}
+
 void connect_and_idle(World& world, const Login& login, const User&) {
   (void)world.initiate(login);
   world.leap(Seconds(86500));
@@ -61,6 +78,9 @@ constexpr Scenario scenarios[] = {
     {"Logout", connect_and_log_out},
     {"Disconnect", connect_and_disconnect},
     {"Suspend", connect_and_suspend},
+    {"RevokeDevice", connect_and_revoke},
+    {"RemoveUser", connect_and_remove},
+    {"ChangePassword", connect_and_change_password},
     {"Idle", connect_and_idle, true},
     {"ReconnectUnderAPolicy", reconnect, false, true},
     {"DisconnectUnderAPolicy", connect_and_disconnect, false, true},
@@ -83,17 +103,27 @@ int steps_of(const Scenario& scenario) {
   return world.steps.count();
 }
 
+/// I-05: whoever may not connect has no session, whatever became of the answer to the change that said so.
+void expect_only_entitled(World& world) {
+  for (const auto& session : world.gateway->sessions().list("", 1000).sessions) {
+    if (!session.live()) continue;
+    auto account = world.runtime.wait(world.gateway->users().account(session.device));
+    ASSERT_TRUE(account) << account.error().detail();
+    EXPECT_TRUE(account->may_connect()) << account->user.username << " may not connect and has a session (I-05)";
+  }
+}
+
 void run_with_fault(const Scenario& scenario, int at, Fault fault) {
+  std::optional<Address> early;
   World world;
   world.boot().value();
   // A session that was up before a crash counts as online for its grace: a second slot lets alice sign in again.
   auto user = world.add_user("alice", 5);
-  world.add_user("bob");
+  world.add_user("bob", 5);
   auto login = world.login("alice").value();
   auto bob = world.login("bob").value();
   world.initiate(bob).value();
   if (scenario.under_a_policy) apply_policy(world);
-  std::optional<Address> early;
   world.steps.watch = [&] {
     if (!early) early = world.rights_without_lease();
   };
@@ -111,12 +141,17 @@ void run_with_fault(const Scenario& scenario, int at, Fault fault) {
   world.settle();
   for (int i = 0; i < 4; ++i) world.leap(Seconds(31));
   world.expect_sound("after the fault");
+  expect_only_entitled(world);
   // Whatever happened, nobody is locked out, and the bystander has noticed nothing.
   if (!scenario.bystander_idles) {
     EXPECT_TRUE(world.beat(bob));
   }
   (void)world.runtime.wait(world.gateway->reinstate(Caller::system(), user.id));
-  auto again = world.login("alice");
+  auto account = world.runtime.wait(world.gateway->users().get(user.id));
+  const bool gone = !account || account->deleted != Instant();
+  auto again = gone ? world.login("bob") : world.login("alice");
+  if (!again && again.error().code() == errc::invalid_credentials)
+    again = world.login("alice", "another correct horse");
   ASSERT_TRUE(again) << again.error().detail();
   auto tunnel = world.initiate(*again);
   ASSERT_TRUE(tunnel) << name(tunnel.error().code()) << ": " << tunnel.error().detail();
@@ -210,6 +245,7 @@ Task<void> arrive(Request request, World& world, const Login& login, const User&
 class Orders : public ::testing::TestWithParam<Pair> {};
 
 void run_in_order(const Pair& pair, bool connected, Schedule& schedule) {
+  std::optional<Address> early;
   World world;
   world.boot().value();
   auto user = world.add_user("alice");
@@ -218,7 +254,6 @@ void run_in_order(const Pair& pair, bool connected, Schedule& schedule) {
   // With one there is more that can go wrong, and more orders.
   if (connected) apply_policy(world);
   world.settle();
-  std::optional<Address> early;
   world.steps.watch = [&] {
     if (!early) early = world.rights_without_lease();
   };

@@ -169,5 +169,47 @@ TEST_F(HeldBack, AtRunTimeTheFormerOneGoesOnAndPeersDoNotWait) {
   EXPECT_EQ(told("policy_applied"), 2);
 }
 
+TEST_F(HeldBack, AtRunTimeARefusedOneChangesNothingForAnybody) {
+  auto grants = [](const Ruleset& ruleset) {
+    std::size_t count = 0;
+    for (const auto& set : ruleset.sets) count += set.grants.size();
+    return count;
+  };
+  const std::size_t former = grants(*world_.firewall->applied());
+  world_.refusal.refuses = [&](const Ruleset& ruleset) { return grants(ruleset) != former; };
+  auto applied = apply(R"({"rights": [{"name": "web", "who": "user:alice", "to": "any", "ports": "tcp/443"},
+                                      {"name": "one", "who": "user:alice", "to": "any", "ports": "tcp/1"}]})");
+  EXPECT_EQ(applied.error().code(), errc::backend_failed);
+  EXPECT_NE(applied.error().detail().find("version 1 goes on"), std::string::npos) << applied.error().detail();
+  world_.refusal.count = 0;
+  for (int i = 0; i < 60; ++i) {
+    SCOPED_TRACE(i);
+    world_.pass(Seconds(10));
+    (void)world_.beat(login_);
+    // Whoever comes has the rights of the former one, and whoever goes leaves an address that may be given again.
+    auto second = world_.login("alice").value();
+    auto address = world_.initiate(second).value().session.on("vpn")->v4;
+    EXPECT_EQ(rights_of(second)->access_class, first_class);
+    world_.logout(second).value();
+    world_.pass(Seconds(1));
+    EXPECT_FALSE(world_.firewall->access_of(address));
+    ASSERT_FALSE(world_.gateway->ipam().find(address)) << "it is held back with the policy";
+  }
+  EXPECT_GE(world_.refusal.count, 4);
+  EXPECT_LE(world_.refusal.count, 12) << "with backoff";
+  EXPECT_EQ(rights()->access_class, first_class);
+  EXPECT_EQ(explained().rule, "rights web");
+  EXPECT_FALSE(component("policy").ready);
+  EXPECT_TRUE(component("policy").advisory) << "what is in force does its work";
+  EXPECT_EQ(told("policy_held_back"), 1);
+  EXPECT_EQ(told("policy_applied"), 1);
+  world_.expect_sound("held back");
+  world_.refusal.refuses = [](const Ruleset&) { return false; };
+  world_.pass(Seconds(310));
+  EXPECT_TRUE(component("policy").ready) << component("policy").detail;
+  EXPECT_EQ(told("policy_applied"), 2);
+  EXPECT_GT(grants(*world_.firewall->applied()), former);
+}
+
 }  // namespace
 }  // namespace tornado::test

@@ -112,7 +112,7 @@ TEST_F(Limits, AFirewallThatFailsIsPutRightByItself) {
   world_.firewall->fail_next(1, errc::backend_failed);
   auto applied = apply(R"({"rights": [{"name": "web", "who": "user:alice", "to": "any", "ports": "tcp/443"}]})");
   EXPECT_EQ(applied.error().code(), errc::backend_failed);
-  world_.pass(Seconds(3));
+  world_.pass(Seconds(12));
   ASSERT_TRUE(rights());
   EXPECT_EQ(rights()->access_class, first_class);
 }

@@ -25,11 +25,16 @@ class TorMaintenanceSim : public ::testing::Test {
     reached(TorPhase::stopped);
   }
   void wish(TorWish wanted) { world.runtime.wait(world.gateway->tor()->wish(wanted)).value(); }
-  /// The process lives in real time; the clock of the gateway stands still meanwhile.
+  /// The process lives in real time, which the clock of the gateway follows: an attempt that failed is repeated.
   void reached(TorPhase phase) {
     auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-    while (world.gateway->tor()->status().phase != phase && std::chrono::steady_clock::now() < limit)
+    auto next = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+    while (world.gateway->tor()->status().phase != phase && std::chrono::steady_clock::now() < limit) {
       world.runtime.settle();
+      if (std::chrono::steady_clock::now() < next) continue;
+      world.pass(Seconds(1));
+      next += std::chrono::seconds(1);
+    }
     ASSERT_EQ(world.gateway->tor()->status().phase, phase) << world.gateway->tor()->status().reason;
     world.settle();
   }

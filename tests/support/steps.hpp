@@ -1,5 +1,8 @@
 #pragma once
 
+#include <gtest/gtest.h>
+
+#include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -40,7 +43,7 @@ class Steps {
   void hold(bool on) { holding_ = on; }
   std::size_t held() const { return waiting_.size(); }
   void release(std::size_t index) {
-    Waiter* waiter = waiting_[index];
+    Waiter* waiter = waiting_.at(index);
     waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(index));
     waiter->go = true;
     waiter->wake.cancel();
@@ -94,10 +97,11 @@ class Steps {
 /// alternative takes it.
 class Schedule {
  public:
-  /// Which of `options` goes next in this run.
+  /// Which of `options` goes next in this run. A run that is replayed has the choices it had before.
   std::size_t choose(std::size_t options) {
     if (at_ == choices_.size()) choices_.push_back({0, options});
-    return choices_[at_++].first;
+    EXPECT_EQ(choices_[at_].second, options) << "decision " << at_ << " of a run that was replayed";
+    return std::min(choices_[at_++].first, options - 1);
   }
   /// Prepares the next run; false: every order was seen.
   bool next() {
