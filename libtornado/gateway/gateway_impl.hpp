@@ -200,6 +200,8 @@ struct Gateway::Impl {
   void want_firewall();
   Task<void> catch_up_rights(std::shared_ptr<const Ruleset> made, std::uint64_t since);
   Task<void> apply_rights();
+  /// What is freed while a table is made may be in it: it is withheld until then.
+  Task<void> as_a_whole(Task<void> put);
   Task<void> put_rights();
   Task<std::shared_ptr<const Ruleset>> compiled(GatewayPolicy wanted);
   Task<void> set_rights(std::vector<DeviceAccess> changed, std::vector<Address> gone);

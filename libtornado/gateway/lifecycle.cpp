@@ -170,11 +170,7 @@ Task<void> Gateway::Impl::apply_firewall() {
 }
 
 Task<void> Gateway::Impl::apply_table() {
-  ++tables_under_way;
-  auto put = co_await put_table();
-  --tables_under_way;
-  free_confirmed();
-  co_return put;
+  return as_a_whole(put_table());
 }
 
 Task<void> Gateway::Impl::put_table() {

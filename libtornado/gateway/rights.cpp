@@ -340,11 +340,15 @@ Task<void> Gateway::Impl::bring_into_force(AccessPolicy fresh, std::int64_t vers
 }
 
 Task<void> Gateway::Impl::apply_rights() {
+  return as_a_whole(put_rights());
+}
+
+Task<void> Gateway::Impl::as_a_whole(Task<void> put) {
   ++tables_under_way;
-  auto put = co_await put_rights();
+  auto done = co_await std::move(put);
   --tables_under_way;
   free_confirmed();
-  co_return put;
+  co_return done;
 }
 
 Result<void> Gateway::Impl::overtaken(std::int64_t version) const {
@@ -359,8 +363,12 @@ Task<void> Gateway::Impl::put_rights() {
   TRY(auto made, co_await compiled(std::move(wanted)));
   // Whoever brought a later one into force applies it, too, and must not be overtaken.
   if (version != access_version) co_return overtaken(version);
-  ruleset = made;
-  TRY_VOID(co_await parts.firewall->access(made));
+  const auto former = std::exchange(ruleset, made);
+  auto taken = co_await parts.firewall->access(made);
+  if (!taken) {
+    if (ruleset == made) ruleset = former;
+    co_return taken;
+  }
   if (version != access_version) co_return overtaken(version);
   table_stands();
   co_return co_await catch_up_rights(std::move(made), revision);
