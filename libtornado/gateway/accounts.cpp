@@ -6,6 +6,7 @@
 #include "users/user_repo.hpp"
 
 namespace tornado::inline v1 {
+
 void Gateway::Impl::note_unrecorded(const UserId& user, Unrecorded& out) const {
   sessions.visit_of(user, [&](const Session& session) {
     Moved& moved = out[user][session.instance];

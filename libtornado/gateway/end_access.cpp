@@ -6,7 +6,6 @@
 namespace tornado::inline v1 {
 namespace {
 
-constexpr std::size_t most_settling_at_once = 64;
 constexpr Seconds longest_wait{30};
 
 }  // namespace
@@ -80,7 +79,7 @@ Task<void> Gateway::Impl::close_all_of(UserId user, CloseReason reason, Cutting&
 
 void Gateway::Impl::doubt_access(const Session& session) {
   // One that is ending is seen to until it has ended.
-  if (session.live()) access_doubts.insert_or_assign(session.instance, AccessDoubt());
+  if (session.live()) access_doubts.of.insert(session.instance);
 }
 
 void Gateway::Impl::doubt_access(const UserId& user) {
@@ -88,33 +87,46 @@ void Gateway::Impl::doubt_access(const UserId& user) {
 }
 
 /// In memory: a start asks for the account of every session anyway.
-boost::asio::awaitable<void> Gateway::Impl::retry_access() {
+void Gateway::Impl::look_at_doubts() {
+  AccessDoubts& doubts = access_doubts;
   const Instant now = runtime.now();
-  std::vector<Instance> due;
-  for (auto& [instance, doubt] : access_doubts) {
-    if (now < doubt.again && doubt.again - now <= doubt.wait) continue;
-    doubt.again = now + doubt.wait;
-    doubt.wait = std::min(doubt.wait * 2, longest_wait);
-    due.push_back(instance);
-  }
-  for (const Instance& instance : due) {
-    co_await background.settled(most_settling_at_once);
-    background.add("settle_access", settle_access(instance));
-  }
+  const bool rests = now < doubts.again && doubts.again - now <= doubts.wait;
+  if (doubts.of.empty() || doubts.asking || rests) return;
+  doubts.asking = true;
+  background.add("settle_access", settle_access());
 }
 
-Task<void> Gateway::Impl::settle_access(Instance instance) {
-  auto session = sessions.find(instance);
-  if (session && session->live()) {
-    auto account = co_await users.account(session->device);
-    if (!account && account.error().code() != errc::not_found) co_return account.error();
-    if (!account || !account->may_connect()) {
-      auto closed = co_await close_in_gate(instance, CloseReason::revoked);
-      if (!closed && closed.error().code() != errc::not_found) co_return closed.error();
-    }
+Task<void> Gateway::Impl::settle_access() {
+  AccessDoubts& doubts = access_doubts;
+  // What comes into doubt from now on is asked for anew.
+  const auto instances = std::exchange(doubts.of, {});
+  std::vector<DeviceId> devices;
+  for (const Instance& instance : instances)
+    if (auto session = sessions.find(instance); session && session->live()) devices.push_back(session->device);
+  const auto asked = co_await users.recall(std::move(devices));
+  Result<void> outcome;
+  for (const Instance& instance : instances) {
+    Result<void> settled = asked;
+    if (asked) settled = co_await close_if_ended(instance);
+    if (settled) continue;
+    doubts.of.insert(instance);
+    outcome = settled;
   }
-  access_doubts.erase(instance);
-  co_return Result<void>();
+  doubts.wait = outcome ? Seconds(1) : std::min(doubts.wait * 2, longest_wait);
+  doubts.again = runtime.now() + doubts.wait;
+  doubts.asking = false;
+  co_return outcome;
+}
+
+/// By what was recalled of its account.
+Task<void> Gateway::Impl::close_if_ended(Instance instance) {
+  auto session = sessions.find(instance);
+  if (!session || !session->live()) co_return Result<void>();
+  auto account = users.last_known(session->device);
+  if (account && account->may_connect()) co_return Result<void>();
+  auto closed = co_await close_in_gate(instance, CloseReason::revoked);
+  if (closed || closed.error().code() == errc::not_found) co_return Result<void>();
+  co_return closed.error();
 }
 
 }  // namespace tornado::inline v1

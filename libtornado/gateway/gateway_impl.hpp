@@ -277,10 +277,12 @@ struct Gateway::Impl {
   Task<Session> close_in_gate(Instance instance, CloseReason reason, Cutting* cutting = nullptr);
 
   // end_access.cpp: accounts and devices that may not connect any more.
-  /// A session of an account or a device whose access may have ended, for all that is known.
-  struct AccessDoubt {
+  /// Sessions of accounts and devices whose access may have ended, for all that is known.
+  struct AccessDoubts {
+    std::set<Instance> of;
     Seconds wait{1};
-    Instant again;  ///< it is looked at
+    Instant again;  ///< they are asked for
+    bool asking = false;
   };
   Task<User> change_user(UserId user, UserChanges changes);
   /// Carries out a change that bumps the user's epoch, and then closes every session there is (I-05).
@@ -290,8 +292,9 @@ struct Gateway::Impl {
   Task<void> close_all_of(UserId user, CloseReason reason, Cutting& cutting);
   void doubt_access(const Session& session);
   void doubt_access(const UserId& user);
-  boost::asio::awaitable<void> retry_access();
-  Task<void> settle_access(Instance instance);
+  void look_at_doubts();
+  Task<void> settle_access();
+  Task<void> close_if_ended(Instance instance);
 
   // sessions.cpp: who asks, and with what.
   Result<PublicKey> acceptable_key(std::string_view text, const DeviceId& device) const;
@@ -332,7 +335,7 @@ struct Gateway::Impl {
   std::unordered_map<Instance, EndedSession> undrained;  // the history may not have them yet
   std::uint64_t drains = 0;
   int draining = 0;
-  std::map<Instance, AccessDoubt> access_doubts;
+  AccessDoubts access_doubts;
   std::int64_t access_version = 0;  // 0: of none that was stored
   std::int64_t told_version = 0;
   bool policy_in_doubt = false;  // one may have been stored that is not in force

@@ -74,11 +74,8 @@ Task<void> Gateway::Impl::sample(Lane lane) {
 /// Durable before the peers are there again: counters that begin anew are never taken for the old ones (I-09).
 Task<void> Gateway::Impl::note_absent(std::vector<AbsentPeer> absent) {
   std::vector<RestartedCounters> restarted;
-  Pace pace(runtime);
-  for (const auto& peer : absent) {
-    if (pace.due()) co_await pace.yield();
+  for (const auto& peer : absent)
     if (auto instance = sessions.instance_of(peer.key)) restarted.emplace_back(*instance, peer.lane);
-  }
   co_return co_await sessions.counters_restarted(std::move(restarted));
 }
 

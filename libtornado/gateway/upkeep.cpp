@@ -72,8 +72,7 @@ Task<void> Gateway::Impl::tick() {
     co_await background.settled(most_closing_at_once);
     if (!gates.busy(session.device)) background.add("close_due", close_due(session.instance, reason));
   }
-  auto task = retry_access();
-  co_await std::move(task);
+  look_at_doubts();
   for (const auto& lease : ipam.lapse())
     runtime.log().write(LogLevel::info, "lease_lapsed", {{"owner", lease.owner.str()}});
   watch_pools();

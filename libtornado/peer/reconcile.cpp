@@ -12,6 +12,7 @@ namespace tornado::inline v1 {
 namespace {
 
 constexpr int refusals_allowed = 3;
+constexpr std::size_t told_at_once = 500;
 
 enum class Act : std::uint8_t { set, strip, remove };
 
@@ -342,13 +343,15 @@ Task<void> Pass::apply(LanePlan& plan) {
 
 /// The lanes at the same time: their interfaces have nothing to do with each other.
 Task<void> Pass::apply() {
-  // Who was touched meanwhile is judged by the next pass.
-  std::vector<AbsentPeer> absent;
-  for (AbsentPeer& peer : absent_) {
+  for (std::size_t at = 0; at < absent_.size(); at += told_at_once) {
+    std::vector<AbsentPeer> absent;
+    // Who was touched meanwhile is judged by the next pass. Nothing may come between this and the telling: of a peer
+    // that was made anew since, the counters would be taken for those of before.
+    for (std::size_t i = at; i < std::min(at + told_at_once, absent_.size()); ++i)
+      if (!is_parked(absent_[i].key) && !my_.guard.off_limits(absent_[i].key)) absent.push_back(std::move(absent_[i]));
+    (void)co_await my_.tell_absent(std::move(absent));
     if (pace_.due()) co_await pace_.yield();
-    if (!is_parked(peer.key) && !my_.guard.off_limits(peer.key)) absent.push_back(std::move(peer));
   }
-  (void)co_await my_.tell_absent(std::move(absent));
   TaskGroup lanes(my_.runtime);
   for (LanePlan& plan : plans_)
     if (plan.snapshot) lanes.add("reconcile_lane", apply(plan));

@@ -369,26 +369,26 @@ bool SessionStore::unmoved(const PublicKey& key, const Observation& seen) {
 
 Task<void> SessionStore::counters_restarted(std::vector<RestartedCounters> restarted) {
   if (!restarted.empty()) ++impl_->restarts;
-  Result<void> outcome;
-  for (std::size_t at = 0; at < restarted.size(); at += saved_at_once) {
-    std::vector<Session> changed;
-    for (std::size_t i = at; i < std::min(at + saved_at_once, restarted.size()); ++i) {
-      FiledSession* session = impl_->at(restarted[i].instance);
-      if (session == nullptr) continue;
-      restart(account_on(*session, restarted[i].lane));
-      session->bytes_missed = true;
-      impl_->unsaved.insert(session->instance);
-      impl_->touch(*session);
-      bool listed = !changed.empty() && changed.back().instance == session->instance;
-      if (listed) changed.back() = *session;
-      if (!listed && session->state != SessionState::pending) changed.push_back(*session);
-    }
-    // In memory all of them restart, whatever becomes of the journal; a checkpoint writes what is left out here.
-    if (!outcome || changed.empty()) continue;
-    std::vector<ClockStep> no_steps;
-    outcome = co_await impl_->journal.save(changed, no_steps, impl_->runtime.now());
+  // In memory all at once, before anybody can see a counter that began anew.
+  std::vector<Instance> changed;
+  for (const auto& which : restarted) {
+    FiledSession* session = impl_->at(which.instance);
+    if (session == nullptr) continue;
+    restart(account_on(*session, which.lane));
+    session->bytes_missed = true;
+    impl_->unsaved.insert(session->instance);
+    impl_->touch(*session);
+    bool listed = !changed.empty() && changed.back() == session->instance;
+    if (!listed && session->state != SessionState::pending) changed.push_back(session->instance);
   }
-  co_return outcome;
+  std::vector<ClockStep> no_steps;
+  for (std::size_t at = 0; at < changed.size(); at += saved_at_once) {
+    std::vector<Session> batch;
+    for (std::size_t i = at; i < std::min(at + saved_at_once, changed.size()); ++i)
+      if (const Session* session = impl_->at(changed[i])) batch.push_back(*session);
+    TRY_VOID(co_await impl_->journal.save(batch, no_steps, impl_->runtime.now()));
+  }
+  co_return Result<void>();
 }
 
 void SessionStore::on_presence(std::function<void(const Session&, Presence before)> told) {

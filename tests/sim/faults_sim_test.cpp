@@ -66,6 +66,22 @@ void connect_and_change_password(World& world, const Login& login, const User& u
   (void)world.runtime.wait(world.gateway->update_user(Caller::system(), user.id, std::move(changes)));
 }
 
+Task<void> refresh(World& world, const Login& login) {
+  (void)co_await world.gateway->reauth(Caller::system(), std::string(login.tokens.refresh.reveal()));
+  co_return Result<void>();
+}
+
+/// A refresh token that was used is used again when no lost answer excuses it.
+void connect_and_reuse(World& world, const Login& login, const User&) {
+  (void)world.initiate(login);
+  for (int i = 0; i < 2; ++i) {
+    Background asking = world.runtime.spawn(refresh(world, login));
+    world.settle();
+    // An attempt that fails is repeated after a pause.
+    world.leap(Seconds(60));
+  }
+}
+
 void connect_and_idle(World& world, const Login& login, const User&) {
   (void)world.initiate(login);
   world.leap(Seconds(86500));
@@ -81,6 +97,7 @@ constexpr Scenario scenarios[] = {
     {"RevokeDevice", connect_and_revoke},
     {"RemoveUser", connect_and_remove},
     {"ChangePassword", connect_and_change_password},
+    {"Reuse", connect_and_reuse},
     {"Idle", connect_and_idle, true},
     {"ReconnectUnderAPolicy", reconnect, false, true},
     {"DisconnectUnderAPolicy", connect_and_disconnect, false, true},
@@ -107,6 +124,7 @@ int steps_of(const Scenario& scenario) {
 void expect_only_entitled(World& world) {
   for (const auto& session : world.gateway->sessions().list("", 1000).sessions) {
     if (!session.live()) continue;
+    ASSERT_TRUE(world.runtime.wait(world.gateway->users().recall({session.device})));
     auto account = world.runtime.wait(world.gateway->users().account(session.device));
     ASSERT_TRUE(account) << account.error().detail();
     EXPECT_TRUE(account->may_connect()) << account->user.username << " may not connect and has a session (I-05)";
