@@ -122,9 +122,9 @@ class TORNADO_API Users {
 
   /// Account and device as they are now, from memory if nothing can have changed since. not_found.
   Task<Account> account(DeviceId device);
-  /// Reads the accounts of many devices in few transactions, so that `account` need not ask for each. Unknown devices
-  /// are passed over.
-  Task<void> recall(std::vector<DeviceId> devices);
+  /// Reads the accounts of many devices in few transactions, so that `account` need not ask for each. Returns
+  /// those that may not connect or do not exist.
+  Task<std::vector<DeviceId>> recall(std::vector<DeviceId> devices);
   /// The same without waiting, if it is in memory and at most one second old.
   std::optional<Account> known(const DeviceId& device) const;
   /// The last state seen, however old; for answering while the store is away (I-11).

@@ -19,6 +19,13 @@ void AccessBook::use(std::shared_ptr<const AccessPolicy> policy) {
   users_.clear();
 }
 
+std::unordered_map<UserId, std::string> AccessBook::names() const {
+  std::unordered_map<UserId, std::string> out;
+  for (const auto& [user, entry] : users_)
+    if (!user.empty()) out.emplace(user, entry.username);
+  return out;
+}
+
 void AccessBook::judge(Entry& entry, std::uint64_t used) const {
   entry.access_class = policy_->class_of(entry.username);
   entry.limit = policy_->limit_of(entry.username);

@@ -44,6 +44,8 @@ class AccessBook {
   std::vector<UserId> with_quota() const;
   const UserLimit* limit_of(const UserId& user) const;
   const std::string& name_of(const UserId& user) const;
+  /// Of everybody who is admitted.
+  std::unordered_map<UserId, std::string> names() const;
   /// Of a connected user; nothing: no quota.
   std::optional<QuotaStanding> standing(const UserId& user) const;
   /// How the user stands now. True: that changes the rights of the user's devices.

@@ -7,6 +7,10 @@
 
 namespace tornado::inline v1 {
 
+std::optional<std::uint64_t> Gateway::Impl::settled_drains() const {
+  return draining > 0 ? std::nullopt : std::optional(drains);
+}
+
 void Gateway::Impl::note_unrecorded(const UserId& user, Unrecorded& out) const {
   sessions.visit_of(user, [&](const Session& session) {
     Moved& moved = out[user][session.instance];
@@ -27,10 +31,11 @@ void Gateway::Impl::note_ended(Unrecorded& out) const {
 }
 
 /// What has ended may be on record already: that is asked in the transaction that reads the totals, which those are in.
-/// What lives cannot be, unless something ended and was recorded while this read.
-Task<void> Gateway::Impl::read_accounts(const AccountsReader& read, Unrecorded unrecorded, std::vector<User>& out) {
+/// What lives cannot be, unless something was drained since it was noted.
+Task<void> Gateway::Impl::read_accounts(const AccountsReader& read, Unrecorded unrecorded,
+                                        std::optional<std::uint64_t> since, std::vector<User>& out) {
   Unrecorded left;
-  bool all = draining > 0;
+  bool all = !since || settled_drains() != since;
   Database::Body body = [&](Tx& tx) -> Result<void> {
     TRY_PLAIN(out, read(tx));
     left.clear();
@@ -47,9 +52,8 @@ Task<void> Gateway::Impl::read_accounts(const AccountsReader& read, Unrecorded u
     }
     return {};
   };
-  const std::uint64_t seen = drains;
   TRY_VOID(co_await parts.database->transact(Scope::system(), body));
-  if (!all && (drains != seen || draining > 0)) {
+  if (!all && settled_drains() != since) {
     all = true;
     TRY_VOID(co_await parts.database->transact(Scope::system(), body));
   }
@@ -63,6 +67,7 @@ Task<void> Gateway::Impl::read_accounts(const AccountsReader& read, Unrecorded u
 }
 
 Task<User> Gateway::Impl::account(UserId id) {
+  const auto since = settled_drains();
   Unrecorded unrecorded{{id, {}}};
   note_unrecorded(id, unrecorded);
   note_ended(unrecorded);
@@ -71,7 +76,7 @@ Task<User> Gateway::Impl::account(UserId id) {
     return std::vector<User>(1, std::move(user));
   };
   std::vector<User> out;
-  TRY_VOID(co_await read_accounts(read, std::move(unrecorded), out));
+  TRY_VOID(co_await read_accounts(read, std::move(unrecorded), since, out));
   co_return std::move(out.front());
 }
 
@@ -82,6 +87,7 @@ Task<User> Gateway::account(UserId user) {
 /// Read twice: the sessions of those who are on the page are known once it is.
 Task<std::vector<User>> Gateway::accounts(UserQuery query) {
   TRY(auto page, co_await impl_->users.list(query));
+  const auto since = impl_->settled_drains();
   Impl::Unrecorded unrecorded;
   Pace pace(impl_->runtime);
   for (const User& user : page) {
@@ -92,7 +98,7 @@ Task<std::vector<User>> Gateway::accounts(UserQuery query) {
   impl_->note_ended(unrecorded);
   Impl::AccountsReader read = [&query](Tx& tx) -> Result<std::vector<User>> { return user_repo::list(tx, query); };
   std::vector<User> out;
-  TRY_VOID(co_await impl_->read_accounts(read, std::move(unrecorded), out));
+  TRY_VOID(co_await impl_->read_accounts(read, std::move(unrecorded), since, out));
   co_return out;
 }
 

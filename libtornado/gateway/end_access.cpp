@@ -44,18 +44,31 @@ Task<Revocation> Gateway::Impl::end_access(UserId user, Task<User> change) {
 Task<Revocation> Gateway::Impl::end_device(DeviceId id) {
   Cutting cutting;
   auto revoked = co_await users.revoke(id);
-  auto session = sessions.find(id);
   if (!revoked) {
-    if (session) doubt_access(*session);
+    doubt_access(id);
     co_return revoked.error();
   }
   cutting.made.device = std::move(*revoked);
   cutting.made.sign_ins = 1;
-  if (!session) co_return cutting.take();
-  auto closed = co_await close_in_gate(session->instance, CloseReason::revoked, &cutting);
-  if (closed) co_return cutting.take();
-  doubt_access(*session);
-  co_return closed.error();
+  TRY_VOID(co_await close_ended(id, &cutting));
+  co_return cutting.take();
+}
+
+/// Of a device that may not connect any more. Inside the gate: what an initiate there fails to replace comes back.
+Task<void> Gateway::Impl::close_ended(DeviceId device, Cutting* cutting) {
+  auto closed = co_await close_live(device, cutting);
+  if (!closed) doubt_access(device);
+  co_return closed;
+}
+
+Task<void> Gateway::Impl::close_live(DeviceId device, Cutting* cutting) {
+  TRY(auto pass, co_await gates.enter(device));
+  while (auto session = sessions.find(device)) {
+    auto finished = co_await finish(session->instance, CloseReason::revoked, cutting);
+    if (!finished) closing.notify();
+    if (!finished && finished.error().code() != errc::not_found) co_return finished.error();
+  }
+  co_return Result<void>();
 }
 
 Task<void> Gateway::Impl::close_all_of(UserId user, CloseReason reason, Cutting& cutting) {
@@ -77,13 +90,12 @@ Task<void> Gateway::Impl::close_all_of(UserId user, CloseReason reason, Cutting&
   co_return outcome;
 }
 
-void Gateway::Impl::doubt_access(const Session& session) {
-  // One that is ending is seen to until it has ended.
-  if (session.live()) access_doubts.of.insert(session.instance);
+void Gateway::Impl::doubt_access(const DeviceId& device) {
+  access_doubts.of.insert(device);
 }
 
 void Gateway::Impl::doubt_access(const UserId& user) {
-  sessions.visit_of(user, [&](const Session& session) { doubt_access(session); });
+  sessions.visit_of(user, [&](const Session& session) { doubt_access(session.device); });
 }
 
 /// In memory: a start asks for the account of every session anyway.
@@ -99,34 +111,23 @@ void Gateway::Impl::look_at_doubts() {
 Task<void> Gateway::Impl::settle_access() {
   AccessDoubts& doubts = access_doubts;
   // What comes into doubt from now on is asked for anew.
-  const auto instances = std::exchange(doubts.of, {});
-  std::vector<DeviceId> devices;
-  for (const Instance& instance : instances)
-    if (auto session = sessions.find(instance); session && session->live()) devices.push_back(session->device);
-  const auto asked = co_await users.recall(std::move(devices));
+  const auto devices = std::exchange(doubts.of, {});
+  std::vector<DeviceId> all(devices.begin(), devices.end());
+  auto ended = co_await users.recall(std::move(all));
   Result<void> outcome;
-  for (const Instance& instance : instances) {
-    Result<void> settled = asked;
-    if (asked) settled = co_await close_if_ended(instance);
-    if (settled) continue;
-    doubts.of.insert(instance);
-    outcome = settled;
+  if (ended) {
+    for (const DeviceId& device : *ended) {
+      auto closed = co_await close_ended(device);
+      if (!closed) outcome = closed;
+    }
+  } else {
+    doubts.of.insert(devices.begin(), devices.end());
+    outcome = ended.error();
   }
   doubts.wait = outcome ? Seconds(1) : std::min(doubts.wait * 2, longest_wait);
   doubts.again = runtime.now() + doubts.wait;
   doubts.asking = false;
   co_return outcome;
-}
-
-/// By what was recalled of its account.
-Task<void> Gateway::Impl::close_if_ended(Instance instance) {
-  auto session = sessions.find(instance);
-  if (!session || !session->live()) co_return Result<void>();
-  auto account = users.last_known(session->device);
-  if (account && account->may_connect()) co_return Result<void>();
-  auto closed = co_await close_in_gate(instance, CloseReason::revoked);
-  if (closed || closed.error().code() == errc::not_found) co_return Result<void>();
-  co_return closed.error();
 }
 
 }  // namespace tornado::inline v1

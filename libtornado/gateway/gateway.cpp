@@ -53,6 +53,7 @@ Gateway::Impl::Impl(Runtime& runtime_, Config config_, GatewayParts parts_)
       events(runtime, config.session_options().address_privacy),
       cutter(runtime, peers, *parts.host, sessions),
       supervisor(runtime, config.state_dir + "/children"),
+      policy_brought(runtime),
       closing(runtime),
       reconcile_wanted(runtime),
       process_came_up(runtime),
@@ -70,13 +71,8 @@ Gateway::Impl::Impl(Runtime& runtime_, Config config_, GatewayParts parts_)
     return online;
   });
   watch_sessions();
-  auth.on_reuse([this](const DeviceId& device) {
-    if (auto session = sessions.find(device))
-      background.add("close_reused", close_due(session->instance, CloseReason::revoked));
-  });
-  auth.on_doubt([this](const DeviceId& device) {
-    if (auto session = sessions.find(device)) doubt_access(*session);
-  });
+  auth.on_reuse([this](const DeviceId& device) { background.add("close_reused", close_ended(device)); });
+  auth.on_doubt([this](const DeviceId& device) { doubt_access(device); });
 }
 
 Gateway::Gateway(Runtime& runtime, Config config, GatewayParts parts)
@@ -156,9 +152,7 @@ Task<Login> Gateway::login(Caller caller, Sealed sealed) {
     co_return issued.error();
   }
   Login login = std::move(*issued);
-  for (const auto& device : login.evicted)
-    if (auto session = impl_->sessions.find(device))
-      impl_->background.add("close_evicted", impl_->close_due(session->instance, CloseReason::revoked));
+  for (const auto& device : login.evicted) impl_->background.add("close_evicted", impl_->close_ended(device));
   co_return login;
 }
 
@@ -172,7 +166,7 @@ Task<void> Gateway::logout(Caller caller, std::string token) {
   TRY(auto device, co_await impl_->auth.revoke(std::move(token)));
   auto left = co_await impl_->leave_in_gate(caller, device.id);
   if (left || left.error().code() == errc::session_expired) co_return Result<void>();
-  if (auto session = impl_->sessions.find(device.id)) impl_->doubt_access(*session);
+  impl_->doubt_access(device.id);
   co_return left;
 }
 

@@ -186,7 +186,7 @@ struct Gateway::Impl {
   void hold_back(std::int64_t version, const Error& why);
   void say_policy();
   Task<void> apply_closed(Error why);
-  void admit_all();
+  void admit_all(const std::unordered_map<UserId, std::string>& admitted = {});
   Task<void> admit(const Session& session, const User& user);
   /// An error: its addresses may have rights in the table all the same, until `rights_settled`.
   Task<void> dismiss(Instance instance);
@@ -208,6 +208,7 @@ struct Gateway::Impl {
   Task<PolicyInForce> apply_policy(const Caller& caller, std::string document);
   Task<void> check_policy_users(const AccessPolicy& policy);
   Task<void> bring_into_force(AccessPolicy policy, std::int64_t version);
+  Task<void> bring(AccessPolicy fresh, std::int64_t version);
 
   // limits.cpp: paces and quotas.
   Task<void> read_sessions();
@@ -234,7 +235,11 @@ struct Gateway::Impl {
   void note_unrecorded(const UserId& user, Unrecorded& out) const;
   /// Of the users that are in there already.
   void note_ended(Unrecorded& out) const;
-  Task<void> read_accounts(const AccountsReader& read, Unrecorded unrecorded, std::vector<User>& out);
+  /// Nothing: one is under way.
+  std::optional<std::uint64_t> settled_drains() const;
+  /// `since`: when the first of them was noted.
+  Task<void> read_accounts(const AccountsReader& read, Unrecorded unrecorded, std::optional<std::uint64_t> since,
+                           std::vector<User>& out);
   Task<User> account(UserId user);
 
   // explain_access.cpp
@@ -277,9 +282,9 @@ struct Gateway::Impl {
   Task<Session> close_in_gate(Instance instance, CloseReason reason, Cutting* cutting = nullptr);
 
   // end_access.cpp: accounts and devices that may not connect any more.
-  /// Sessions of accounts and devices whose access may have ended, for all that is known.
+  /// Devices whose access may have ended, for all that is known.
   struct AccessDoubts {
-    std::set<Instance> of;
+    std::set<DeviceId> of;
     Seconds wait{1};
     Instant again;  ///< they are asked for
     bool asking = false;
@@ -290,11 +295,12 @@ struct Gateway::Impl {
   Task<Revocation> end_device(DeviceId device);
   /// Closes every session of the user and adds to the revocation what that cut.
   Task<void> close_all_of(UserId user, CloseReason reason, Cutting& cutting);
-  void doubt_access(const Session& session);
+  Task<void> close_ended(DeviceId device, Cutting* cutting = nullptr);
+  Task<void> close_live(DeviceId device, Cutting* cutting);
+  void doubt_access(const DeviceId& device);
   void doubt_access(const UserId& user);
   void look_at_doubts();
   Task<void> settle_access();
-  Task<void> close_if_ended(Instance instance);
 
   // sessions.cpp: who asks, and with what.
   Result<PublicKey> acceptable_key(std::string_view text, const DeviceId& device) const;
@@ -342,6 +348,9 @@ struct Gateway::Impl {
   std::optional<HeldBack> held_back;
   std::shared_ptr<const AccessPolicy> accepted;  // that of the table the kernel took last
   std::int64_t accepted_version = 0;
+  std::int64_t tried_version = 0;  // of the whole table that was tried last
+  bool bringing_policy = false;
+  Notifier policy_brought;
   bool firewall_behind = false;  // it has to be applied as a whole
   int tables_under_way = 0;      // made of the book as it was
   std::set<LeaseId> unconfirmed;

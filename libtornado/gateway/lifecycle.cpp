@@ -180,6 +180,7 @@ Task<void> Gateway::Impl::put_table() {
   for (bool current = false; !current;) {
     const LaneMode used = tor_mode;
     const auto rights = access.shared_policy();
+    tried_version = access_version;
     TRY(auto wanted, co_await policy());
     revision = access.revision();
     TRY(made, co_await compiled(std::move(wanted)));

@@ -73,8 +73,9 @@ void Gateway::Impl::close_rights() {
 
 void Gateway::Impl::use_policy(std::shared_ptr<const AccessPolicy> policy, std::int64_t version) {
   access_version = version;
+  const auto names = access.names();
   access.use(std::move(policy));
-  admit_all();
+  admit_all(names);
 }
 
 bool Gateway::Impl::policy_closed() const {
@@ -139,11 +140,11 @@ void Gateway::Impl::say_policy() {
 /// The kernel takes no table with the policy in it. Where one stands that it took, that one stays; else a table is made
 /// that opens nothing.
 Task<void> Gateway::Impl::apply_closed(Error why) {
+  const std::int64_t version = tried_version;
   auto stands = co_await parts.firewall->intact();
   if (ready && stands && *stands) co_return why;
-  // Meanwhile somebody else may have closed them.
-  if (access_version == 0) co_return co_await apply_table();
-  const std::int64_t version = access_version;
+  // Meanwhile another one is wanted, which is not to blame.
+  if (access_version != version) co_return co_await apply_table();
   const auto refused = access.shared_policy();
   close_rights();
   auto applied = co_await apply_table();
@@ -182,12 +183,18 @@ Task<void> Gateway::Impl::settle_policy() {
   co_return done;
 }
 
-void Gateway::Impl::admit_all() {
+/// `admitted`: the names of those who were admitted before, whose accounts need not be known at this moment.
+void Gateway::Impl::admit_all(const std::unordered_map<UserId, std::string>& admitted) {
   if (!access.in_force()) return;
-  auto admit = [this](const Session& session) {
+  auto admit = [&, this](const Session& session) {
+    if (!session.live()) return;
     auto account = users.last_known(session.device);
-    if (session.live() && account && account->may_connect())
-      (void)access.admit(session, account->user, used(account->user.id));
+    auto before = admitted.find(session.user);
+    if (account ? !account->may_connect() : before == admitted.end()) return;
+    User user;
+    user.id = session.user;
+    user.username = account ? account->user.username : before->second;
+    (void)access.admit(session, user, used(user.id));
   };
   std::optional<Instance> next = Instance();
   while (next) next = sessions.visit(*next, visited_at_once, admit);
@@ -311,14 +318,27 @@ Task<PolicyInForce> Gateway::Impl::apply_policy(const Caller& caller, std::strin
   co_return out;
 }
 
+/// One at a time: how the one before has ended is known then.
 Task<void> Gateway::Impl::bring_into_force(AccessPolicy fresh, std::int64_t version) {
   policy_in_doubt = true;
+  while (bringing_policy) {
+    bool ended = co_await policy_brought.wait(policy_brought.revision());
+    if (!ended) co_return Error(errc::cancelled);
+  }
+  bringing_policy = true;
+  auto done = co_await bring(std::move(fresh), version);
+  bringing_policy = false;
+  policy_brought.notify();
+  co_return done;
+}
+
+Task<void> Gateway::Impl::bring(AccessPolicy fresh, std::int64_t version) {
   std::vector<DeviceId> devices;
   std::optional<Instance> next = Instance();
   auto note = [&](const Session& session) { devices.push_back(session.device); };
   while (next) next = sessions.visit(*next, visited_at_once, note);
   TRY_VOID(co_await users.recall(std::move(devices)));
-  // A later one may have been quicker.
+  // A later one may have come first.
   if (version <= access_version) co_return Result<void>();
   use_policy(std::make_shared<const AccessPolicy>(std::move(fresh)), version);
   // Classes of this policy mean nothing in the table of the former one.
@@ -327,10 +347,14 @@ Task<void> Gateway::Impl::bring_into_force(AccessPolicy fresh, std::int64_t vers
   if (applied) co_return applied;
   // Who came and went meanwhile is not in the table of the former one.
   want_firewall();
-  std::string detail = "the policy is stored: ";
+  // Only single devices are not in the table as they should be, which the next pass mends.
+  if (accepted_version >= version) co_return Result<void>();
   if (version == access_version) {
     use_policy(accepted, accepted_version);
     hold_back(version, applied.error());
+  }
+  std::string detail = "the policy is stored: ";
+  if (held_back) {
     detail += held_back_detail();
   } else {
     detail.append("version ").append(std::to_string(version)).append(" is not in force: ");

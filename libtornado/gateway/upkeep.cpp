@@ -148,10 +148,8 @@ Task<void> Gateway::Impl::close_due(Instance instance, CloseReason reason) {
   if (reason == CloseReason::idle || reason == CloseReason::expired) {
     if (!sessions.is_due(instance)) co_return Result<void>();
   }
-  auto done = co_await finish(instance, reason);
+  auto done = co_await finish(std::move(instance), reason);
   if (!done) closing.notify();
-  auto left = sessions.find(instance);
-  if (!done && left && reason == CloseReason::revoked) doubt_access(*left);
   if (!done && done.error().code() != errc::not_found) co_return done.error();
   co_return Result<void>();
 }

@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <unordered_set>
 
+#include "base/notifier.hpp"
 #include "base/try.hpp"
 #include "base/uuid.hpp"
 #include "session/journal.hpp"
@@ -70,7 +71,10 @@ struct SessionStore::Impl {
         own(std::move(own_)),
         journal(own ? *own : *shared),
         options(std::move(options_)),
-        machine(options) {}
+        machine(options),
+        saved(runtime) {}
+
+  Task<void> save_unsaved();
 
   FiledSession* at(const Instance& instance) { return index.at(instance); }
   FiledSession* live_of(const DeviceId& device) { return index.live_of(device); }
@@ -222,6 +226,8 @@ struct SessionStore::Impl {
   std::vector<ClockStep> unwritten;  ///< steps that the journal has not followed yet
   std::uint64_t revision = 0;
   std::unordered_set<Instance> unsaved;  ///< changed since the last checkpoint
+  bool saving = false;
+  Notifier saved;
   std::vector<LaneTraffic> traffic;
   std::uint64_t restarts = 0;
   std::array<std::size_t, 3> counts{};  ///< live ones by presence
@@ -446,30 +452,42 @@ Task<Session> SessionStore::record(Instance instance) {
   co_return final_state;
 }
 
-Task<void> SessionStore::checkpoint() {
-  // Moments and the step that moved them belong together.
-  const std::vector<ClockStep> steps = impl_->unwritten;
-  const std::vector<Instance> unsaved(impl_->unsaved.begin(), impl_->unsaved.end());
-  const std::size_t at_once = steps.empty() ? saved_at_once : unsaved.size();
+/// Moments and the step that moved them belong together, in one transaction.
+Task<void> SessionStore::Impl::save_unsaved() {
+  const std::vector<ClockStep> steps = unwritten;
+  const std::vector<Instance> todo(unsaved.begin(), unsaved.end());
+  const std::size_t at_once = steps.empty() ? saved_at_once : todo.size();
   std::size_t at = 0;
   do {
     std::vector<Session> changed;
-    for (const std::size_t end = std::min(at + at_once, unsaved.size()); at < end; ++at) {
-      const Session* session = impl_->at(unsaved[at]);
-      impl_->unsaved.erase(unsaved[at]);
+    for (const std::size_t end = std::min(at + at_once, todo.size()); at < end; ++at) {
+      const Session* session = this->at(todo[at]);
+      unsaved.erase(todo[at]);
       // A pending one has nothing to write, and may be activated meanwhile.
       if (session != nullptr && session->state != SessionState::pending) changed.push_back(*session);
     }
     if (changed.empty() && steps.empty()) continue;
-    auto saved = co_await impl_->journal.save(changed, steps, impl_->runtime.now());
+    auto saved = co_await journal.save(changed, steps, runtime.now());
     if (!saved) {
-      for (const auto& session : changed) impl_->unsaved.insert(session.instance);
+      for (const auto& session : changed) unsaved.insert(session.instance);
       co_return saved;
     }
-  } while (at < unsaved.size());
-  impl_->unwritten.erase(impl_->unwritten.begin(),
-                         impl_->unwritten.begin() + static_cast<std::ptrdiff_t>(steps.size()));
+  } while (at < todo.size());
+  unwritten.erase(unwritten.begin(), unwritten.begin() + static_cast<std::ptrdiff_t>(steps.size()));
   co_return Result<void>();
+}
+
+/// One at a time: a step of the clock moves what is stored, and must do so once.
+Task<void> SessionStore::checkpoint() {
+  while (impl_->saving) {
+    bool ended = co_await impl_->saved.wait(impl_->saved.revision());
+    if (!ended) co_return Error(errc::cancelled);
+  }
+  impl_->saving = true;
+  auto saved = co_await impl_->save_unsaved();
+  impl_->saving = false;
+  impl_->saved.notify();
+  co_return saved;
 }
 
 std::vector<std::pair<Session, CloseReason>> SessionStore::due() const {

@@ -273,24 +273,34 @@ Task<Account> Users::account(DeviceId id) {
   co_return co_await impl_->read(std::move(id));
 }
 
-Task<void> Users::recall(std::vector<DeviceId> devices) {
+Task<std::vector<DeviceId>> Users::recall(std::vector<DeviceId> devices) {
   constexpr std::size_t at_once = 500;
+  std::vector<DeviceId> barred;
   TRY_VOID(co_await impl_->watch());
   for (std::size_t at = 0; at < devices.size(); at += at_once) {
     std::vector<Account> read;
+    std::vector<DeviceId> missing;
     Database::Body body = [&](Tx& tx) -> Result<void> {
       read.clear();
+      missing.clear();
       for (std::size_t i = at; i < std::min(at + at_once, devices.size()); ++i) {
         auto account = read_account(tx, devices[i]);
         if (!account && account.error().code() != errc::not_found) return account.error();
-        if (account) read.push_back(std::move(*account));
+        if (account)
+          read.push_back(std::move(*account));
+        else
+          missing.push_back(devices[i]);
       }
       return {};
     };
     TRY_VOID(co_await impl_->database.transact(Scope::system(), body));
-    for (const Account& account : read) impl_->remember(account);
+    for (const Account& account : read) {
+      impl_->remember(account);
+      if (!account.may_connect()) barred.push_back(account.device.id);
+    }
+    barred.insert(barred.end(), missing.begin(), missing.end());
   }
-  co_return Result<void>();
+  co_return barred;
 }
 
 std::optional<Account> Users::known(const DeviceId& id) const {

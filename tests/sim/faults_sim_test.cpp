@@ -12,6 +12,7 @@ struct Scenario {
   void (*run)(World&, const Login&, const User&);
   bool bystander_idles = false;
   bool under_a_policy = false;
+  bool ends_access = false;
 };
 
 void apply_policy(World& world, const std::string& ports = "tcp/443") {
@@ -91,13 +92,13 @@ void connect_and_idle(World& world, const Login& login, const User&) {
 constexpr Scenario scenarios[] = {
     {"Connect", connect},
     {"Reconnect", reconnect},
-    {"Logout", connect_and_log_out},
+    {"Logout", connect_and_log_out, false, false, true},
     {"Disconnect", connect_and_disconnect},
-    {"Suspend", connect_and_suspend},
-    {"RevokeDevice", connect_and_revoke},
-    {"RemoveUser", connect_and_remove},
-    {"ChangePassword", connect_and_change_password},
-    {"Reuse", connect_and_reuse},
+    {"Suspend", connect_and_suspend, false, false, true},
+    {"RevokeDevice", connect_and_revoke, false, false, true},
+    {"RemoveUser", connect_and_remove, false, false, true},
+    {"ChangePassword", connect_and_change_password, false, false, true},
+    {"Reuse", connect_and_reuse, false, false, true},
     {"Idle", connect_and_idle, true},
     {"ReconnectUnderAPolicy", reconnect, false, true},
     {"DisconnectUnderAPolicy", connect_and_disconnect, false, true},
@@ -117,7 +118,10 @@ int steps_of(const Scenario& scenario) {
   world.steps.arm(-1, Fault::none);
   scenario.run(world, login, user);
   world.settle();
-  return world.steps.count();
+  const int steps = world.steps.count();
+  auto session = world.gateway->sessions().find(login.device.id);
+  EXPECT_FALSE(scenario.ends_access && session) << "it is to end the access of the device";
+  return steps;
 }
 
 /// I-05: whoever may not connect has no session, whatever became of the answer to the change that said so.
@@ -229,6 +233,10 @@ Task<void> ask_refresh(World& world, const Login& login, const User&) {
   co_return co_await drop(world.gateway->reauth(Caller::system(), std::string(login.tokens.refresh.reveal())));
 }
 
+Task<void> ask_revoke(World& world, const Login& login, const User&) {
+  co_return co_await drop(world.gateway->revoke_device(Caller::system(), login.device.id));
+}
+
 struct Pair {
   const char* name;
   Request first, second;
@@ -247,6 +255,7 @@ constexpr Pair pairs[] = {
     {"RefreshRefresh", ask_refresh, ask_refresh},
     {"CloseSuspend", ask_close, ask_suspend},
     {"InitiateRefresh", ask_initiate, ask_refresh},
+    {"InitiateRevoke", ask_initiate, ask_revoke},
 };
 
 Task<void> nothing() {
@@ -315,6 +324,37 @@ TEST_P(Orders, EveryInterleavingIsSound) {
 
 INSTANTIATE_TEST_SUITE_P(Pairs, Orders, ::testing::ValuesIn(pairs),
                          [](const auto& info) { return std::string(info.param.name); });
+
+/// An initiate that fails to replace a session brings it back: not for a device whose access has ended meanwhile.
+TEST(FaultsInOrders, WhatAFailedInitiateBringsBackIsNobodysWhoMayNotConnect) {
+  for (Request ends : {ask_revoke, ask_suspend, ask_logout})
+    for (bool initiate_first : {true, false})
+      for (int at = 0; at < 24; ++at) {
+        SCOPED_TRACE(std::to_string(at) + (initiate_first ? ", initiate first" : ", initiate last"));
+        World world;
+        world.boot().value();
+        auto user = world.add_user("alice");
+        auto login = world.login("alice").value();
+        world.initiate(login).value();
+        world.settle();
+        world.steps.hold(true);
+        Background first = world.runtime.spawn(arrive(ask_initiate, world, login, user));
+        Background second = world.runtime.spawn(arrive(ends, world, login, user));
+        world.settle();
+        world.steps.arm(at, Fault::fail_before);
+        for (int guard = 0; world.steps.held() > 0 && guard < 500; ++guard) {
+          world.steps.release(initiate_first ? 0 : world.steps.held() - 1);
+          world.settle();
+        }
+        world.steps.hold(false);
+        world.steps.disarm();
+        world.settle();
+        for (int i = 0; i < 4; ++i) world.leap(Seconds(31));
+        world.expect_sound("after both");
+        expect_only_entitled(world);
+        if (::testing::Test::HasFailure()) return;
+      }
+}
 
 }  // namespace
 }  // namespace tornado::test

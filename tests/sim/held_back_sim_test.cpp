@@ -211,5 +211,58 @@ TEST_F(HeldBack, AtRunTimeARefusedOneChangesNothingForAnybody) {
   EXPECT_GT(grants(*world_.firewall->applied()), former);
 }
 
+Task<void> spawned(Task<PolicyInForce> task, std::optional<Result<PolicyInForce>>& out) {
+  out = co_await std::move(task);
+  co_return Result<void>();
+}
+Task<void> spawned(Task<TunnelConfig> task) {
+  (void)co_await std::move(task);
+  co_return Result<void>();
+}
+
+/// The kernel takes the table and refuses what came while it was made: the policy is in force, and the rest follows.
+TEST_F(HeldBack, OneThatIsTakenIsNotHeldBackForWhoCameMeanwhile) {
+  int reached = 0;
+  for (int steps_before = 0; steps_before < 8; ++steps_before) {
+    SCOPED_TRACE(steps_before);
+    auto second = world_.login("alice").value();
+    auto who = world_.caller(second).value();
+    const std::int64_t version = world_.runtime.wait(world_.gateway->policy_in_force()).value().version;
+    std::optional<Result<PolicyInForce>> applied;
+    world_.steps.hold(true);
+    Background applying =
+        world_.runtime.spawn(spawned(world_.gateway->apply_policy(Caller::operator_named("olga"), web), applied));
+    world_.settle();
+    for (int i = 0; i < steps_before && world_.steps.held() > 0; ++i) {
+      world_.steps.release(0);
+      world_.settle();
+    }
+    Background connecting = world_.runtime.spawn(spawned(world_.gateway->initiate(who, World::fresh_key())));
+    world_.settle();
+    world_.refusal.devices = 1;
+    for (int guard = 0; world_.steps.held() > 0 && guard < 100; ++guard) {
+      world_.steps.release(world_.steps.held() - 1);
+      world_.settle();
+    }
+    world_.steps.hold(false);
+    reached += world_.refusal.devices == 0 && applied && *applied ? 1 : 0;
+    world_.refusal.devices = 0;
+    world_.pass(Seconds(3));
+    ASSERT_TRUE(applied);
+    ASSERT_TRUE(*applied) << applied->error().detail();
+    EXPECT_TRUE(component("policy").ready) << component("policy").detail;
+    EXPECT_EQ(world_.runtime.wait(world_.gateway->policy_in_force()).value().version, version + 1);
+    EXPECT_EQ(rights()->access_class, first_class);
+    EXPECT_EQ(told("policy_held_back"), 0);
+    if (world_.gateway->sessions().find(second.device.id)) {
+      EXPECT_EQ(rights_of(second)->access_class, first_class);
+    }
+    world_.expect_sound("applied");
+    world_.logout(second).value();
+    world_.pass(Seconds(2));
+  }
+  EXPECT_GT(reached, 0) << "nobody came while a table was made";
+}
+
 }  // namespace
 }  // namespace tornado::test

@@ -46,6 +46,7 @@ class SteppedWireGuard final : public WireGuard {
 struct Refusal {
   std::function<bool(const Ruleset&)> refuses = [](const Ruleset&) { return false; };
   int count = 0;
+  int devices = 0;  // so many changes of single devices are not taken either
 };
 
 inline bool has_grants(const Ruleset& ruleset) {
@@ -70,7 +71,11 @@ class SteppedFirewall final : public Firewall {
     co_return co_await in_turn(memory.access(std::move(ruleset)));
   }
   Task<void> devices(std::vector<DeviceAccess> changed, std::vector<Address> gone) override {
-    return in_turn(memory.devices(std::move(changed), std::move(gone)));
+    if (refusal_.devices > 0) {
+      --refusal_.devices;
+      co_return Error(errc::backend_failed, "the kernel refuses it");
+    }
+    co_return co_await in_turn(memory.devices(std::move(changed), std::move(gone)));
   }
   Task<void> remove() override { return memory.remove(); }
   Task<bool> intact() override { return memory.intact(); }
