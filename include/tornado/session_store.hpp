@@ -260,6 +260,7 @@ class TORNADO_API SessionStore {
 
   /// Sessions that need closing now: hard deadline or idle, with the reason. In order of their deadline.
   std::vector<std::pair<Session, CloseReason>> due() const;
+  /// Whether `due` would return it.
   bool is_due(const Instance& instance) const;
   /// How many `due` would return.
   std::size_t due_count() const noexcept;

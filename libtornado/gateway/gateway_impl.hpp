@@ -181,8 +181,6 @@ struct Gateway::Impl {
   bool policy_closed() const;
   std::string held_back_detail() const;
   void table_stands();
-  /// Of a version that is not the wanted one any more: fine where a later one is.
-  Result<void> overtaken(std::int64_t version) const;
   void hold_back(std::int64_t version, const Error& why);
   void say_policy();
   Task<void> apply_closed(Error why);

@@ -375,25 +375,21 @@ Task<void> Gateway::Impl::as_a_whole(Task<void> put) {
   co_return done;
 }
 
-Result<void> Gateway::Impl::overtaken(std::int64_t version) const {
-  if (version < access_version) return {};
-  return Error(errc::unavailable, "the firewall went back to the policy before while this one was made");
-}
-
 Task<void> Gateway::Impl::put_rights() {
   const std::int64_t version = access_version;
   TRY(auto wanted, co_await policy());
   const std::uint64_t revision = access.revision();
   TRY(auto made, co_await compiled(std::move(wanted)));
-  // Whoever brought a later one into force applies it, too, and must not be overtaken.
-  if (version != access_version) co_return overtaken(version);
+  // Everything was closed meanwhile: this one must not open it.
+  const Error closed(errc::unavailable, "the firewall was closed while this policy was made ready");
+  if (version != access_version) co_return closed;
   const auto former = std::exchange(ruleset, made);
   auto taken = co_await parts.firewall->access(made);
   if (!taken) {
     if (ruleset == made) ruleset = former;
     co_return taken;
   }
-  if (version != access_version) co_return overtaken(version);
+  if (version != access_version) co_return closed;
   table_stands();
   co_return co_await catch_up_rights(std::move(made), revision);
 }

@@ -145,9 +145,7 @@ Task<void> Gateway::Impl::close_due(Instance instance, CloseReason reason) {
   auto session = sessions.find(instance);
   if (!session) co_return Result<void>();
   TRY(auto pass, co_await gates.enter(session->device));
-  if (reason == CloseReason::idle || reason == CloseReason::expired) {
-    if (!sessions.is_due(instance)) co_return Result<void>();
-  }
+  if (!sessions.is_due(instance)) co_return Result<void>();
   auto done = co_await finish(std::move(instance), reason);
   if (!done) closing.notify();
   if (!done && done.error().code() != errc::not_found) co_return done.error();

@@ -455,14 +455,14 @@ Task<Session> SessionStore::record(Instance instance) {
 /// Moments and the step that moved them belong together, in one transaction.
 Task<void> SessionStore::Impl::save_unsaved() {
   const std::vector<ClockStep> steps = unwritten;
-  const std::vector<Instance> todo(unsaved.begin(), unsaved.end());
-  const std::size_t at_once = steps.empty() ? saved_at_once : todo.size();
+  const std::vector<Instance> listed(unsaved.begin(), unsaved.end());
+  const std::size_t at_once = steps.empty() ? saved_at_once : listed.size();
   std::size_t at = 0;
   do {
     std::vector<Session> changed;
-    for (const std::size_t end = std::min(at + at_once, todo.size()); at < end; ++at) {
-      const Session* session = this->at(todo[at]);
-      unsaved.erase(todo[at]);
+    for (const std::size_t end = std::min(at + at_once, listed.size()); at < end; ++at) {
+      const Session* session = this->at(listed[at]);
+      unsaved.erase(listed[at]);
       // A pending one has nothing to write, and may be activated meanwhile.
       if (session != nullptr && session->state != SessionState::pending) changed.push_back(*session);
     }
@@ -472,7 +472,7 @@ Task<void> SessionStore::Impl::save_unsaved() {
       for (const auto& session : changed) unsaved.insert(session.instance);
       co_return saved;
     }
-  } while (at < todo.size());
+  } while (at < listed.size());
   unwritten.erase(unwritten.begin(), unwritten.begin() + static_cast<std::ptrdiff_t>(steps.size()));
   co_return Result<void>();
 }
