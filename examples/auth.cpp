@@ -31,7 +31,7 @@ int main() {
   // Signature and times only: no I/O, good for every request.
   auto claims = auth.check(login.tokens.access.reveal()).value();
   auto account = runtime.wait(auth.authorize(claims)).value();
-  check(account.device.id == login.device.id && account.may_connect(), "the token leads to the device");
+  check(account.device == login.device.id && account.may_connect(), "the token leads to the device");
 
   auto refreshed = runtime.wait(auth.refresh(source, std::string(login.tokens.refresh.reveal()))).value();
   check(!(refreshed.tokens.refresh == login.tokens.refresh), "a refresh gives a new refresh token");

@@ -111,6 +111,8 @@ Task<void> run(Runtime& runtime, Gateway& gateway, ApiServer& api, MetricsServer
   if (auto measured = metrics.listen(); !measured)
     runtime.log().write(LogLevel::error, "metrics_unavailable", {{"detail", measured.error().detail()}});
   notify_service_manager("READY=1\nSTATUS=serving");
+  // What the start has read leaves gaps that are not at the end.
+  (void)malloc_trim(0);
   auto [ec, number] = co_await signals.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
   notify_service_manager("STOPPING=1");
   runtime.log().write(LogLevel::info, "stopping", {{"signal", ec ? "none" : std::to_string(number)}});

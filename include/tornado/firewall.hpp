@@ -189,6 +189,7 @@ class TORNADO_API MemoryFirewall final : public Firewall {
   void set_foreign_drops(std::vector<ForeignChain> chains);
   void fail_next(int count, errc code);
   void tamper();  ///< somebody else flushed the table
+  void damage();  ///< somebody else took a rule out of it
 
  private:
   struct Impl;

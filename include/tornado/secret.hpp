@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -15,21 +16,24 @@ namespace tornado::inline v1 {
 class TORNADO_API Secret {
  public:
   Secret() = default;
-  explicit Secret(std::string bytes) : bytes_(std::move(bytes)) {}
-  Secret(const Secret&) = default;
-  Secret(Secret&& other) noexcept : bytes_(std::move(other.bytes_)) { other.wipe(); }
+  explicit Secret(std::string_view bytes);
+  explicit Secret(const char* bytes) : Secret(std::string_view(bytes)) {}
+  /// What is given up is cleared.
+  explicit Secret(std::string&& bytes);
+  Secret(const Secret& other);
+  Secret(Secret&&) noexcept = default;
   Secret& operator=(const Secret& other);
   Secret& operator=(Secret&& other) noexcept;
   ~Secret() { wipe(); }
 
-  std::string_view reveal() const noexcept { return bytes_; }
-  bool empty() const noexcept { return bytes_.empty(); }
-  std::size_t size() const noexcept { return bytes_.size(); }
+  std::string_view reveal() const noexcept { return bytes_ ? std::string_view(*bytes_) : std::string_view(""); }
+  bool empty() const noexcept { return bytes_ == nullptr; }
+  std::size_t size() const noexcept { return reveal().size(); }
   bool operator==(const Secret& other) const noexcept;
 
  private:
   void wipe() noexcept;
-  std::string bytes_;
+  std::unique_ptr<std::string> bytes_;  // null: empty
 };
 
 }  // namespace tornado::inline v1

@@ -44,8 +44,10 @@ enum class AddressPrivacy : std::uint8_t {
   none,
 };
 
-/// "203.0.113.7", "203.0.113.0/24", or nothing.
-TORNADO_API std::string shown_address(const std::optional<Address>& address, AddressPrivacy privacy);
+/// An address as it is shown: "203.0.113.7", "203.0.113.0/24", or nothing.
+using ShownAddress = Name<struct ShownAddressTag>;
+
+TORNADO_API ShownAddress shown_address(const std::optional<Address>& address, AddressPrivacy privacy);
 
 /// What a session is opened with.
 class NewSession {
@@ -74,10 +76,11 @@ class LaneCounters {
   std::uint64_t received = 0, sent = 0;            ///< bytes, as the interface counted them when last read
   std::uint64_t base_received = 0, base_sent = 0;  ///< bytes of lives that are over
   Instant handshake;                               ///< as the interface tells it
-  std::uint32_t interface = 0;                     ///< index of the interface they were read from; 0: unknown
   Instant read;                                    ///< when they were last read; default: never
   Instant active;                                  ///< last traffic or new handshake
-  std::uint64_t receive_rate = 0, send_rate = 0;   ///< bytes a second between the last two readings
+  std::uint32_t interface = 0;                     ///< index of the interface they were read from; 0: unknown
+  /// Bytes a second between the last two readings, 4 GiB at most.
+  std::uint32_t receive_rate = 0, send_rate = 0;
 };
 
 /// An owner connected through this gateway.
@@ -101,13 +104,18 @@ class Session {
   SessionState state = SessionState::pending;
   Presence presence = Presence::offline;
   PresenceReason presence_reason = PresenceReason::silent;
-  Instant presence_since;  ///< when it became so
   std::optional<CloseReason> reason;
   /// Its peer has a preshared key. The key itself is derived when it is needed, and is nobody's to store.
   bool preshared = false;
+  bool bytes_missed = false;  ///< some may have passed uncounted: restored after a stop, or its peer was lost
+  /// Opening failed in a way that leaves open whether the row reached the disk; ending it settles that.
+  bool in_doubt = false;
   std::optional<Address> source;  ///< last known outer address of the client: for decisions, in memory only
+  std::uint32_t recoveries = 0;   ///< times it came back from offline
+  std::uint32_t roamed = 0;       ///< times the client's outer address changed, within one network too
+  Instant presence_since;         ///< when its presence became so
   /// The first and the last one at `SessionOptions::address_privacy`, which is what is shown, told and stored.
-  std::string first_seen_from, seen_from;
+  ShownAddress first_seen_from, seen_from;
   Instant opened, activated, ended;
   Instant last_beat;       ///< heartbeat
   Instant last_handshake;  ///< of any lane
@@ -117,13 +125,7 @@ class Session {
   std::uint64_t received = 0;  ///< bytes from the client, all lanes, whole session
   std::uint64_t sent = 0;      ///< bytes to the client
   std::vector<LaneCounters> counters;
-  bool bytes_missed = false;     ///< some may have passed uncounted: restored after a stop, or its peer was lost
-  std::uint64_t recoveries = 0;  ///< times it came back from offline
-  std::uint64_t roamed = 0;      ///< times the client's outer address changed, within one network too
   std::uint64_t revision = 0;
-  /// Opening failed in a way that leaves open whether the row reached the disk; ending it settles that.
-  bool in_doubt = false;
-  Instance replaces;  ///< of one in doubt: the session it would have replaced
 
   const LaneCounters* counters_on(const Lane& wanted) const noexcept {
     for (const auto& account : counters)
@@ -193,7 +195,7 @@ class FreedAddress {
 class RestoredSessions {
  public:
   RestoredSessions() {}
-  std::vector<Session> unclosed;    ///< pending, active and closing ones
+  std::vector<Session> unclosed;    ///< pending, active and closing ones, without the accounts of their lanes
   std::vector<FreedAddress> freed;  ///< within the time asked for, and the last one of each device
 };
 
@@ -262,8 +264,8 @@ class TORNADO_API SessionStore {
   std::vector<std::pair<Session, CloseReason>> due() const;
   /// Whether `due` would return it.
   bool is_due(const Instance& instance) const;
-  /// How many `due` would return.
-  std::size_t due_count() const noexcept;
+  /// How many `due` would return that were active: those that have not become so yet are always due.
+  std::size_t overdue_count() const;
   /// Updates presence from the clock; returns sessions that went idle or offline.
   std::vector<Session> fade();
   /// Told of every change of presence of a live session, with what it was before, at once and on the loop. Must not

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <compare>
 #include <cstddef>
@@ -9,6 +11,7 @@
 #include <initializer_list>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -97,7 +100,24 @@ class Name {
   NameText text_;
 };
 
-using Lane = Name<struct LaneTag>;          ///< "vpn", "tor", later one per tenant: a name, not an enumeration
+/// "vpn", "tor", later one per tenant: a name, not an enumeration. There are few, and each session names them five
+/// times: a lane is a pointer to its text, and every text that was ever one stays for the life of the process.
+/// Ordered as text. Any thread.
+class TORNADO_API Lane {
+ public:
+  Lane() noexcept = default;
+  explicit Lane(std::string_view text);
+
+  const std::string& str() const noexcept;
+  bool empty() const noexcept { return text_ == nullptr; }
+  std::size_t hash() const noexcept { return std::hash<const void*>()(text_); }
+  std::strong_ordering operator<=>(const Lane& other) const noexcept;
+  bool operator==(const Lane&) const noexcept = default;
+
+ private:
+  const std::string* text_ = nullptr;  // one for each text
+};
+
 using Owner = Name<struct OwnerTag>;        ///< who holds leases and peers: a device, an agent, a router
 using UserId = Name<struct UserTag>;        ///< UUID, lower case with hyphens
 using DeviceId = Name<struct DeviceTag>;    ///< UUID, lower case with hyphens
@@ -212,11 +232,23 @@ class LaneAddress {
 };
 
 /// The addresses of one owner, a lane each. Copies share them: lease, session and peer of an owner have the same ones.
+/// One block of memory for all copies, a pointer for each; copies may be used on different threads.
 class TORNADO_API LaneAddresses {
  public:
-  LaneAddresses() = default;
-  LaneAddresses(std::vector<LaneAddress> addresses);  // NOLINT(google-explicit-constructor)
+  LaneAddresses() noexcept = default;
+  LaneAddresses(const std::vector<LaneAddress>& addresses);  // NOLINT(google-explicit-constructor)
   LaneAddresses(std::initializer_list<LaneAddress> addresses) : LaneAddresses(std::vector<LaneAddress>(addresses)) {}
+  LaneAddresses(const LaneAddresses& other) noexcept : block_(other.block_) {
+    if (block_ != nullptr) block_->holders.fetch_add(1, std::memory_order_relaxed);
+  }
+  LaneAddresses(LaneAddresses&& other) noexcept : block_(std::exchange(other.block_, nullptr)) {}
+  LaneAddresses& operator=(LaneAddresses other) noexcept {
+    std::swap(block_, other.block_);
+    return *this;
+  }
+  ~LaneAddresses() {
+    if (block_ != nullptr) let_go();
+  }
 
   auto begin() const noexcept { return all().begin(); }
   auto end() const noexcept { return all().end(); }
@@ -225,19 +257,28 @@ class TORNADO_API LaneAddresses {
   const LaneAddress& front() const noexcept { return all().front(); }
   const LaneAddress& operator[](std::size_t at) const noexcept { return all()[at]; }
   /// Lives as long as any copy of these addresses.
-  const std::vector<LaneAddress>& all() const noexcept;
-  bool operator==(const LaneAddresses& other) const noexcept { return all() == other.all(); }
+  std::span<const LaneAddress> all() const noexcept;
+  bool operator==(const LaneAddresses& other) const noexcept {
+    return std::equal(begin(), end(), other.begin(), other.end());
+  }
   /// Those of which `holds` is true.
   template <class Predicate>
   LaneAddresses where(Predicate holds) const {
     std::vector<LaneAddress> out;
     for (const LaneAddress& address : all())
       if (holds(address)) out.push_back(address);
-    return out.size() == size() ? *this : LaneAddresses(std::move(out));
+    return out.size() == size() ? *this : LaneAddresses(out);
   }
 
  private:
-  std::shared_ptr<const std::vector<LaneAddress>> addresses_;
+  /// Followed by the addresses.
+  struct Block {
+    std::atomic<std::uint32_t> holders{1};
+    std::uint32_t count = 0;
+  };
+  void let_go() noexcept;
+
+  Block* block_ = nullptr;
 };
 
 /// ISO 8601 in UTC with milliseconds, "2026-01-02T03:04:05.678Z"; empty for the default Instant.
@@ -250,6 +291,10 @@ TORNADO_API Result<Instant> parse_iso8601(std::string_view text);
 template <class Tag>
 struct std::hash<tornado::Name<Tag>> {
   std::size_t operator()(const tornado::Name<Tag>& name) const noexcept { return name.hash(); }
+};
+template <>
+struct std::hash<tornado::Lane> {
+  std::size_t operator()(const tornado::Lane& lane) const noexcept { return lane.hash(); }
 };
 template <>
 struct std::hash<tornado::Address> {

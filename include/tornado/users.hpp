@@ -68,13 +68,20 @@ class Device {
   Instant created, last_seen, revoked;
 };
 
-/// An account and one of its devices as they are now.
+/// What decides about a device and its account, as they are now. It is remembered for every device that has been seen,
+/// and small for that.
 class Account {
  public:
   Account() {}
-  User user;
-  Device device;
-  bool may_connect() const noexcept { return user.active && user.deleted == Instant() && device.revoked == Instant(); }
+  Account(const User& user_, const Device& device_);
+  bool may_connect() const noexcept { return active && !revoked; }
+
+  UserId user;
+  DeviceId device;
+  Name<struct UsernameTag> username;
+  std::uint32_t user_epoch = 0, device_epoch = 0;
+  bool active = false;   ///< the account is neither suspended nor deleted
+  bool revoked = false;  ///< the device is
 };
 
 /// Argon2id parameters (RFC 9106) for new hashes, and the most that stored ones may ask for (I-16).
@@ -117,6 +124,8 @@ class TORNADO_API Users {
   /// Devices with a live sign-in, most recently seen first.
   Task<std::vector<Device>> devices(UserId user);
   Task<std::vector<Device>> all_devices(int limit, int offset);
+  /// Revoked or not. not_found.
+  Task<Device> device(DeviceId device);
   /// Bumps the device's epoch, revokes its sign-ins, frees its slot. not_found; conflict: revoked already.
   Task<Device> revoke(DeviceId device);
 

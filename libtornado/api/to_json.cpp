@@ -51,9 +51,10 @@ json::object shown(const Session& session) {
   out["public_key"] = session.key.str();
   out["vpn_ip"] = address("vpn");
   out["tor_ip"] = address("tor");
-  const std::string& client = session.state == SessionState::closed ? session.first_seen_from : session.seen_from;
+  const std::string last = session.seen_from.str();
+  const std::string client = session.state == SessionState::closed ? session.first_seen_from.str() : last;
   out["client_ip"] = client.empty() ? json::value(nullptr) : json::value(client);
-  out["last_client_ip"] = session.seen_from.empty() ? json::value(nullptr) : json::value(session.seen_from);
+  out["last_client_ip"] = last.empty() ? json::value(nullptr) : json::value(last);
   out["state"] = session.state == SessionState::active ? name(session.presence) : name(session.state);
   out["reason"] = session.state == SessionState::active ? json::value(name(session.presence_reason)) : nullptr;
   out["since"] = shown_time(session.presence_since);

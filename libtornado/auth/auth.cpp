@@ -127,10 +127,9 @@ struct Auth::Impl {
   }
 
   Result<Account> judge(const Claims& claims, const Account& account) const {
-    bool same = account.user.id == claims.user && account.user.epoch == claims.user_epoch &&
-                account.device.epoch == claims.device_epoch;
-    if (!account.user.active || account.user.deleted != Instant())
-      return Error(errc::user_inactive, "the account is inactive");
+    bool same = account.user == claims.user && account.user_epoch == claims.user_epoch &&
+                account.device_epoch == claims.device_epoch;
+    if (!account.active) return Error(errc::user_inactive, "the account is inactive");
     if (!same || !account.may_connect()) return Error(errc::revoked, "the sign-in was revoked");
     return account;
   }
@@ -268,10 +267,8 @@ Task<Login> Auth::issue(User user, std::string label, std::optional<Address> sou
     return user_repo::touch_login(tx, user.id, login.device.id, from, now);
   };
   TRY_VOID(co_await impl_->users.database.transact(Scope::system(), body));
-  for (const auto& device : login.evicted) impl_->users.seen.erase(device);
-  Account account;
-  account.user = login.user;
-  account.device = login.device;
+  for (const auto& device : login.evicted) impl_->users.forget(device);
+  const Account account(login.user, login.device);
   impl_->users.remember(account);
   TRY(login.tokens, co_await impl_->sign(account, sign_in));
   co_return login;
@@ -316,10 +313,10 @@ std::optional<Result<Account>> Auth::authorized(const Claims& claims) const {
 Result<SignIn> Auth::Impl::step(Tx& tx, const Claims& claims, const Address& source, std::uint64_t used,
                                 Account& account, bool& was_reused) {
   TRY_PLAIN(auto sign_in, sign_in_repo::get(tx, claims.sign_in));
-  TRY_PLAIN(account.device, device_repo::get(tx, sign_in.device));
-  TRY_PLAIN(account.user, user_repo::lock(tx, sign_in.user));
-  if (!account.user.active || account.user.deleted != Instant())
-    return Error(errc::user_inactive, "the account is inactive");
+  TRY_PLAIN(auto device, device_repo::get(tx, sign_in.device));
+  TRY_PLAIN(auto user, user_repo::lock(tx, sign_in.user));
+  account = Account(user, device);
+  if (!account.active) return Error(errc::user_inactive, "the account is inactive");
   if (sign_in.revoked || !account.may_connect()) return Error(errc::revoked, "the sign-in was revoked");
   if (claims.generation >= sign_in.generation) {
     // Newer than what is stored: it was issued while the store was away, and is adopted (I-11).
@@ -368,14 +365,14 @@ Task<Refreshed> Auth::Impl::advance(Address source, Claims claims) {
   TRY_VOID(done);
   adrift.erase(claims.sign_in);
   if (was_reused) {
-    users.seen.erase(sign_in.device);
+    users.forget(sign_in.device);
     reused(sign_in.device);
     co_return Error(errc::token_reused, "a refresh token was used twice; the sign-in is revoked");
   }
   users.remember(account);
   Refreshed out;
-  out.user = account.user.id;
-  out.device = account.device.id;
+  out.user = account.user;
+  out.device = account.device;
   TRY(out.tokens, co_await sign(account, sign_in));
   co_return out;
 }
@@ -385,8 +382,8 @@ Task<Refreshed> Auth::Impl::advance_from_memory(Claims claims) {
   auto account = public_users.last_known(claims.device);
   if (!account) co_return Error(errc::unavailable, "the account is not known without the store");
   TRY_VOID(judge(claims, *account));
-  auto seen = users.seen.find(claims.device);
-  if (seen == users.seen.end() || std::chrono::abs(runtime.now() - seen->second.at) > options.offline_grace)
+  const auto* seen = users.seen.find(claims.device);
+  if (seen == nullptr || std::chrono::abs(runtime.now() - seen->at) > options.offline_grace)
     co_return Error(errc::unavailable, "the store has been away for too long");
   SignIn& sign_in = adrift[claims.sign_in];
   bool retry = !sign_in.id.empty() && claims.generation + 1 == sign_in.generation;
@@ -428,7 +425,7 @@ Task<Device> Auth::revoke(std::string token) {
     return {};
   };
   auto done = co_await impl_->users.database.transact(Scope::system().urgent(), body);
-  impl_->users.seen.erase(claims.device);
+  impl_->users.forget(claims.device);
   impl_->adrift.erase(claims.sign_in);
   if (!done) impl_->doubted(claims.device);
   if (!done && done.error().code() == errc::not_found) co_return Error(errc::token_invalid, "unknown sign-in");

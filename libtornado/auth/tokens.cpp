@@ -10,8 +10,8 @@ std::string TokenClaims::common(std::string_view jti, std::string_view type, Sec
   boost::json::object claims;
   claims["iss"] = options_.issuer;
   claims["aud"] = options_.audience;
-  claims["sub"] = account_.user.id.str();
-  claims["device_id"] = account_.device.id.str();
+  claims["sub"] = account_.user.str();
+  claims["device_id"] = account_.device.str();
   claims["jti"] = jti;
   claims["type"] = type;
   if (!rest.empty()) claims["scope"] = rest;
@@ -20,8 +20,8 @@ std::string TokenClaims::common(std::string_view jti, std::string_view type, Sec
   claims["exp"] = issued + term.count();
   claims["fam"] = sign_in_.id.str();
   claims["gen"] = sign_in_.generation;
-  claims["ue"] = account_.user.epoch;
-  claims["de"] = account_.device.epoch;
+  claims["ue"] = account_.user_epoch;
+  claims["de"] = account_.device_epoch;
   return to_json(claims);
 }
 

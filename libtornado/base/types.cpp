@@ -6,6 +6,10 @@
 #include <charconv>
 #include <cstdio>
 #include <cstring>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <set>
 #include <stdexcept>
 
 #include "base/encoding.hpp"
@@ -230,15 +234,61 @@ Result<Instant> parse_iso8601(std::string_view text) {
          std::chrono::seconds(second) + std::chrono::milliseconds(ms);
 }
 
-LaneAddresses::LaneAddresses(std::vector<LaneAddress> addresses) {
-  if (addresses.empty()) return;
-  addresses.shrink_to_fit();
-  addresses_ = std::make_shared<const std::vector<LaneAddress>>(std::move(addresses));
+Lane::Lane(std::string_view text) {
+  if (text.empty()) return;
+  static std::mutex mutex;
+  // Lanes that are static may outlive any other.
+  static auto& texts = *new std::set<std::string, std::less<>>;
+  std::lock_guard lock(mutex);
+  auto known = texts.find(text);
+  text_ = known == texts.end() ? &*texts.emplace(text).first : &*known;
 }
 
-const std::vector<LaneAddress>& LaneAddresses::all() const noexcept {
-  static const std::vector<LaneAddress> none;
-  return addresses_ ? *addresses_ : none;
+const std::string& Lane::str() const noexcept {
+  static const std::string none;
+  return text_ == nullptr ? none : *text_;
+}
+
+std::strong_ordering Lane::operator<=>(const Lane& other) const noexcept {
+  return text_ == other.text_ ? std::strong_ordering::equal : str().compare(other.str()) <=> 0;
+}
+
+namespace {
+
+/// Of the addresses behind the block that `memory` begins with.
+constexpr std::size_t addresses_at = 8;
+
+LaneAddress* addresses_in(void* memory) noexcept {
+  return std::launder(reinterpret_cast<LaneAddress*>(static_cast<std::byte*>(memory) + addresses_at));
+}
+
+}  // namespace
+
+LaneAddresses::LaneAddresses(const std::vector<LaneAddress>& addresses) {
+  static_assert(sizeof(Block) <= addresses_at && addresses_at % alignof(LaneAddress) == 0);
+  if (addresses.empty()) return;
+  void* memory = ::operator new(addresses_at + addresses.size() * sizeof(LaneAddress));
+  auto* first = reinterpret_cast<LaneAddress*>(static_cast<std::byte*>(memory) + addresses_at);
+  try {
+    std::uninitialized_copy(addresses.begin(), addresses.end(), first);
+  } catch (...) {
+    ::operator delete(memory);
+    throw;
+  }
+  block_ = new (memory) Block;
+  block_->count = static_cast<std::uint32_t>(addresses.size());
+}
+
+std::span<const LaneAddress> LaneAddresses::all() const noexcept {
+  if (block_ == nullptr) return {};
+  return std::span<const LaneAddress>(addresses_in(block_), block_->count);
+}
+
+void LaneAddresses::let_go() noexcept {
+  if (block_->holders.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  std::destroy_n(addresses_in(block_), block_->count);
+  block_->~Block();
+  ::operator delete(block_);
 }
 
 }  // namespace tornado::inline v1

@@ -70,7 +70,7 @@ class Connection final : public Tx {
     sqlite3_extended_result_codes(raw, 1);
     sqlite3_busy_timeout(raw, 5000);
     for (const char* pragma : {"PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "PRAGMA foreign_keys=ON",
-                               "PRAGMA temp_store=MEMORY", "PRAGMA cache_size=-4096"})
+                               "PRAGMA temp_store=MEMORY", "PRAGMA cache_size=-1024"})
       TRY_VOID_PLAIN(run(pragma));
     return {};
   }

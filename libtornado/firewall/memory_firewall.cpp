@@ -125,6 +125,10 @@ void MemoryFirewall::fail_next(int count, errc code) {
 void MemoryFirewall::tamper() {
   impl_->applied.reset();
   impl_->devices.clear();
+  damage();
+}
+
+void MemoryFirewall::damage() {
   impl_->tampered = true;
   impl_->changes.notify();
 }

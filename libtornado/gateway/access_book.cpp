@@ -62,10 +62,10 @@ std::vector<DeviceAccess> AccessBook::hold(const Instance& instance, const UserI
   return out;
 }
 
-std::vector<DeviceAccess> AccessBook::admit(const Session& session, const User& user, std::uint64_t used) {
+std::vector<DeviceAccess> AccessBook::admit(const Session& session, const std::string& username, std::uint64_t used) {
   if (!in_force() || session.addresses.empty()) return {};
-  entry_of(user.id, user.username, used);
-  return hold(session.instance, user.id, session.addresses);
+  entry_of(session.user, username, used);
+  return hold(session.instance, session.user, session.addresses);
 }
 
 std::vector<DeviceAccess> AccessBook::admit_open(const Instance& instance, const LaneAddresses& addresses) {
@@ -92,12 +92,12 @@ std::vector<Address> AccessBook::dismiss(const Instance& instance) {
   return gone;
 }
 
-std::vector<DeviceAccess> AccessBook::rename(const User& user, std::uint64_t used) {
-  auto entry = users_.find(user.id);
+std::vector<DeviceAccess> AccessBook::rename(const UserId& user, const std::string& username, std::uint64_t used) {
+  auto entry = users_.find(user);
   if (entry == users_.end()) return {};
   ++revision_;
-  entry_of(user.id, user.username, used);
-  return devices_of(user.id);
+  entry_of(user, username, used);
+  return devices_of(user);
 }
 
 DeviceAccess AccessBook::access_of(const Entry& entry, const Address& address) {

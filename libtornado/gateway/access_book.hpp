@@ -28,13 +28,13 @@ class AccessBook {
 
   /// What the addresses of a session may do from now on; `used` is what the user has moved this month. Empty where
   /// nothing is in force.
-  std::vector<DeviceAccess> admit(const Session& session, const User& user, std::uint64_t used);
+  std::vector<DeviceAccess> admit(const Session& session, const std::string& username, std::uint64_t used);
   /// Addresses that belong to nobody's account and reach whatever their lane reaches.
   std::vector<DeviceAccess> admit_open(const Instance& instance, const LaneAddresses& addresses);
   /// The addresses nobody holds any more.
   std::vector<Address> dismiss(const Instance& instance);
   /// An account got another name.
-  std::vector<DeviceAccess> rename(const User& user, std::uint64_t used);
+  std::vector<DeviceAccess> rename(const UserId& user, const std::string& username, std::uint64_t used);
   bool holds(const Address& address) const { return held_by_.contains(address); }
   /// Everything, for a ruleset made anew.
   std::vector<DeviceAccess> devices() const;

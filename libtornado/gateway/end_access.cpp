@@ -12,10 +12,17 @@ constexpr Seconds longest_wait{30};
 
 Task<User> Gateway::Impl::change_user(UserId user, UserChanges changes) {
   const bool renamed = changes.username.has_value();
-  TRY(auto changed, co_await users.update(user, std::move(changes)));
+  auto changed = co_await users.update(user, std::move(changes));
+  // It may have another name all the same.
+  if (!changed && renamed) doubt_access(user);
   // The account is changed; a firewall that refuses its rights now gets them with the next pass.
-  if (renamed) (void)co_await set_rights(access.rename(changed, used(user)), {});
+  if (changed && renamed) (void)co_await rename(user, changed->username);
   co_return changed;
+}
+
+Task<void> Gateway::Impl::rename(const UserId& user, const std::string& username) {
+  if (access.name_of(user) == username) co_return Result<void>();
+  co_return co_await set_rights(access.rename(user, username, used(user)), {});
 }
 
 Task<Revocation> Gateway::Impl::end_access(UserId user, Task<User> change) {
@@ -119,6 +126,12 @@ Task<void> Gateway::Impl::settle_access() {
     for (const DeviceId& device : *ended) {
       auto closed = co_await close_ended(device);
       if (!closed) outcome = closed;
+    }
+    for (const DeviceId& device : devices) {
+      auto account = users.last_known(device);
+      if (!account || !account->may_connect()) continue;
+      const std::string username = account->username.str();
+      (void)co_await rename(account->user, username);
     }
   } else {
     doubts.of.insert(devices.begin(), devices.end());

@@ -25,7 +25,7 @@ boost::json::object fields_of(std::string_view action, const Session& session) {
   fields["instance"] = session.instance.str();
   fields["user_id"] = session.user.str();
   fields["device_id"] = session.device.str();
-  fields["client_ip"] = session.seen_from;
+  fields["client_ip"] = session.seen_from.str();
   if (const auto* vpn = session.on("vpn")) fields["vpn_ip"] = vpn->v4.str();
   if (const auto* tor = session.on("tor")) fields["tor_ip"] = tor->v4.str();
   fields["state"] = name(session.presence);
@@ -55,7 +55,7 @@ void EventLog::presence(const Session& session, Presence before) {
 
 void EventLog::roamed(const Session& session, const Address& before) {
   auto fields = fields_of("session_roamed", session);
-  fields["previous_client_ip"] = shown_address(before, privacy_);
+  fields["previous_client_ip"] = shown_address(before, privacy_).str();
   fields["roamed"] = session.roamed;
   publish_fields("session_roamed", fields);
 }

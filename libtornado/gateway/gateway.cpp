@@ -215,7 +215,7 @@ Task<void> Gateway::disconnect(Caller caller) {
 Task<UserId> Gateway::identify(Caller caller) {
   if (!caller.claims) co_return Error(errc::token_missing, "Not authenticated");
   TRY(auto account, co_await impl_->auth.authorize(*caller.claims));
-  co_return account.user.id;
+  co_return account.user;
 }
 
 PublicKey Gateway::login_key() const {
@@ -235,7 +235,7 @@ Task<Revocation> Gateway::suspend(Caller, UserId user) {
 Task<std::size_t> Gateway::confirm_ends(Caller) {
   if (!impl_->ends_held) co_return Error(errc::conflict, "no end of a session is held");
   impl_->ends_confirmed_until = impl_->runtime.now() + Seconds(60);
-  co_return impl_->sessions.due_count();
+  co_return impl_->sessions.overdue_count();
 }
 
 Task<User> Gateway::reinstate(Caller, UserId user) {

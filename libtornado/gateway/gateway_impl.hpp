@@ -185,7 +185,7 @@ struct Gateway::Impl {
   void say_policy();
   Task<void> apply_closed(Error why);
   void admit_all(const std::unordered_map<UserId, std::string>& admitted = {});
-  Task<void> admit(const Session& session, const User& user);
+  Task<void> admit(const Session& session, const std::string& username);
   /// An error: its addresses may have rights in the table all the same, until `rights_settled`.
   Task<void> dismiss(Instance instance);
   /// The lease of who was dismissed rests from now on, or as soon as the table has no rights for it (I-06).
@@ -207,6 +207,8 @@ struct Gateway::Impl {
   Task<void> check_policy_users(const AccessPolicy& policy);
   Task<void> bring_into_force(AccessPolicy policy, std::int64_t version);
   Task<void> bring(AccessPolicy fresh, std::int64_t version);
+  /// Asks for the accounts of all who are connected, until each is in memory or does not exist.
+  Task<void> recall_connected();
 
   // limits.cpp: paces and quotas.
   Task<void> read_sessions();
@@ -262,7 +264,7 @@ struct Gateway::Impl {
   WantedPeer wanted_peer(const Session& session) const;
   /// The preshared key of a session's peer, which is nowhere stored: from the gateway's own secret, by HKDF.
   std::optional<Secret> preshared_of(const Session& session) const;
-  Task<Session> bring_up(const Session& opened, const User& user, std::optional<Session> former);
+  Task<Session> bring_up(const Session& opened, const std::string& username, std::optional<Session> former);
   Task<Session> open_session(const Caller& caller, const Account& account, PublicKey key, bool preshared);
   /// Ends a session durably and stops its packets; the rest follows in the background.
   Task<Session> cut(Instance instance, CloseReason reason);
@@ -288,6 +290,8 @@ struct Gateway::Impl {
     bool asking = false;
   };
   Task<User> change_user(UserId user, UserChanges changes);
+  /// Of a user who is connected: the rights of that name from now on.
+  Task<void> rename(const UserId& user, const std::string& username);
   /// Carries out a change that bumps the user's epoch, and then closes every session there is (I-05).
   Task<Revocation> end_access(UserId user, Task<User> change);
   Task<Revocation> end_device(DeviceId device);
@@ -350,6 +354,7 @@ struct Gateway::Impl {
   bool bringing_policy = false;
   Notifier policy_brought;
   bool firewall_behind = false;  // it has to be applied as a whole
+  bool table_damaged = false;    // by somebody else: new rights in it mend nothing
   int tables_under_way = 0;      // made of the book as it was
   std::set<LeaseId> unconfirmed;
   RestoredSessions restored;  // between reading and restoring

@@ -190,6 +190,7 @@ Task<void> Gateway::Impl::put_table() {
     TRY_VOID(co_await parts.firewall->apply(made));
     current = !changed();
   }
+  table_damaged = false;
   table_stands();
   co_return co_await catch_up_rights(std::move(made), revision);
 }

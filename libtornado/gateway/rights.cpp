@@ -117,7 +117,7 @@ std::string Gateway::Impl::held_back_detail() const {
 
 /// The kernel has taken a table, and what it goes by may be another policy.
 void Gateway::Impl::table_stands() {
-  firewall_behind = false;
+  firewall_behind = table_damaged;
   accepted = access.shared_policy();
   accepted_version = access_version;
   say_policy();
@@ -191,10 +191,7 @@ void Gateway::Impl::admit_all(const std::unordered_map<UserId, std::string>& adm
     auto account = users.last_known(session.device);
     auto before = admitted.find(session.user);
     if (account ? !account->may_connect() : before == admitted.end()) return;
-    User user;
-    user.id = session.user;
-    user.username = account ? account->user.username : before->second;
-    (void)access.admit(session, user, used(user.id));
+    (void)access.admit(session, account ? account->username.str() : before->second, used(session.user));
   };
   std::optional<Instance> next = Instance();
   while (next) next = sessions.visit(*next, visited_at_once, admit);
@@ -202,8 +199,8 @@ void Gateway::Impl::admit_all(const std::unordered_map<UserId, std::string>& adm
 }
 
 /// Before the peer is there: a device without rights is never on a lane, nor one with those of its predecessor.
-Task<void> Gateway::Impl::admit(const Session& session, const User& user) {
-  co_return co_await set_rights(access.admit(session, user, used(user.id)), {});
+Task<void> Gateway::Impl::admit(const Session& session, const std::string& username) {
+  co_return co_await set_rights(access.admit(session, username, used(session.user)), {});
 }
 
 Task<void> Gateway::Impl::dismiss(Instance instance) {
@@ -332,12 +329,31 @@ Task<void> Gateway::Impl::bring_into_force(AccessPolicy fresh, std::int64_t vers
   co_return done;
 }
 
+Task<void> Gateway::Impl::recall_connected() {
+  constexpr int most_rounds = 5;
+  std::set<DeviceId> barred;
+  for (int round = 0; round < most_rounds; ++round) {
+    std::vector<DeviceId> devices;
+    std::optional<Instance> next = Instance();
+    auto note = [&](const Session& session) {
+      // What was asked for in an early batch may be forgotten before the last one has come.
+      if (round == 0 || (!barred.contains(session.device) && !users.last_known(session.device)))
+        devices.push_back(session.device);
+    };
+    while (next) next = sessions.visit(*next, visited_at_once, note);
+    if (devices.empty()) break;
+    TRY(auto ended, co_await users.recall(std::move(devices)));
+    barred.insert(ended.begin(), ended.end());
+  }
+  co_return Result<void>();
+}
+
 Task<void> Gateway::Impl::bring(AccessPolicy fresh, std::int64_t version) {
-  std::vector<DeviceId> devices;
-  std::optional<Instance> next = Instance();
-  auto note = [&](const Session& session) { devices.push_back(session.device); };
-  while (next) next = sessions.visit(*next, visited_at_once, note);
-  TRY_VOID(co_await users.recall(std::move(devices)));
+  auto recalled = co_await recall_connected();
+  if (!recalled) {
+    std::string detail = "the policy is stored, and comes into force when the accounts can be read: ";
+    co_return Error(recalled.error().code(), detail + recalled.error().detail());
+  }
   // A later one may have come first.
   if (version <= access_version) co_return Result<void>();
   use_policy(std::make_shared<const AccessPolicy>(std::move(fresh)), version);
@@ -414,7 +430,10 @@ Task<PolicyInForce> Gateway::policy_in_force() {
   out.applied_by = std::move(stored->applied_by);
   out.applied = stored->applied;
   auto component = impl_->components.find("policy");
-  if (component != impl_->components.end() && !component->second.ready) out.held_back = component->second.detail;
+  if (component != impl_->components.end() && !component->second.ready)
+    out.held_back = component->second.detail;
+  else if (out.version != impl_->accepted_version)
+    out.held_back = "version " + std::to_string(out.version) + " is stored and not in force yet";
   if (const AccessPolicy* policy = impl_->access.policy()) out.grants = policy->grants().size();
   out.devices = impl_->access.devices().size();
   co_return out;

@@ -55,17 +55,18 @@ Task<TunnelConfig> Gateway::Impl::initiate(Caller caller, PublicKey key, bool pr
 
 Task<TunnelConfig> Gateway::Impl::initiate_in_gate(const Caller& caller, const Account& account, PublicKey key,
                                                    bool preshared) {
-  auto former = sessions.find(account.device.id);
+  auto former = sessions.find(account.device);
   if (former && former->key == key && former->state == SessionState::active)
     co_return co_await initiate_again(*former, preshared);
   // What is ending may still hold the device's addresses.
-  for (const auto& ending : sessions.closing(account.device.id)) {
+  for (const auto& ending : sessions.closing(account.device)) {
     auto session = sessions.find(ending);
     bool holds = session && (session->in_doubt || !session->addresses.empty());
     if (holds) TRY_VOID(co_await finish(ending, CloseReason::failed));
   }
   TRY(auto opened, co_await open_session(caller, account, key, preshared));
-  TRY(auto active, co_await bring_up(opened, account.user, former));
+  const std::string username = account.username.str();
+  TRY(auto active, co_await bring_up(opened, username, former));
   events.session("session_created", active);
   if (former) closing.notify();
   co_return co_await tunnel_config(active);
@@ -146,25 +147,25 @@ std::optional<Instance> Gateway::Impl::in_doubt(const DeviceId& device) const {
 
 /// Lease and journal row; what this request made is undone if it fails, and nothing else is (D-066).
 Task<Session> Gateway::Impl::open_session(const Caller& caller, const Account& account, PublicKey key, bool preshared) {
-  const Owner owner = owner_of(account.device.id);
+  const Owner owner = owner_of(account.device);
   TRY_VOID(peers.room_for(key));
   take_up_lease(owner);
   bool had_lease = ipam.find(owner).has_value();
-  TRY(auto lease, ipam.lease(owner, lane_names, Seconds(config.ipam.lease_term), Owner(account.user.id.str())));
-  NewSession wanted(account.user.id, account.device.id, lease.addresses, key);
+  TRY(auto lease, ipam.lease(owner, lane_names, Seconds(config.ipam.lease_term), Owner(account.user.str())));
+  NewSession wanted(account.user, account.device, lease.addresses, key);
   wanted.source = outer_address(caller);
   wanted.preshared = preshared;
   wanted.guard = [&account](Tx& tx) -> Result<void> {
-    TRY_PLAIN(auto user, user_repo::lock(tx, account.user.id));
-    TRY_PLAIN(auto device, device_repo::get(tx, account.device.id));
-    bool same = user.active && user.deleted == Instant() && user.epoch == account.user.epoch &&
-                device.revoked == Instant() && device.epoch == account.device.epoch;
+    TRY_PLAIN(auto user, user_repo::lock(tx, account.user));
+    TRY_PLAIN(auto device, device_repo::get(tx, account.device));
+    bool same = user.active && user.deleted == Instant() && user.epoch == account.user_epoch &&
+                device.revoked == Instant() && device.epoch == account.device_epoch;
     return same ? Result<void>() : Error(errc::revoked, "the account changed meanwhile");
   };
   auto opened = co_await sessions.open(std::move(wanted));
   if (!opened) {
     // In doubt the journal may hold the addresses: they are free when the session has been ended.
-    if (in_doubt(account.device.id))
+    if (in_doubt(account.device))
       (void)ipam.bind(lease.id);
     else if (!had_lease)
       free_lease(lease.id, rights_settled());
@@ -176,16 +177,17 @@ Task<Session> Gateway::Impl::open_session(const Caller& caller, const Account& a
 }
 
 /// Peers on every lane, then active. If that fails, the former session of the device goes on as it was (I-04).
-Task<Session> Gateway::Impl::bring_up(const Session& opened, const User& user, std::optional<Session> former) {
+Task<Session> Gateway::Impl::bring_up(const Session& opened, const std::string& username,
+                                      std::optional<Session> former) {
   const WantedPeer peer = wanted_peer(opened);
-  auto added = co_await admit(opened, user);
+  auto added = co_await admit(opened, username);
   if (added) added = co_await peers.add(peer);
   if (!added && former) {
     // The former peer was restored by the programmer; the journal follows.
     auto reverted = co_await sessions.revert(opened.instance, former->instance);
     closing.notify();
     if (!reverted) co_return reverted.error();
-    (void)co_await admit(*former, user);
+    (void)co_await admit(*former, username);
     co_return added.error();
   }
   if (added) {

@@ -82,7 +82,7 @@ Task<void> Gateway::Impl::tick() {
 }
 
 bool Gateway::Impl::hold_ends() {
-  const std::size_t due = sessions.due_count(), all = sessions.size();
+  const std::size_t due = sessions.overdue_count(), all = sessions.size();
   const bool confirmed = runtime.now() < ends_confirmed_until;
   // Once held, they stay so until somebody has said so or none is left.
   bool many = !confirmed && (ends_held ? due > 0 : due >= most_ends_unasked && due * 10 > all);
@@ -156,6 +156,9 @@ Task<void> Gateway::Impl::finish_closing(Instance instance) {
   auto session = sessions.find(instance);
   if (!session || session->state != SessionState::closing) co_return Result<void>();
   TRY(auto pass, co_await gates.enter(session->device));
+  // An initiate that could not replace it may have brought it back meanwhile (I-04).
+  session = sessions.find(instance);
+  if (!session || session->state != SessionState::closing) co_return Result<void>();
   auto done = co_await finish(std::move(instance), session->reason.value_or(CloseReason::failed));
   if (!done && done.error().code() != errc::not_found) co_return done.error();
   co_return Result<void>();
@@ -396,6 +399,7 @@ Task<void> Gateway::Impl::run_firewall_watch() {
       events.publish("firewall_changed_elsewhere", "{}");
       runtime.log().write(LogLevel::error, "firewall_changed_elsewhere", {});
       components["firewall"] = Component("firewall", false, "somebody else changed it; it is being put back");
+      table_damaged = true;
       auto restored = co_await apply_firewall();
       if (!restored) want_firewall();
       components["firewall"] =

@@ -35,12 +35,11 @@ Subject parse_subject(const std::string& text) {
 Task<void> Gateway::Impl::gather_account(const std::string& text, WhyFacts& facts) {
   Subject subject = parse_subject(text);
   if (subject.device) {
-    auto account = co_await users.account(*subject.device);
-    if (account) {
-      facts.user = account->user;
-      facts.device = account->device;
-    } else if (account.error().code() != errc::not_found) {
-      co_return account.error();
+    auto device = co_await users.device(*subject.device);
+    if (!device && device.error().code() != errc::not_found) co_return device.error();
+    if (device) {
+      TRY(facts.user, co_await users.get(device->user));
+      facts.device = *device;
     }
   }
   if (!facts.device) {

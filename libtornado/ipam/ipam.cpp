@@ -1,18 +1,21 @@
 #include "tornado/ipam.hpp"
 
+#include <array>
 #include <cassert>
 #include <list>
 #include <set>
 #include <unordered_map>
 #include <utility>
 
+#include "base/hashed.hpp"
+#include "base/slab.hpp"
 #include "base/try.hpp"
 #include "tornado/runtime.hpp"
 
 namespace tornado::inline v1 {
 namespace {
 
-enum class SlotState : std::uint8_t { leased, resting, avoided };
+enum class SlotState : std::uint8_t { unused, leased, resting, avoided };
 
 struct Rest {
   Owner owner, group;  ///< of the last holder
@@ -20,11 +23,32 @@ struct Rest {
   std::list<std::uint64_t>::iterator queued, in_group;
 };
 
-/// What is known about one address; addresses nobody ever had have no slot.
-struct Slot {
-  SlotState state = SlotState::avoided;
-  LeaseId lease;               ///< leased only
-  std::unique_ptr<Rest> rest;  ///< resting only
+/// What is known about one address.
+class Slot {
+ public:
+  Slot() = default;
+  explicit Slot(SlotState state) : bits_(static_cast<std::uint64_t>(state)) {}
+  explicit Slot(LeaseId lease) : bits_(lease.number() << 2 | static_cast<std::uint64_t>(SlotState::leased)) {}
+  SlotState state() const noexcept { return static_cast<SlotState>(bits_ & 3); }
+  /// Of a leased one.
+  LeaseId lease() const noexcept { return LeaseId(bits_ >> 2); }
+
+ private:
+  std::uint64_t bits_ = 0;
+};
+
+/// Slots by the offset of their address. Neighbours are stored together: addresses are given away one after the other.
+class SlotTable {
+ public:
+  Slot at(std::uint64_t offset) const {
+    auto page = pages_.find(offset / page_size);
+    return page == pages_.end() ? Slot() : page->second[offset % page_size];
+  }
+  void set(std::uint64_t offset, Slot slot) { pages_[offset / page_size][offset % page_size] = slot; }
+
+ private:
+  static constexpr std::uint64_t page_size = 32;
+  std::unordered_map<std::uint64_t, std::array<Slot, page_size>> pages_;
 };
 
 /// One address family of one lane.
@@ -35,7 +59,7 @@ class Range {
   /// Whether `take` would find an address.
   bool has_for(const Owner& owner, const Owner& group, Instant rested_before) {
     return former(owner) || of_group(group) || unused() ||
-           (!queue_.empty() && resting_at(queue_.front()).freed <= rested_before);
+           (!queue_.empty() && rests_.at(queue_.front()).freed <= rested_before);
   }
 
   /// The owner's former address if it is still free, else one of its group, else one nobody ever had, else the one
@@ -51,53 +75,49 @@ class Range {
 
   /// Nothing: it is not leased.
   std::optional<LeaseId> leased_at(std::uint64_t offset) const {
-    auto it = slots_.find(offset);
-    bool leased = it != slots_.end() && it->second.state == SlotState::leased;
-    return leased ? std::optional(it->second.lease) : std::nullopt;
+    const Slot slot = slots_.at(offset);
+    return slot.state() == SlotState::leased ? std::optional(slot.lease()) : std::nullopt;
   }
 
   void free(std::uint64_t offset, const Owner& last, const Owner& group, Instant now) {
-    Slot& slot = slots_.at(offset);
-    assert(slot.state == SlotState::leased);
+    assert(slots_.at(offset).state() == SlotState::leased);
     --leased_;
     // A journal may know addresses that this pool would not give away: they end with their holder (K-05).
     if (!usable(offset)) {
-      slots_.erase(offset);
+      slots_.set(offset, Slot());
       return;
     }
-    enqueue(offset, slot, queue_.end(), rest_of(last, group, now));
+    enqueue(offset, queue_.end(), last, group, now);
     last_[last] = offset;
   }
 
   void shift(const ClockStep& step) {
-    for (auto& [offset, slot] : slots_)
-      if (slot.rest && !step.is_after(slot.rest->freed)) slot.rest->freed += step.by;
+    for (auto& [offset, rest] : rests_)
+      if (!step.is_after(rest.freed)) rest.freed += step.by;
   }
 
   void rest(std::uint64_t offset, const Owner& last, const Owner& group, Instant freed) {
     if (!usable(offset)) return;
-    auto [it, fresh] = slots_.try_emplace(offset);
-    if (!fresh) return;
+    if (slots_.at(offset).state() != SlotState::unused) return;
     auto at = queue_.end();
-    while (at != queue_.begin() && resting_at(*std::prev(at)).freed > freed) --at;
-    enqueue(offset, it->second, at, rest_of(last, group, freed));
+    while (at != queue_.begin() && rests_.at(*std::prev(at)).freed > freed) --at;
+    enqueue(offset, at, last, group, freed);
     last_[last] = offset;
   }
 
   void avoid(std::uint64_t offset) {
     if (!usable(offset)) return;
-    auto [it, fresh] = slots_.try_emplace(offset);
-    if (!fresh && it->second.state != SlotState::resting) return;
-    if (!fresh) dequeue(it->second);
-    it->second.state = SlotState::avoided;
+    const SlotState state = slots_.at(offset).state();
+    if (state != SlotState::unused && state != SlotState::resting) return;
+    if (state == SlotState::resting) dequeue(offset);
+    slots_.set(offset, Slot(SlotState::avoided));
     ++avoided_;
   }
 
   void readmit(std::uint64_t offset, Instant now) {
-    auto it = slots_.find(offset);
-    if (it == slots_.end() || it->second.state != SlotState::avoided) return;
+    if (slots_.at(offset).state() != SlotState::avoided) return;
     --avoided_;
-    enqueue(offset, it->second, queue_.end(), rest_of(Owner(), Owner(), now));
+    enqueue(offset, queue_.end(), Owner(), Owner(), now);
   }
 
   /// Addresses that can be leased at all. One in 256 ends in .1; the first of these is the gateway's.
@@ -109,53 +129,44 @@ class Range {
   std::uint64_t leased() const noexcept { return leased_; }
   std::uint64_t resting(Instant rested_before) const {
     std::uint64_t count = 0;
-    for (auto it = queue_.rbegin(); it != queue_.rend() && resting_at(*it).freed > rested_before; ++it) ++count;
+    for (auto it = queue_.rbegin(); it != queue_.rend() && rests_.at(*it).freed > rested_before; ++it) ++count;
     return count;
   }
 
  private:
   std::uint64_t claim(std::uint64_t offset, LeaseId lease) {
-    auto [it, fresh] = slots_.try_emplace(offset);
-    Slot& slot = it->second;
-    if (!fresh && slot.state == SlotState::avoided) {
-      --avoided_;
-    } else if (!fresh) {
-      assert(slot.state == SlotState::resting);
-      auto last = last_.find(slot.rest->owner);
+    const SlotState state = slots_.at(offset).state();
+    assert(state != SlotState::leased);
+    if (state == SlotState::avoided) --avoided_;
+    if (state == SlotState::resting) {
+      auto last = last_.find(rests_.at(offset).owner);
       if (last != last_.end() && last->second == offset) last_.erase(last);
-      dequeue(slot);
+      dequeue(offset);
     }
-    slot.state = SlotState::leased;
-    slot.lease = lease;
+    slots_.set(offset, Slot(lease));
     ++leased_;
     return offset;
   }
 
-  static std::unique_ptr<Rest> rest_of(const Owner& last, const Owner& group, Instant freed) {
-    auto rest = std::make_unique<Rest>();
-    rest->owner = last;
-    rest->group = group;
-    rest->freed = freed;
-    return rest;
+  void enqueue(std::uint64_t offset, std::list<std::uint64_t>::iterator before, const Owner& last, const Owner& group,
+               Instant freed) {
+    Rest& rest = rests_[offset];
+    rest.owner = last;
+    rest.group = group;
+    rest.freed = freed;
+    rest.queued = queue_.insert(before, offset);
+    auto& of_group = groups_[group];
+    rest.in_group = of_group.insert(of_group.end(), offset);
+    slots_.set(offset, Slot(SlotState::resting));
   }
 
-  const Rest& resting_at(std::uint64_t offset) const { return *slots_.at(offset).rest; }
-
-  void enqueue(std::uint64_t offset, Slot& slot, std::list<std::uint64_t>::iterator before,
-               std::unique_ptr<Rest> rest) {
-    rest->queued = queue_.insert(before, offset);
-    auto& group = groups_[rest->group];
-    rest->in_group = group.insert(group.end(), offset);
-    slot.state = SlotState::resting;
-    slot.rest = std::move(rest);
-  }
-
-  void dequeue(Slot& slot) {
-    queue_.erase(slot.rest->queued);
-    auto group = groups_.find(slot.rest->group);
-    group->second.erase(slot.rest->in_group);
+  void dequeue(std::uint64_t offset) {
+    auto rest = rests_.find(offset);
+    queue_.erase(rest->second.queued);
+    auto group = groups_.find(rest->second.group);
+    group->second.erase(rest->second.in_group);
     if (group->second.empty()) groups_.erase(group);
-    slot.rest.reset();
+    rests_.erase(rest);
   }
 
   bool usable(std::uint64_t offset) const {
@@ -166,8 +177,8 @@ class Range {
   std::optional<std::uint64_t> former(const Owner& owner) const {
     auto last = last_.find(owner);
     if (last == last_.end()) return std::nullopt;
-    auto slot = slots_.find(last->second);
-    bool free = slot != slots_.end() && slot->second.rest && slot->second.rest->owner == owner;
+    auto rest = rests_.find(last->second);
+    bool free = rest != rests_.end() && rest->second.owner == owner;
     return free ? std::optional(last->second) : std::nullopt;
   }
 
@@ -178,13 +189,15 @@ class Range {
 
   /// The next address nobody ever had; it stays the next one until it is claimed.
   std::optional<std::uint64_t> unused() {
-    while (cursor_ < prefix_.size() && (!usable(cursor_) || slots_.contains(cursor_))) ++cursor_;
+    auto known = [this] { return slots_.at(cursor_).state() != SlotState::unused; };
+    while (cursor_ < prefix_.size() && (!usable(cursor_) || known())) ++cursor_;
     return cursor_ < prefix_.size() ? std::optional(cursor_) : std::nullopt;
   }
 
   Prefix prefix_;
   std::uint64_t cursor_ = 2;
-  std::unordered_map<std::uint64_t, Slot> slots_;
+  SlotTable slots_;
+  std::unordered_map<std::uint64_t, Rest> rests_;               ///< by the offset of the address
   std::unordered_map<Owner, std::uint64_t> last_;               ///< who may have the address back
   std::unordered_map<Owner, std::list<std::uint64_t>> groups_;  ///< resting addresses of each group
   std::list<std::uint64_t> queue_;                              ///< resting, longest-free first
@@ -217,29 +230,70 @@ std::optional<std::string> impossible(const Pool& pool) {
   return std::nullopt;
 }
 
+/// A lease and its places in the indexes.
+struct Held {
+  explicit Held(Lease lease_) : lease(std::move(lease_)) {}
+  Lease lease;
+  HashedLink by_id, by_owner;
+};
+
+struct IdOf {
+  using type = LeaseId;
+  const LeaseId& operator()(const Held& held) const { return held.lease.id; }
+};
+
+struct OwnerOf {
+  using type = Owner;
+  const Owner& operator()(const Held& held) const { return held.lease.owner; }
+};
+
 }  // namespace
+}  // namespace tornado::inline v1
+
+template <>
+struct std::hash<tornado::LeaseId> {
+  /// Numbers follow each other: each has a bucket of its own.
+  std::size_t operator()(const tornado::LeaseId& id) const noexcept { return id.number(); }
+};
+
+namespace tornado::inline v1 {
 
 struct Ipam::Impl {
   Impl(const Clock& clock_, Seconds quarantine_) : clock(clock_), quarantine(quarantine_) {}
+  ~Impl() {
+    by_owner.clear([](Held*) {});
+    leases.clear([this](Held* held) { slab.give_up(*held); });
+  }
 
   Instant rested_before() const { return clock.now() - quarantine; }
 
-  void drop(const Lease& lease) {
-    by_owner.erase(lease.owner);
-    if (lease.expires != Instant()) expiries.erase({lease.expires, lease.id});
+  Lease* at(LeaseId id) const {
+    Held* held = leases.find(id);
+    return held == nullptr ? nullptr : &held->lease;
+  }
+
+  Lease take(Held& held) {
+    if (held.lease.expires != Instant()) expiries.erase({held.lease.expires, held.lease.id});
+    leases.erase(held);
+    by_owner.erase(held);
+    Lease lease = std::move(held.lease);
+    slab.give_up(held);
+    return lease;
   }
 
   Lease& keep(Lease lease) {
-    LeaseId id = lease.id;
-    by_owner[lease.owner] = id;
-    if (lease.expires != Instant()) expiries[{lease.expires, id}] = id;
-    return leases.insert_or_assign(id.number(), std::move(lease)).first->second;
+    Held& held = slab.make(std::move(lease));
+    leases.insert(held);
+    by_owner.insert(held);
+    Lease& kept = held.lease;
+    if (kept.expires != Instant()) expiries.emplace(kept.expires, kept.id);
+    return kept;
   }
 
   void set_expiry(Lease& lease, Instant expires) {
     if (lease.expires != Instant()) expiries.erase({lease.expires, lease.id});
     lease.expires = expires;
-    if (expires != Instant()) expiries[{expires, lease.id}] = lease.id;
+    if (expires != Instant()) expiries.emplace(expires, lease.id);
   }
 
   bool has_for(LaneRanges& ranges, const Owner& owner, const Owner& group) const {
@@ -274,9 +328,10 @@ struct Ipam::Impl {
   const Clock& clock;
   Seconds quarantine;
   std::map<Lane, LaneRanges> lanes;
-  std::unordered_map<std::uint64_t, Lease> leases;
-  std::unordered_map<Owner, LeaseId> by_owner;
-  std::map<std::pair<Instant, LeaseId>, LeaseId> expiries;
+  Slab<Held> slab;
+  Hashed<Held, &Held::by_id, IdOf> leases;
+  Hashed<Held, &Held::by_owner, OwnerOf> by_owner;
+  std::set<std::pair<Instant, LeaseId>> expiries;
   std::uint64_t next_id = 1;
 };
 
@@ -309,8 +364,8 @@ Result<Lease> Ipam::lease(const Owner& owner, const std::vector<Lane>& wanted, S
   const Owner& group = of.empty() ? owner : of;
   if (wanted.empty() || owner.empty()) return Error(errc::invalid_argument, "a lease needs an owner and a lane");
   if (!distinct(wanted)) return Error(errc::invalid_argument, "a lane is named twice");
-  if (auto existing = impl_->by_owner.find(owner); existing != impl_->by_owner.end()) {
-    Lease& lease = impl_->leases.at(existing->second.number());
+  if (Held* existing = impl_->by_owner.find(owner)) {
+    Lease& lease = existing->lease;
     auto covered = [&](const Lane& lane) { return lease.on(lane) != nullptr; };
     if (lease.addresses.size() != wanted.size() || !std::all_of(wanted.begin(), wanted.end(), covered))
       return Error(errc::failed_precondition, "the owner's lease is on other lanes");
@@ -336,25 +391,23 @@ Result<Lease> Ipam::lease(const Owner& owner, const std::vector<Lane>& wanted, S
 }
 
 Result<Lease> Ipam::extend(LeaseId id, Seconds term) {
-  auto it = impl_->leases.find(id.number());
-  if (it == impl_->leases.end()) return Error(errc::not_found, "no such lease");
-  impl_->set_expiry(it->second, impl_->clock.now() + term);
-  return it->second;
+  Lease* lease = impl_->at(id);
+  if (lease == nullptr) return Error(errc::not_found, "no such lease");
+  impl_->set_expiry(*lease, impl_->clock.now() + term);
+  return *lease;
 }
 
 Result<Lease> Ipam::bind(LeaseId id) {
-  auto it = impl_->leases.find(id.number());
-  if (it == impl_->leases.end()) return Error(errc::not_found, "no such lease");
-  impl_->set_expiry(it->second, Instant());
-  return it->second;
+  Lease* lease = impl_->at(id);
+  if (lease == nullptr) return Error(errc::not_found, "no such lease");
+  impl_->set_expiry(*lease, Instant());
+  return *lease;
 }
 
 Result<void> Ipam::release(LeaseId id) {
-  auto it = impl_->leases.find(id.number());
-  if (it == impl_->leases.end()) return Error(errc::not_found, "no such lease");
-  Lease lease = std::move(it->second);
-  impl_->leases.erase(it);
-  impl_->drop(lease);
+  Held* held = impl_->leases.find(id);
+  if (held == nullptr) return Error(errc::not_found, "no such lease");
+  const Lease lease = impl_->take(*held);
   for (const auto& address : lease.addresses) {
     impl_->free(lease, address);
     if (lease.dirty) --impl_->lanes.at(address.lane).dirty;
@@ -363,21 +416,20 @@ Result<void> Ipam::release(LeaseId id) {
 }
 
 Result<void> Ipam::mark_dirty(LeaseId id) {
-  auto it = impl_->leases.find(id.number());
-  if (it == impl_->leases.end()) return Error(errc::not_found, "no such lease");
-  Lease& lease = it->second;
-  if (lease.dirty) return {};
-  lease.dirty = true;
-  impl_->set_expiry(lease, Instant());
-  for (const auto& address : lease.addresses) ++impl_->lanes.at(address.lane).dirty;
+  Lease* lease = impl_->at(id);
+  if (lease == nullptr) return Error(errc::not_found, "no such lease");
+  if (lease->dirty) return {};
+  lease->dirty = true;
+  impl_->set_expiry(*lease, Instant());
+  for (const auto& address : lease->addresses) ++impl_->lanes.at(address.lane).dirty;
   return {};
 }
 
 std::vector<Lease> Ipam::lapse() {
   std::vector<Lease> lapsed;
-  while (!impl_->expiries.empty() && impl_->expiries.begin()->first.first <= impl_->clock.now()) {
-    LeaseId id = impl_->expiries.begin()->second;
-    lapsed.push_back(impl_->leases.at(id.number()));
+  while (!impl_->expiries.empty() && impl_->expiries.begin()->first <= impl_->clock.now()) {
+    const LeaseId id = impl_->expiries.begin()->second;
+    lapsed.push_back(*impl_->at(id));
     if (!release(id)) break;
   }
   return lapsed;
@@ -428,8 +480,13 @@ void Ipam::clock_stepped(const ClockStep& step) {
     if (ranges.v6) ranges.v6->shift(step);
   }
   if (step.by < std::chrono::milliseconds(0)) return;
-  for (auto& [id, lease] : impl_->leases)
-    if (lease.expires != Instant()) impl_->set_expiry(lease, lease.expires + step.by);
+  std::set<std::pair<Instant, LeaseId>> former;
+  former.swap(impl_->expiries);
+  for (const auto& [expires, id] : former) {
+    Lease& lease = *impl_->at(id);
+    lease.expires += step.by;
+    impl_->expiries.emplace(lease.expires, id);
+  }
 }
 
 void Ipam::avoid(const Lane& lane, const Address& address) {
@@ -450,19 +507,19 @@ void Ipam::readmit(const Lane& lane, const Address& address) {
 }
 
 std::optional<Lease> Ipam::find(const Owner& owner) const {
-  auto it = impl_->by_owner.find(owner);
-  return it == impl_->by_owner.end() ? std::nullopt : std::optional(impl_->leases.at(it->second.number()));
+  const Held* held = impl_->by_owner.find(owner);
+  return held == nullptr ? std::nullopt : std::optional(held->lease);
 }
 
 std::optional<Lease> Ipam::find(const Address& address) const {
   auto id = impl_->leased(address);
-  return id ? std::optional(impl_->leases.at(id->number())) : std::nullopt;
+  return id ? std::optional(*impl_->at(*id)) : std::nullopt;
 }
 
 std::vector<Lease> Ipam::list() const {
   std::vector<Lease> all;
   all.reserve(impl_->leases.size());
-  for (const auto& [number, lease] : impl_->leases) all.push_back(lease);
+  impl_->leases.visit([&](const Held& held) { all.push_back(held.lease); });
   std::sort(all.begin(), all.end(), [](const Lease& a, const Lease& b) { return a.id < b.id; });
   return all;
 }

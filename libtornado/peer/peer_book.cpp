@@ -6,24 +6,27 @@
 
 namespace tornado::inline v1 {
 
+PeerBook::~PeerBook() {
+  wanted_.clear([](Holding*) {});
+  held_.clear([this](Holding* holding) { slab_.give_up(*holding); });
+}
+
 Holding* PeerBook::find(const PublicKey& key) {
-  auto it = held_.find(key);
-  return it == held_.end() ? nullptr : &it->second;
+  return held_.find(key);
 }
 
 const Holding* PeerBook::find(const PublicKey& key) const {
-  auto it = held_.find(key);
-  return it == held_.end() ? nullptr : &it->second;
+  return held_.find(key);
 }
 
 const WantedPeer* PeerBook::wanted(const Owner& owner) const {
-  auto it = wanted_.find(owner);
-  return it == wanted_.end() ? nullptr : &it->second;
+  const Holding* holding = wanted_.find(owner);
+  return holding != nullptr ? holding->peer() : nullptr;
 }
 
 const WantedPeer* PeerBook::wanted(const PublicKey& key) const {
   const Holding* holding = find(key);
-  return holding != nullptr ? holding->peer : nullptr;
+  return holding != nullptr ? holding->peer() : nullptr;
 }
 
 boost::asio::awaitable<PeerBook::Keys> PeerBook::keys(Runtime& runtime) const {
@@ -32,7 +35,7 @@ boost::asio::awaitable<PeerBook::Keys> PeerBook::keys(Runtime& runtime) const {
   std::size_t buckets = held_.bucket_count();
   out.reserve(held_.size());
   for (std::size_t at = 0; at < buckets; ++at) {
-    for (auto it = held_.begin(at); it != held_.end(at); ++it) out.push_back(it->first);
+    held_.visit_bucket(at, [&](const Holding& holding) { out.push_back(holding.key()); });
     if (at % 256 != 0 || !pace.due()) continue;
     co_await pace.yield();
     // The keys lie in other buckets now.
@@ -45,34 +48,42 @@ boost::asio::awaitable<PeerBook::Keys> PeerBook::keys(Runtime& runtime) const {
   co_return out;
 }
 
+std::pair<Holding&, bool> PeerBook::hold(const Owner& owner, const PublicKey& key, KeyState state) {
+  if (Holding* former = find(key)) return {*former, false};
+  Holding& fresh = slab_.make(owner, key, state);
+  held_.insert(fresh);
+  return {fresh, true};
+}
+
 bool PeerBook::reserve(const Owner& owner, const PublicKey& key) {
-  auto [it, fresh] = held_.try_emplace(key, owner, KeyState::doomed);
-  return fresh || it->second.owner == owner;
+  auto [holding, fresh] = hold(owner, key, KeyState::doomed);
+  return fresh || holding.owner() == owner;
 }
 
 void PeerBook::want(WantedPeer peer) {
-  auto former = wanted_.find(peer.owner);
-  if (former != wanted_.end() && former->second.key != peer.key) set_state(former->second.key, KeyState::retired);
-  Holding& holding = held_.try_emplace(peer.key, peer.owner, KeyState::wanted).first->second;
+  const Holding* former = wanted_.find(peer.owner);
+  if (former != nullptr && former->key() != peer.key) set_state(PublicKey(former->key()), KeyState::retired);
+  Holding& holding = hold(peer.owner, peer.key, KeyState::doomed).first;
+  if (holding.state == KeyState::wanted) wanted_.erase(holding);
   holding.state = KeyState::wanted;
   holding.stripped = false;
-  holding.final.clear();
-  Owner owner = peer.owner;
-  holding.peer = &wanted_.insert_or_assign(std::move(owner), std::move(peer)).first->second;
+  holding.final.reset();
+  holding.self_ = std::move(peer);
+  wanted_.insert(holding);
 }
 
 void PeerBook::set_state(const PublicKey& key, KeyState state) {
   Holding* holding = find(key);
   if (holding == nullptr) return;
-  auto wanted = wanted_.find(holding->owner);
-  if (wanted != wanted_.end() && wanted->second.key == key) wanted_.erase(wanted);
-  holding->peer = nullptr;
+  if (holding->state == KeyState::wanted) wanted_.erase(*holding);
+  holding->self_.addresses = {};
+  holding->self_.preshared.reset();
   holding->state = state;
 }
 
 bool PeerBook::adopt(const PublicKey& key) {
-  auto [it, fresh] = held_.try_emplace(key, adopted_owner, KeyState::adopted);
-  return fresh || it->second.state == KeyState::adopted;
+  auto [holding, fresh] = hold(adopted_owner, key, KeyState::adopted);
+  return fresh || holding.state == KeyState::adopted;
 }
 
 void PeerBook::retire(const PublicKey& key) {
@@ -83,23 +94,33 @@ void PeerBook::doom(const PublicKey& key) {
   set_state(key, KeyState::doomed);
 }
 
+void PeerBook::forget(const PublicKey& key) {
+  Holding* holding = find(key);
+  if (holding == nullptr) return;
+  if (holding->state == KeyState::wanted) wanted_.erase(*holding);
+  held_.erase(*holding);
+  slab_.give_up(*holding);
+}
+
 PeerBook::Keys PeerBook::replace(std::vector<WantedPeer> peers, std::vector<std::pair<Owner, PublicKey>> retired) {
   Keys conflicts;
-  std::unordered_map<PublicKey, Holding> former;
-  former.swap(held_);
-  wanted_.clear();
+  std::vector<Holding*> former;
+  former.reserve(held_.size());
+  wanted_.clear([](Holding*) {});
+  held_.clear([&](Holding* holding) { former.push_back(holding); });
   for (WantedPeer& peer : peers) {
     const Holding* other = find(peer.key);
-    if (other != nullptr && other->owner != peer.owner) {
+    if (other != nullptr && other->owner() != peer.owner) {
       conflicts.push_back(peer.key);
     } else {
       want(std::move(peer));
     }
   }
-  for (auto& [owner, key] : retired) held_.try_emplace(key, std::move(owner), KeyState::retired);
-  for (auto& [key, holding] : former) {
-    KeyState state = holding.state == KeyState::adopted ? KeyState::adopted : KeyState::doomed;
-    held_.try_emplace(key, std::move(holding.owner), state);
+  for (const auto& [owner, key] : retired) hold(owner, key, KeyState::retired);
+  for (Holding* holding : former) {
+    KeyState state = holding->state == KeyState::adopted ? KeyState::adopted : KeyState::doomed;
+    hold(holding->owner(), holding->key(), state);
+    slab_.give_up(*holding);
   }
   return conflicts;
 }

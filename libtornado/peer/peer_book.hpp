@@ -1,11 +1,14 @@
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
+#include <memory>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
 #include <vector>
 
+#include "base/hashed.hpp"
+#include "base/slab.hpp"
 #include "tornado/peer_programmer.hpp"
 
 namespace tornado::inline v1 {
@@ -18,20 +21,32 @@ enum class KeyState : std::uint8_t {
   adopted,  ///< somebody else's, kept as it is
 };
 
+/// A key of ours, or one that was adopted.
 class Holding {
  public:
-  Holding(Owner owner_, KeyState state_) : owner(std::move(owner_)), state(state_) {}
-  Owner owner;
+  Holding(Owner owner, const PublicKey& key, KeyState state_) : state(state_), self_(std::move(owner), key, {}) {}
+  const Owner& owner() const noexcept { return self_.owner; }
+  const PublicKey& key() const noexcept { return self_.key; }
+  /// While wanted: what is wanted of it. Else null.
+  const WantedPeer* peer() const noexcept { return state == KeyState::wanted ? &self_ : nullptr; }
+
   KeyState state;
-  const WantedPeer* peer = nullptr;  // while wanted: what is wanted of it
-  bool stripped = false;             // retired, and every lane has confirmed that its allowed IPs are gone
-  std::vector<PeerSample> final;     // counters read before a removal that was not confirmed everywhere
+  bool stripped = false;  // retired, and every lane has confirmed that its allowed IPs are gone
+  /// Counters read before a removal that was not confirmed everywhere; null: none.
+  std::unique_ptr<std::vector<PeerSample>> final;
+
+ private:
+  friend class PeerBook;
+  WantedPeer self_;  // without addresses unless it is wanted
+  HashedLink by_key_, by_owner_;
 };
 
 /// Who holds which key, and which keys were touched while the interfaces were being compared. Plain memory.
 class PeerBook {
  public:
   using Keys = std::vector<PublicKey>;
+
+  ~PeerBook();
 
   /// A key belongs to its owner until it is forgotten, whatever its state. Null: nobody's.
   Holding* find(const PublicKey& key);
@@ -53,16 +68,30 @@ class PeerBook {
   void doom(const PublicKey& key);
   /// False: it is somebody's.
   bool adopt(const PublicKey& key);
-  void forget(const PublicKey& key) { held_.erase(key); }
+  void forget(const PublicKey& key);
   /// Replaces everything wanted; returns the keys that two owners claim (the first one keeps it). Former keys that are
   /// in neither list are doomed, adopted ones stay.
   Keys replace(std::vector<WantedPeer> peers, std::vector<std::pair<Owner, PublicKey>> retired);
 
  private:
+  struct KeyOf {
+    using type = PublicKey;
+    const PublicKey& operator()(const Holding& holding) const { return holding.key(); }
+  };
+  struct OwnerOf {
+    using type = Owner;
+    const Owner& operator()(const Holding& holding) const { return holding.owner(); }
+  };
+  using Held = Hashed<Holding, &Holding::by_key_, KeyOf>;
+  using Wanted = Hashed<Holding, &Holding::by_owner_, OwnerOf>;
+
+  /// The holding of a key; made if there is none.
+  std::pair<Holding&, bool> hold(const Owner& owner, const PublicKey& key, KeyState state);
   void set_state(const PublicKey& key, KeyState state);
 
-  std::unordered_map<PublicKey, Holding> held_;
-  std::unordered_map<Owner, WantedPeer> wanted_;
+  Slab<Holding> slab_;
+  Held held_;
+  Wanted wanted_;
 };
 
 /// Keeps a comparison of the interfaces away from keys that change under it: what was busy or was touched since the

@@ -219,7 +219,7 @@ Task<void> PeerProgrammer::add(WantedPeer peer) {
 
 Task<void> PeerProgrammer::strip(Owner owner, PublicKey key) {
   const Holding* holding = impl_->book.find(key);
-  if (holding == nullptr || holding->owner != owner || holding->stripped) co_return Result<void>();
+  if (holding == nullptr || holding->owner() != owner || holding->stripped) co_return Result<void>();
   impl_->book.retire(key);
   std::vector<PublicKey> keys{key};
   KeyGuard::Busy busy(impl_->guard, std::move(keys));
@@ -242,8 +242,9 @@ Task<void> PeerWork::collect(LanePtr lane, std::vector<PublicKey>& keys) {
     Holding* holding = book.find(key);
     const Peer* peer = snapshot->find(key);
     if (holding == nullptr || holding->state != KeyState::retired || peer == nullptr) continue;
-    std::erase_if(holding->final, [&](const PeerSample& sample) { return sample.lane == lane->lane(); });
-    holding->final.push_back(sample_of(holding->owner, lane->lane(), *peer, snapshot->interface.index));
+    if (!holding->final) holding->final = std::make_unique<std::vector<PeerSample>>();
+    std::erase_if(*holding->final, [&](const PeerSample& sample) { return sample.lane == lane->lane(); });
+    holding->final->push_back(sample_of(holding->owner(), lane->lane(), *peer, snapshot->interface.index));
   }
   co_return Result<void>();
 }
@@ -312,7 +313,7 @@ Task<std::vector<PeerSample>> PeerProgrammer::remove(std::vector<PublicKey> reti
   for (const PublicKey& key : retired) {
     Holding* holding = impl_->book.find(key);
     if (holding == nullptr || holding->state != KeyState::retired) continue;
-    std::move(holding->final.begin(), holding->final.end(), std::back_inserter(out));
+    if (holding->final) std::move(holding->final->begin(), holding->final->end(), std::back_inserter(out));
     impl_->book.forget(key);
   }
   co_return out;
@@ -370,7 +371,7 @@ std::optional<WantedPeer> PeerProgrammer::wanted(const Owner& owner) const {
 
 std::optional<Owner> PeerProgrammer::owner_of(const PublicKey& key) const {
   const Holding* holding = impl_->book.find(key);
-  return holding == nullptr ? std::nullopt : std::optional(holding->owner);
+  return holding == nullptr ? std::nullopt : std::optional(holding->owner());
 }
 
 Result<void> PeerProgrammer::room_for(const PublicKey& key) const {

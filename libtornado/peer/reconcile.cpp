@@ -197,7 +197,7 @@ void Pass::judge(LanePlan& plan, const Peer& peer) {
     if (peer.allowed.empty()) return;
     plan.strip.push_back(peer.key);
   } else {
-    if (holding->peer != nullptr && address_on(*holding->peer, plan.lane->lane()) != nullptr) return;
+    if (holding->peer() != nullptr && address_on(*holding->peer(), plan.lane->lane()) != nullptr) return;
     if (holding->state == KeyState::doomed) {
       doomed_present_.insert(peer.key);
       ++removals_left_[peer.key];

@@ -28,7 +28,7 @@ void add_address(std::vector<LaneAddress>& addresses, const char* lane, const Va
 Result<void> insert(Tx& tx, const Session& s, Instant now, bool keeps_address) {
   std::string rx = std::to_string(s.received), tx_bytes = std::to_string(s.sent);
   auto stored = [](const std::string& address) { return address.empty() ? Value() : Value(address); };
-  Value first = stored(s.first_seen_from), last = stored(s.seen_from);
+  Value first = stored(s.first_seen_from.str()), last = stored(s.seen_from.str());
   Instant ended = std::max(s.ended, s.opened);
   TRY_PLAIN(
       auto rows,
@@ -92,9 +92,9 @@ Result<std::vector<Session>> list(Tx& tx, const HistoryQuery& query) {
     add_address(addresses, "vpn", row[4]);
     add_address(addresses, "tor", row[5]);
     s.addresses = std::move(addresses);
-    s.first_seen_from = text(row[6]);
-    s.seen_from = text(row[12]);
-    s.roamed = static_cast<std::uint64_t>(integer(row[13]));
+    s.first_seen_from = ShownAddress(text(row[6]));
+    s.seen_from = ShownAddress(text(row[12]));
+    s.roamed = static_cast<std::uint32_t>(integer(row[13]));
     s.received = static_cast<std::uint64_t>(integer(row[7]));
     s.sent = static_cast<std::uint64_t>(integer(row[8]));
     s.reason = reason_named(text(row[9]));

@@ -158,11 +158,11 @@ Result<Session> read(const std::vector<Value>& row) {
   s.key = *key;
   s.state = *state;
   if (row[5]) s.reason = parse_name<CloseReason>(*row[5], 8);
-  s.first_seen_from = text(row[6]);
-  s.seen_from = text(row[15]);
+  s.first_seen_from = ShownAddress(text(row[6]));
+  s.seen_from = ShownAddress(text(row[15]));
   // Only an address that was written in full says where the client is.
-  if (auto source = Address::parse(s.seen_from)) s.source = *source;
-  s.roamed = static_cast<std::uint64_t>(integer(row[16]));
+  if (auto source = Address::parse(s.seen_from.str())) s.source = *source;
+  s.roamed = static_cast<std::uint32_t>(integer(row[16]));
   s.preshared = boolean(row[17]);
   s.opened = instant_ms(row[7]);
   s.activated = instant_ms(row[8]);
@@ -186,9 +186,11 @@ Result<std::vector<Session>> read_all(const Rows& rows) {
   return out;
 }
 
-/// Addresses a session no longer holds are another's now, or free.
-Result<void> keep_held(Tx& tx, std::vector<Session>& sessions) {
-  TRY_PLAIN(auto rows, tx.exec("SELECT instance, lane FROM session_addresses WHERE released_ms = 0"));
+/// Addresses a session no longer holds are another's now, or free. `sessions` in order of instance, behind `after`.
+Result<void> keep_held(Tx& tx, const Instance& after, std::vector<Session>& sessions) {
+  TRY_PLAIN(auto rows, tx.exec("SELECT instance, lane FROM session_addresses WHERE released_ms = 0 AND instance > $1 "
+                               "AND instance <= $2",
+                               {after.str(), sessions.back().instance.str()}));
   std::unordered_map<Instance, std::vector<Lane>> held;
   for (const auto& row : rows.rows) held[Instance(text(row[0]))].emplace_back(text(row[1]));
   for (auto& session : sessions) {
@@ -197,6 +199,24 @@ Result<void> keep_held(Tx& tx, std::vector<Session>& sessions) {
         [&](const LaneAddress& address) { return std::find(lanes.begin(), lanes.end(), address.lane) != lanes.end(); });
   }
   return {};
+}
+
+/// A page at a time: as text a row is twice what it becomes.
+Result<std::vector<Session>> read_unclosed(Tx& tx) {
+  constexpr std::size_t page_size = 1000;
+  std::vector<Session> out;
+  for (Instance after;;) {
+    TRY_PLAIN(auto rows, tx.exec("SELECT " TORNADO_JOURNAL_COLUMNS " FROM session_journal WHERE state <> 'closed' AND "
+                                 "instance > $1 ORDER BY instance LIMIT " +
+                                     std::to_string(page_size),
+                                 {after.str()}));
+    if (rows.empty()) return out;
+    TRY_PLAIN(auto page, read_all(rows));
+    TRY_VOID_PLAIN(keep_held(tx, after, page));
+    after = page.back().instance;
+    std::move(page.begin(), page.end(), std::back_inserter(out));
+    if (page.size() < page_size) return out;
+  }
 }
 
 Result<std::vector<FreedAddress>> read_freed(Tx& tx, Instant since) {
@@ -279,7 +299,7 @@ Result<void> insert_row(Tx& tx, const Session& s) {
           "hard_deadline_ms, addresses, last_client_ip, preshared) VALUES ($1, $2, $3, $4, 'pending', $5, $6, $7, $8, "
           "$5, $9) "
           "ON CONFLICT (public_key) WHERE state <> 'closed' DO NOTHING RETURNING instance",
-          {s.instance.str(), s.user.str(), s.device.str(), s.key.str(), s.first_seen_from, ms(s.opened),
+          {s.instance.str(), s.user.str(), s.device.str(), s.key.str(), s.first_seen_from.str(), ms(s.opened),
            ms(s.hard_deadline), write_addresses(s.addresses), s.preshared ? "1" : "0"}));
   if (inserted.empty()) return Error(errc::key_in_use, "an unclosed session has that key");
   return {};
@@ -298,10 +318,7 @@ Task<void> Journal::create_tables() {
 Task<RestoredSessions> Journal::load(Instant freed_since) {
   RestoredSessions out;
   Database::Body body = [&](Tx& tx) -> Result<void> {
-    TRY_PLAIN(auto rows, tx.exec("SELECT " TORNADO_JOURNAL_COLUMNS
-                                 " FROM session_journal WHERE state <> 'closed' ORDER BY instance"));
-    TRY_PLAIN(out.unclosed, read_all(rows));
-    TRY_VOID_PLAIN(keep_held(tx, out.unclosed));
+    TRY_PLAIN(out.unclosed, read_unclosed(tx));
     TRY_PLAIN(out.freed, read_freed(tx, freed_since));
     // Who had an address longer ago than this is nobody's concern any more.
     TRY_VOID_PLAIN(tx.exec("DELETE FROM session_addresses WHERE released_ms > 0 AND released_ms < $1",
@@ -377,9 +394,12 @@ Task<void> Journal::revert(const Instance& failed, const Instance& former, Insta
 
 namespace {
 
+/// Of one that is closed by now nobody would ever release them.
 Result<void> give_back(Tx& tx, const Instance& from, const Instance& to) {
-  TRY_VOID_PLAIN(tx.exec("UPDATE session_addresses SET instance = $2 WHERE instance = $1 AND released_ms = 0",
-                         {from.str(), to.str()}));
+  TRY_VOID_PLAIN(
+      tx.exec("UPDATE session_addresses SET instance = $2 WHERE instance = $1 AND released_ms = 0 AND EXISTS "
+              "(SELECT 1 FROM session_journal WHERE instance = $2 AND state <> 'closed')",
+              {from.str(), to.str()}));
   TRY_VOID_PLAIN(
       tx.exec("UPDATE session_journal SET state = 'active', reason = NULL, ended_ms = 0 "
               "WHERE instance = $1 AND state = 'closing' AND reason = 'replaced'",
@@ -389,7 +409,7 @@ Result<void> give_back(Tx& tx, const Instance& from, const Instance& to) {
 
 }  // namespace
 
-Task<void> Journal::finish_close(const Session& session, Instant now) {
+Task<void> Journal::finish_close(const Session& session, const Instance& former, Instant now) {
   Database::Body body = [&](Tx& tx) -> Result<void> {
     // Whatever state the row was left in, and also if an earlier attempt got here already.
     TRY_VOID_PLAIN(tx.exec(
@@ -398,9 +418,9 @@ Task<void> Journal::finish_close(const Session& session, Instant now) {
         "state <> 'closed'",
         {session.instance.str(), std::to_string(session.received), std::to_string(session.sent),
          std::string(name(session.reason.value_or(CloseReason::failed))), ms(session.ended),
-         write_counters(session.counters), session.first_seen_from, session.seen_from,
+         write_counters(session.counters), session.first_seen_from.str(), session.seen_from.str(),
          std::to_string(session.roamed)}));
-    if (!session.replaces.empty()) TRY_VOID_PLAIN(give_back(tx, session.instance, session.replaces));
+    if (!former.empty()) TRY_VOID_PLAIN(give_back(tx, session.instance, former));
     TRY_VOID_PLAIN(tx.exec("UPDATE session_addresses SET released_ms = $2 WHERE instance = $1 AND released_ms = 0",
                            {session.instance.str(), ms(now)}));
     return {};
@@ -416,7 +436,7 @@ Task<void> Journal::save(const std::vector<Session>& sessions, const std::vector
                   "activated_ms = $6, hard_deadline_ms = $7, client_ip = $8, last_client_ip = $9, roamed = $10 WHERE "
                   "instance = $1 AND state <> 'closed'",
                   {s.instance.str(), std::to_string(s.received), std::to_string(s.sent), write_counters(s.counters),
-                   ms(s.opened), ms(s.activated), ms(s.hard_deadline), s.first_seen_from, s.seen_from,
+                   ms(s.opened), ms(s.activated), ms(s.hard_deadline), s.first_seen_from.str(), s.seen_from.str(),
                    std::to_string(s.roamed)}));
     // Quarantines too; what was released after the step already has the new time.
     for (const auto& step : steps)

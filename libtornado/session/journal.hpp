@@ -25,8 +25,9 @@ class Journal {
   Task<void> set_preshared(const Instance& instance, bool preshared);
   Task<void> begin_close(const Instance& instance, CloseReason reason, Instant now);
   Task<void> revert(const Instance& failed, const Instance& former, Instant now);
-  /// Repeating it changes nothing. A session in doubt gives back what it took from the one it would have replaced.
-  Task<void> finish_close(const Session& session, Instant now);
+  /// Repeating it changes nothing. `former`: the one that a session in doubt would have replaced, and that gets back
+  /// what it took; else empty.
+  Task<void> finish_close(const Session& session, const Instance& former, Instant now);
   /// Counters and times of unclosed sessions, and what steps of the clock did to the times of freed addresses.
   Task<void> save(const std::vector<Session>& sessions, const std::vector<ClockStep>& steps, Instant now);
   Task<std::vector<Session>> undrained(int limit);

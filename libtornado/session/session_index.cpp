@@ -1,5 +1,6 @@
 #include "session/session_index.hpp"
 
+#include <algorithm>
 #include <cassert>
 
 #include "base/blocking_pool.hpp"
@@ -13,17 +14,22 @@ void expect_loop() noexcept {
 
 }  // namespace
 
-bool SessionIndex::ByUser::operator()(const FiledSession* a, const FiledSession* b) const {
-  return a->user != b->user ? a->user < b->user : a->instance < b->instance;
+SessionIndex::~SessionIndex() {
+  moments_.clear();
+  auto taken_out = [](FiledSession*) {};
+  users_.clear(taken_out);
+  keys_.clear(taken_out);
+  live_sessions_.clear(taken_out);
+  sessions_.clear_and_dispose([this](FiledSession* session) { slab_.give_up(*session); });
 }
 
 FiledSession& SessionIndex::keep(Session session) {
   if (FiledSession* former = at(session.instance)) drop(*former);
-  Instance instance = session.instance;
-  FiledSession& kept = sessions_.emplace(std::move(instance), FiledSession(std::move(session))).first->second;
-  if (auto same = keys_.find(kept.key); same != keys_.end()) keys_.erase(same);
-  keys_.insert(&kept);
-  users_.insert(&kept);
+  FiledSession& kept = slab_.make(std::move(session));
+  sessions_.insert(kept);
+  if (FiledSession* same = keys_.find(kept.key)) keys_.erase(*same);
+  keys_.insert(kept);
+  users_.insert(kept);
   if (kept.live()) set_live(kept);
   return kept;
 }
@@ -31,71 +37,71 @@ FiledSession& SessionIndex::keep(Session session) {
 void SessionIndex::drop(FiledSession& session) {
   file(session, Instant(), Instant());
   forget_live(session);
-  if (of_key(session.key) == &session) keys_.erase(&session);
-  users_.erase(&session);
-  Instance instance = session.instance;
-  sessions_.erase(instance);
+  if (keys_.has(session)) keys_.erase(session);
+  users_.erase(session);
+  sessions_.erase(sessions_.iterator_to(session));
+  slab_.give_up(session);
 }
 
 FiledSession* SessionIndex::at(const Instance& instance) {
   expect_loop();
   auto it = sessions_.find(instance);
-  return it == sessions_.end() ? nullptr : &it->second;
+  return it == sessions_.end() ? nullptr : &*it;
 }
 
 const FiledSession* SessionIndex::at(const Instance& instance) const {
   expect_loop();
   auto it = sessions_.find(instance);
-  return it == sessions_.end() ? nullptr : &it->second;
+  return it == sessions_.end() ? nullptr : &*it;
 }
 
 FiledSession* SessionIndex::of_key(const PublicKey& key) const {
   expect_loop();
-  auto it = keys_.find(key);
-  return it == keys_.end() ? nullptr : *it;
+  return keys_.find(key);
 }
 
 FiledSession* SessionIndex::live_of(const DeviceId& device) const {
   expect_loop();
-  auto it = live_.find(device);
-  return it == live_.end() ? nullptr : *it;
+  return live_sessions_.find(device);
 }
 
 void SessionIndex::set_live(FiledSession& session) {
-  if (auto former = live_.find(session.device); former != live_.end()) live_.erase(former);
-  live_.insert(&session);
+  if (FiledSession* former = live_sessions_.find(session.device)) live_sessions_.erase(*former);
+  live_sessions_.insert(session);
 }
 
 void SessionIndex::forget_live(FiledSession& session) {
-  if (live_of(session.device) == &session) live_.erase(&session);
+  if (live_sessions_.has(session)) live_sessions_.erase(session);
 }
 
 void SessionIndex::file(FiledSession& session, Instant closes_at, Instant fades_at) {
-  if (session.closes_at != closes_at) {
-    if (session.closes_at != Instant()) closes_.erase(&session);
-    session.closes_at = closes_at;
-    if (closes_at != Instant()) closes_.insert(&session);
-  }
-  if (session.fades_at == fades_at) return;
-  if (session.fades_at != Instant()) fades_.erase(&session);
+  if (session.closes_at == closes_at && session.fades_at == fades_at) return;
+  if (session.next() != Instant()) moments_.erase(moments_.iterator_to(session));
+  session.closes_at = closes_at;
   session.fades_at = fades_at;
-  if (fades_at != Instant()) fades_.insert(&session);
+  if (session.next() != Instant()) moments_.insert(session);
 }
 
-FiledSession* SessionIndex::first_to_close() const {
-  return closes_.empty() ? nullptr : *closes_.begin();
-}
-
-FiledSession* SessionIndex::first_to_fade() const {
-  return fades_.empty() ? nullptr : *fades_.begin();
+Instant SessionIndex::next() const noexcept {
+  return moments_.empty() ? Instant() : moments_.begin()->next();
 }
 
 std::vector<const FiledSession*> SessionIndex::closing_until(Instant moment) const {
-  return {closes_.begin(), closes_.upper_bound(moment)};
+  std::vector<const FiledSession*> out;
+  for (auto it = moments_.begin(); it != moments_.end() && it->next() <= moment; ++it)
+    if (it->closes_at != Instant() && it->closes_at <= moment) out.push_back(&*it);
+  std::stable_sort(out.begin(), out.end(),
+                   [](const FiledSession* a, const FiledSession* b) { return a->closes_at < b->closes_at; });
+  return out;
 }
 
-std::size_t SessionIndex::count_closing_until(Instant moment) const {
-  return static_cast<std::size_t>(std::distance(closes_.begin(), closes_.upper_bound(moment)));
+std::vector<FiledSession*> SessionIndex::fading_until(Instant moment) {
+  std::vector<FiledSession*> out;
+  for (auto it = moments_.begin(); it != moments_.end() && it->next() <= moment; ++it)
+    if (it->fades_at != Instant() && it->fades_at <= moment) out.push_back(&*it);
+  std::stable_sort(out.begin(), out.end(),
+                   [](const FiledSession* a, const FiledSession* b) { return a->fades_at < b->fades_at; });
+  return out;
 }
 
 SessionIndex::ByInstance& SessionIndex::all() noexcept {
@@ -110,8 +116,10 @@ const SessionIndex::ByInstance& SessionIndex::all() const noexcept {
 
 std::vector<const FiledSession*> SessionIndex::of_user(const UserId& user) const {
   expect_loop();
-  std::vector<const FiledSession*> out;
-  for (auto it = users_.lower_bound(user); it != users_.end() && (*it)->user == user; ++it) out.push_back(*it);
+  const auto found = users_.all_of(user);
+  std::vector<const FiledSession*> out(found.begin(), found.end());
+  std::sort(out.begin(), out.end(),
+            [](const FiledSession* a, const FiledSession* b) { return a->instance < b->instance; });
   return out;
 }
 

@@ -1,30 +1,63 @@
 #pragma once
 
-#include <map>
-#include <set>
-#include <unordered_set>
+#include <boost/intrusive/set.hpp>
 
+#include "base/hashed.hpp"
+#include "base/slab.hpp"
 #include "tornado/session_store.hpp"
 
 namespace tornado::inline v1 {
 
-/// A session and the moments it is filed under; the default Instant: under none.
+/// A session, the moments it is filed under (the default Instant: under none), and its places in the indexes.
 class FiledSession : public Session {
  public:
   explicit FiledSession(Session session) : Session(std::move(session)) {}
   Instant closes_at, fades_at;
+  bool unsaved = false;  ///< changed since the last checkpoint
+  /// The earlier one.
+  Instant next() const noexcept {
+    if (closes_at == Instant()) return fades_at;
+    return fades_at == Instant() ? closes_at : std::min(closes_at, fades_at);
+  }
+
+ private:
+  friend class SessionIndex;
+  using Ordered = boost::intrusive::set_member_hook<boost::intrusive::optimize_size<true>>;
+  Ordered by_instance_, by_moment_;
+  HashedLink by_user_, by_key_, live_;
 };
 
-/// The unclosed sessions of a gateway by everything they are looked up by. One record for each; indexes point to it,
-/// so instance, user, device and key of a kept session never change, nor do its moments other than by `file`. It
-/// belongs to the loop: asked from the body of a transaction, a build with assertions ends.
+/// The unclosed sessions of a gateway by everything they are looked up by. One record for each, which has its places in
+/// all of them, so instance, user, device and key of a kept session never change, nor do its moments other than by
+/// `file`. It belongs to the loop: asked from the body of a transaction, a build with assertions ends.
 class SessionIndex {
+ private:
+  template <auto Member, class Key>
+  struct ByMember {
+    using type = Key;
+    const Key& operator()(const FiledSession& session) const { return session.*Member; }
+  };
+  struct ByMoment {
+    bool operator()(const FiledSession& a, const FiledSession& b) const {
+      const Instant first = a.next(), second = b.next();
+      return first != second ? first < second : a.instance < b.instance;
+    }
+  };
+  template <FiledSession::Ordered FiledSession::*Hook, class... Options>
+  using OrderedBy =
+      boost::intrusive::set<FiledSession, boost::intrusive::member_hook<FiledSession, FiledSession::Ordered, Hook>,
+                            Options...>;
+  template <HashedLink FiledSession::*Link, auto Member, class Key>
+  using HashedBy = Hashed<FiledSession, Link, ByMember<Member, Key>>;
+
  public:
+  using ByInstance = OrderedBy<&FiledSession::by_instance_,
+                               boost::intrusive::key_of_value<ByMember<&FiledSession::instance, Instance>>>;
+
   SessionIndex() = default;
   SessionIndex(const SessionIndex&) = delete;
   SessionIndex& operator=(const SessionIndex&) = delete;
-
-  using ByInstance = std::map<Instance, FiledSession>;
+  ~SessionIndex();
 
   /// Takes the place of what was kept of the same instance.
   FiledSession& keep(Session session);
@@ -41,12 +74,11 @@ class SessionIndex {
 
   /// When it has to be closed, and when its presence has to be judged again; the default Instant: never.
   void file(FiledSession& session, Instant closes_at, Instant fades_at);
-  /// The first one to be closed or judged; null: none.
-  FiledSession* first_to_close() const;
-  FiledSession* first_to_fade() const;
-  /// In order of time, those of one moment in order of instance.
+  /// The first moment of all; the default Instant: none.
+  Instant next() const noexcept;
+  /// Those to be closed or judged by then, in order of time, those of one moment in order of instance.
   std::vector<const FiledSession*> closing_until(Instant moment) const;
-  std::size_t count_closing_until(Instant moment) const;
+  std::vector<FiledSession*> fading_until(Instant moment);
 
   ByInstance& all() noexcept;
   const ByInstance& all() const noexcept;
@@ -54,48 +86,12 @@ class SessionIndex {
   std::vector<const FiledSession*> of_user(const UserId& user) const;
 
  private:
-  struct ByUser {
-    using is_transparent = void;
-    bool operator()(const FiledSession* a, const FiledSession* b) const;
-    bool operator()(const FiledSession* a, const UserId& user) const { return a->user < user; }
-  };
-  template <Instant FiledSession::*Moment>
-  struct ByMoment {
-    using is_transparent = void;
-    bool operator()(const FiledSession* a, const FiledSession* b) const {
-      return a->*Moment != b->*Moment ? a->*Moment < b->*Moment : a->instance < b->instance;
-    }
-    bool operator()(const Instant& moment, const FiledSession* a) const { return moment < a->*Moment; }
-  };
-  struct DeviceHash {
-    using is_transparent = void;
-    std::size_t operator()(const FiledSession* a) const noexcept { return a->device.hash(); }
-    std::size_t operator()(const DeviceId& device) const noexcept { return device.hash(); }
-  };
-  struct SameDevice {
-    using is_transparent = void;
-    bool operator()(const FiledSession* a, const FiledSession* b) const { return a->device == b->device; }
-    bool operator()(const DeviceId& device, const FiledSession* a) const { return a->device == device; }
-    bool operator()(const FiledSession* a, const DeviceId& device) const { return a->device == device; }
-  };
-  struct KeyHash {
-    using is_transparent = void;
-    std::size_t operator()(const FiledSession* a) const noexcept { return std::hash<PublicKey>()(a->key); }
-    std::size_t operator()(const PublicKey& key) const noexcept { return std::hash<PublicKey>()(key); }
-  };
-  struct SameKey {
-    using is_transparent = void;
-    bool operator()(const FiledSession* a, const FiledSession* b) const { return a->key == b->key; }
-    bool operator()(const PublicKey& key, const FiledSession* a) const { return a->key == key; }
-    bool operator()(const FiledSession* a, const PublicKey& key) const { return a->key == key; }
-  };
-
+  Slab<FiledSession> slab_;
   ByInstance sessions_;
-  std::unordered_set<FiledSession*, DeviceHash, SameDevice> live_;
-  std::unordered_set<FiledSession*, KeyHash, SameKey> keys_;
-  std::set<FiledSession*, ByUser> users_;
-  std::set<FiledSession*, ByMoment<&FiledSession::closes_at>> closes_;
-  std::set<FiledSession*, ByMoment<&FiledSession::fades_at>> fades_;
+  HashedBy<&FiledSession::live_, &FiledSession::device, DeviceId> live_sessions_;
+  HashedBy<&FiledSession::by_key_, &FiledSession::key, PublicKey> keys_;
+  HashedBy<&FiledSession::by_user_, &FiledSession::user, UserId> users_;
+  OrderedBy<&FiledSession::by_moment_, boost::intrusive::compare<ByMoment>> moments_;
 };
 
 }  // namespace tornado::inline v1

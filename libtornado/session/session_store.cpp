@@ -37,15 +37,15 @@ std::string_view name(CloseReason reason) noexcept {
   return names[static_cast<std::size_t>(reason)];
 }
 
-std::string shown_address(const std::optional<Address>& address, AddressPrivacy privacy) {
+ShownAddress shown_address(const std::optional<Address>& address, AddressPrivacy privacy) {
   if (!address || privacy == AddressPrivacy::none) return {};
-  if (privacy == AddressPrivacy::full) return address->str();
+  if (privacy == AddressPrivacy::full) return ShownAddress(address->str());
   const int length = address->is_v4() ? 24 : 48;
   std::array<std::uint8_t, 16> bytes{};
   std::string_view raw = address->bytes();
   for (std::size_t i = 0; i < static_cast<std::size_t>(length) / 8; ++i) bytes[i] = static_cast<std::uint8_t>(raw[i]);
   Address base = address->is_v4() ? Address::from_v4(address->v4() & 0xffffff00U) : Address::from_v6(bytes);
-  return Prefix(base, length).str();
+  return ShownAddress(Prefix(base, length).str());
 }
 
 namespace {
@@ -79,6 +79,10 @@ struct SessionStore::Impl {
   FiledSession* at(const Instance& instance) { return index.at(instance); }
   FiledSession* live_of(const DeviceId& device) { return index.live_of(device); }
   void touch(Session& session) { session.revision = ++revision; }
+  void note_unsaved(FiledSession& session) {
+    if (!session.unsaved) unsaved.push_back(session.instance);
+    session.unsaved = true;
+  }
 
   /// Deadlines follow the state of the session.
   void schedule(FiledSession& session) {
@@ -105,7 +109,6 @@ struct SessionStore::Impl {
     if (session == nullptr) return;
     if (session->live()) --count_of(session->presence);
     ended.erase(instance);
-    unsaved.erase(instance);
     index.drop(*session);
     ++revision;
   }
@@ -155,7 +158,7 @@ struct SessionStore::Impl {
     session.source = source;
     session.seen_from = shown_address(source, options.address_privacy);
     if (session.first_seen_from.empty()) session.first_seen_from = session.seen_from;
-    unsaved.insert(session.instance);
+    note_unsaved(session);
     if (!before) return;
     ++session.roamed;
     if (roaming_told && session.live()) roaming_told(session, *before);
@@ -167,7 +170,7 @@ struct SessionStore::Impl {
     const std::uint32_t interface = account.interface;
     TrafficDelta delta = fold(account, seen, now);
     bool counted = delta.received > 0 || delta.sent > 0 || account.interface != interface;
-    if (counted) unsaved.insert(session.instance);
+    if (counted) note_unsaved(session);
     if (counted) sum_up(session);
     LaneTraffic& all = traffic_on(seen.lane);
     all.received += delta.received;
@@ -209,7 +212,7 @@ struct SessionStore::Impl {
     session.ended = runtime.now();
     session.in_doubt = true;
     if (const Session* former = live_of(session.device)) {
-      session.replaces = former->instance;
+      replaced_in_doubt.emplace(session.instance, former->instance);
       session.addresses = {};
     }
     keep(std::move(session));
@@ -221,11 +224,12 @@ struct SessionStore::Impl {
   SessionOptions options;
   SessionMachine machine;
   SessionIndex index;
-  std::set<Instance> ended;  ///< closing
+  std::set<Instance> ended;                                  ///< closing
+  std::unordered_map<Instance, Instance> replaced_in_doubt;  ///< by those in doubt: the session they would replace
   Instant graces_end;
   std::vector<ClockStep> unwritten;  ///< steps that the journal has not followed yet
   std::uint64_t revision = 0;
-  std::unordered_set<Instance> unsaved;  ///< changed since the last checkpoint
+  std::vector<Instance> unsaved;  ///< those marked so, and some that are gone
   bool saving = false;
   Notifier saved;
   std::vector<LaneTraffic> traffic;
@@ -260,7 +264,10 @@ Task<RestoredSessions> SessionStore::restore(Seconds freed_within) {
       session.presence_reason = PresenceReason::restored;
       session.presence_since = impl_->runtime.now();
     }
-    session = impl_->keep(std::move(session));
+    Session& kept = impl_->keep(std::move(session));
+    std::vector<LaneCounters> counters = std::exchange(kept.counters, {});
+    session = kept;
+    kept.counters = std::move(counters);
   }
   co_return restored;
 }
@@ -382,7 +389,7 @@ Task<void> SessionStore::counters_restarted(std::vector<RestartedCounters> resta
     if (session == nullptr) continue;
     restart(account_on(*session, which.lane));
     session->bytes_missed = true;
-    impl_->unsaved.insert(session->instance);
+    impl_->note_unsaved(*session);
     impl_->touch(*session);
     bool listed = !changed.empty() && changed.back() == session->instance;
     if (!listed && session->state != SessionState::pending) changed.push_back(session->instance);
@@ -445,7 +452,10 @@ Task<Session> SessionStore::record(Instance instance) {
   if (session == nullptr) co_return Error(errc::not_found, "no such session");
   if (session->state != SessionState::closing) co_return Error(errc::failed_precondition, "the session is not closing");
   Session final_state = *session;
-  TRY_VOID(co_await impl_->journal.finish_close(final_state, impl_->runtime.now()));
+  auto replaced = impl_->replaced_in_doubt.find(instance);
+  const Instance former = replaced == impl_->replaced_in_doubt.end() ? Instance() : replaced->second;
+  TRY_VOID(co_await impl_->journal.finish_close(final_state, former, impl_->runtime.now()));
+  impl_->replaced_in_doubt.erase(instance);
   impl_->drop(instance);
   final_state.state = SessionState::closed;
   final_state.revision = impl_->revision;
@@ -455,21 +465,24 @@ Task<Session> SessionStore::record(Instance instance) {
 /// Moments and the step that moved them belong together, in one transaction.
 Task<void> SessionStore::Impl::save_unsaved() {
   const std::vector<ClockStep> steps = unwritten;
-  const std::vector<Instance> listed(unsaved.begin(), unsaved.end());
+  std::vector<Instance> listed = std::exchange(unsaved, {});
   const std::size_t at_once = steps.empty() ? saved_at_once : listed.size();
   std::size_t at = 0;
   do {
     std::vector<Session> changed;
     for (const std::size_t end = std::min(at + at_once, listed.size()); at < end; ++at) {
-      const Session* session = this->at(listed[at]);
-      unsaved.erase(listed[at]);
+      FiledSession* session = this->at(listed[at]);
+      if (session != nullptr) session->unsaved = false;
       // A pending one has nothing to write, and may be activated meanwhile.
       if (session != nullptr && session->state != SessionState::pending) changed.push_back(*session);
     }
     if (changed.empty() && steps.empty()) continue;
     auto saved = co_await journal.save(changed, steps, runtime.now());
     if (!saved) {
-      for (const auto& session : changed) unsaved.insert(session.instance);
+      for (const auto& session : changed)
+        if (FiledSession* kept = this->at(session.instance)) note_unsaved(*kept);
+      for (; at < listed.size(); ++at)
+        if (this->at(listed[at]) != nullptr) unsaved.push_back(listed[at]);
       co_return saved;
     }
   } while (at < listed.size());
@@ -502,14 +515,15 @@ bool SessionStore::is_due(const Instance& instance) const {
   return session != nullptr && session->closes_at != Instant() && session->closes_at <= impl_->runtime.now();
 }
 
-std::size_t SessionStore::due_count() const noexcept {
-  return impl_->index.count_closing_until(impl_->runtime.now());
+std::size_t SessionStore::overdue_count() const {
+  const auto due = impl_->index.closing_until(impl_->runtime.now());
+  return static_cast<std::size_t>(std::count_if(
+      due.begin(), due.end(), [](const FiledSession* session) { return session->state == SessionState::active; }));
 }
 
 std::vector<Session> SessionStore::fade() {
   std::vector<Session> out;
-  for (auto* session = impl_->index.first_to_fade(); session != nullptr && session->fades_at <= impl_->runtime.now();
-       session = impl_->index.first_to_fade()) {
+  for (FiledSession* session : impl_->index.fading_until(impl_->runtime.now())) {
     const Presence before = session->presence;
     (void)impl_->refresh(*session);
     if (session->presence != before) out.push_back(*session);
@@ -518,21 +532,18 @@ std::vector<Session> SessionStore::fade() {
 }
 
 std::optional<Instant> SessionStore::next_deadline() const {
-  std::optional<Instant> next;
-  if (const auto* session = impl_->index.first_to_close()) next = session->closes_at;
-  if (const auto* session = impl_->index.first_to_fade())
-    next = std::min(next.value_or(Instant::max()), session->fades_at);
-  return next;
+  const Instant next = impl_->index.next();
+  return next == Instant() ? std::nullopt : std::optional(next);
 }
 
 void SessionStore::restart_graces() {
   impl_->graces_end = impl_->runtime.now() + impl_->options.grace;
-  for (auto& [instance, session] : impl_->index.all()) impl_->schedule(session);
+  for (FiledSession& session : impl_->index.all()) impl_->schedule(session);
 }
 
 void SessionStore::clock_stepped(const ClockStep& step) {
   impl_->unwritten.push_back(step);
-  for (auto& [instance, session] : impl_->index.all()) {
+  for (FiledSession& session : impl_->index.all()) {
     const bool new_one = step.is_after(session.opened);
     std::vector<Instant*> moments{&session.opened,        &session.activated,      &session.ended,
                                   &session.last_beat,     &session.last_handshake, &session.last_traffic,
@@ -540,7 +551,7 @@ void SessionStore::clock_stepped(const ClockStep& step) {
     for (auto& account : session.counters) moments.insert(moments.end(), {&account.read, &account.active});
     for (Instant* at : moments)
       if (*at != Instant() && !step.is_after(*at)) *at += step.by;
-    impl_->unsaved.insert(instance);
+    impl_->note_unsaved(session);
     if (!new_one) session.hard_deadline += step.by;
     impl_->touch(session);
   }
@@ -579,7 +590,7 @@ SessionPage SessionStore::list(std::string after, int limit) const {
       page.next = page.sessions.back().instance.str();
       break;
     }
-    page.sessions.push_back(it->second);
+    page.sessions.push_back(*it);
   }
   return page;
 }
@@ -592,8 +603,8 @@ std::optional<Instance> SessionStore::visit(const Instance& after, int limit,
                                             const std::function<void(const Session&)>& visitor) const {
   int shown = 0;
   for (auto it = impl_->index.all().upper_bound(after); it != impl_->index.all().end(); ++it) {
-    if (shown == limit) return std::prev(it)->first;
-    visitor(it->second);
+    if (shown == limit) return std::prev(it)->instance;
+    visitor(*it);
     ++shown;
   }
   return std::nullopt;

@@ -1,5 +1,8 @@
 #include "session/traffic.hpp"
 
+#include <algorithm>
+#include <limits>
+
 namespace tornado::inline v1 {
 namespace {
 
@@ -14,9 +17,11 @@ std::uint64_t upkeep(Instant before, Instant now) {
   return upkeep_bytes + static_cast<std::uint64_t>(std::max<std::int64_t>(elapsed, 0)) * upkeep_bytes_a_second;
 }
 
-std::uint64_t rate(std::uint64_t bytes, Instant before, Instant now) {
+std::uint32_t rate(std::uint64_t bytes, Instant before, Instant now) {
+  constexpr std::uint64_t most = std::numeric_limits<std::uint32_t>::max();
   auto elapsed = std::chrono::duration_cast<std::chrono::milliseconds>(now - before).count();
-  return elapsed <= 0 ? 0 : bytes * 1000 / static_cast<std::uint64_t>(elapsed);
+  if (elapsed <= 0) return 0;
+  return static_cast<std::uint32_t>(std::min(bytes * 1000 / static_cast<std::uint64_t>(elapsed), most));
 }
 
 bool restarted(const LaneCounters& account, const Observation& seen) {

@@ -52,29 +52,50 @@ Result<void> check(const UserChanges& changes) {
 
 }  // namespace
 
+Account::Account(const User& user_, const Device& device_)
+    : user(user_.id),
+      device(device_.id),
+      username(user_.username),
+      user_epoch(static_cast<std::uint32_t>(user_.epoch)),
+      device_epoch(static_cast<std::uint32_t>(device_.epoch)),
+      active(user_.active && user_.deleted == Instant()),
+      revoked(device_.revoked != Instant()) {}
+
 void Users::Impl::forget(const UserId& user) {
-  auto it = seen_of.find(user);
-  if (it == seen_of.end()) return;
-  for (const auto& device : it->second) seen.erase(device);
-  seen_of.erase(it);
+  for (Seen* entry : seen_of.all_of(user)) {
+    seen.erase(*entry);
+    seen_of.erase(*entry);
+    slab.give_up(*entry);
+  }
+}
+
+void Users::Impl::forget(const DeviceId& device) {
+  Seen* entry = seen.find(device);
+  if (entry == nullptr) return;
+  seen.erase(*entry);
+  seen_of.erase(*entry);
+  slab.give_up(*entry);
+}
+
+void Users::Impl::forget_all() {
+  seen_of.clear([](Seen*) {});
+  seen.clear([this](Seen* entry) { slab.give_up(*entry); });
 }
 
 void Users::Impl::remember(const Account& account) {
-  if (seen.size() >= most_remembered) {
-    seen.clear();
-    seen_of.clear();
-  }
-  auto [it, fresh] = seen.insert_or_assign(account.device.id, Seen{account, runtime.now(), revision});
-  if (fresh) seen_of[account.user.id].push_back(account.device.id);
+  if (seen.size() >= most_remembered) forget_all();
+  forget(account.device);
+  Seen& entry = slab.make(account, runtime.now(), revision);
+  seen.insert(entry);
+  seen_of.insert(entry);
 }
 
 namespace {
 
 Result<Account> read_account(Tx& tx, const DeviceId& id) {
-  Account account;
-  TRY_PLAIN(account.device, device_repo::get(tx, id));
-  TRY_PLAIN(account.user, user_repo::get(tx, account.device.user));
-  return account;
+  TRY_PLAIN(auto device, device_repo::get(tx, id));
+  TRY_PLAIN(auto user, user_repo::get(tx, device.user));
+  return Account(user, device);
 }
 
 }  // namespace
@@ -255,6 +276,16 @@ Task<std::vector<Device>> Users::all_devices(int limit, int offset) {
   co_return devices;
 }
 
+Task<Device> Users::device(DeviceId id) {
+  Device device;
+  Database::Body body = [&](Tx& tx) -> Result<void> {
+    TRY_PLAIN(device, device_repo::get(tx, id));
+    return {};
+  };
+  TRY_VOID(co_await impl_->database.transact(Scope::system(), body));
+  co_return device;
+}
+
 Task<Device> Users::revoke(DeviceId id) {
   Device device;
   Database::Body body = [&](Tx& tx) -> Result<void> {
@@ -262,7 +293,7 @@ Task<Device> Users::revoke(DeviceId id) {
     return {};
   };
   auto done = co_await impl_->database.transact(Scope::system().urgent(), body);
-  impl_->seen.erase(id);
+  impl_->forget(id);
   TRY_VOID(done);
   co_return device;
 }
@@ -296,7 +327,7 @@ Task<std::vector<DeviceId>> Users::recall(std::vector<DeviceId> devices) {
     TRY_VOID(co_await impl_->database.transact(Scope::system(), body));
     for (const Account& account : read) {
       impl_->remember(account);
-      if (!account.may_connect()) barred.push_back(account.device.id);
+      if (!account.may_connect()) barred.push_back(account.device);
     }
     barred.insert(barred.end(), missing.begin(), missing.end());
   }
@@ -304,10 +335,10 @@ Task<std::vector<DeviceId>> Users::recall(std::vector<DeviceId> devices) {
 }
 
 std::optional<Account> Users::known(const DeviceId& id) const {
-  auto it = impl_->seen.find(id);
-  bool current = it != impl_->seen.end() && it->second.revision == impl_->revision &&
+  const auto* seen = impl_->seen.find(id);
+  bool current = seen != nullptr && seen->revision == impl_->revision &&
                  std::chrono::abs(impl_->runtime.now() - impl_->watched) < freshness;
-  return current ? std::optional(it->second.account) : std::nullopt;
+  return current ? std::optional<Account>(*seen) : std::nullopt;
 }
 
 std::uint64_t Users::hashing_work() const noexcept {
@@ -315,8 +346,8 @@ std::uint64_t Users::hashing_work() const noexcept {
 }
 
 std::optional<Account> Users::last_known(const DeviceId& id) const {
-  auto it = impl_->seen.find(id);
-  return it == impl_->seen.end() ? std::nullopt : std::optional(it->second.account);
+  const auto* seen = impl_->seen.find(id);
+  return seen == nullptr ? std::nullopt : std::optional<Account>(*seen);
 }
 
 }  // namespace tornado::inline v1

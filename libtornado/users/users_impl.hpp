@@ -1,5 +1,7 @@
 #pragma once
 
+#include "base/hashed.hpp"
+#include "base/slab.hpp"
 #include "crypto/password_hasher.hpp"
 #include "tornado/users.hpp"
 
@@ -9,15 +11,28 @@ namespace tornado::inline v1 {
 struct Users::Impl {
   Impl(Runtime& runtime_, Database& database_, PasswordPolicy policy)
       : runtime(runtime_), database(database_), hasher(runtime_, policy) {}
+  ~Impl() { forget_all(); }
 
-  struct Seen {
-    Account account;
+  struct Seen : Account {
+    Seen(const Account& account, Instant at_, std::uint32_t revision_)
+        : Account(account), revision(revision_), at(at_) {}
+    std::uint32_t revision;
     Instant at;
-    std::uint64_t revision;
+    HashedLink by_device, by_user;
+  };
+  struct DeviceOf {
+    using type = DeviceId;
+    const DeviceId& operator()(const Seen& seen) const { return seen.device; }
+  };
+  struct UserOf {
+    using type = UserId;
+    const UserId& operator()(const Seen& seen) const { return seen.user; }
   };
 
   /// Whatever ends or changes access calls this after its commit: nothing older is believed any more.
   void forget(const UserId& user);
+  void forget(const DeviceId& device);
+  void forget_all();
   void remember(const Account& account);
   Task<Account> read(DeviceId device);
   /// Drops all that is remembered if somebody else has written to the database; asked at most once a second.
@@ -26,9 +41,10 @@ struct Users::Impl {
   Runtime& runtime;
   Database& database;
   PasswordHasher hasher;
-  std::unordered_map<DeviceId, Seen> seen;
-  std::unordered_map<UserId, std::vector<DeviceId>> seen_of;
-  std::uint64_t revision = 1;
+  Slab<Seen> slab;
+  Hashed<Seen, &Seen::by_device, DeviceOf> seen;
+  Hashed<Seen, &Seen::by_user, UserOf> seen_of;
+  std::uint32_t revision = 1;
   Instant watched;
   bool watching = false;
 };

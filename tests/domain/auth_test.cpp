@@ -245,7 +245,7 @@ TEST_F(AuthTest, TokensOfASignIn) {
   EXPECT_EQ(claims.user, user.id);
   EXPECT_EQ(claims.device, in.device.id);
   EXPECT_EQ(claims.expires - claims.issued, Seconds(900));
-  EXPECT_EQ(authorize(in.tokens).value().device.id, in.device.id);
+  EXPECT_EQ(authorize(in.tokens).value().device, in.device.id);
   EXPECT_NE(runtime_.wait(users_.get(user.id)).value().last_login, Instant()) << "D-033";
   EXPECT_EQ(code(auth_.check("")), errc::token_missing);
   EXPECT_EQ(code(auth_.check("a.b.c")), errc::token_invalid);

@@ -162,7 +162,7 @@ TEST_F(PeerProgrammerTest, refuses_impossible_peers) {
   EXPECT_EQ(add(WantedPeer(Owner("a"), PublicKey(), peer("a", 1, 1).addresses)).error().code(), errc::key_invalid);
   EXPECT_EQ(add(WantedPeer(Owner("a"), test_key(1), {})).error().code(), errc::invalid_argument);
   auto second_on = [](const WantedPeer& from, const char* lane) {
-    auto addresses = from.addresses.all();
+    std::vector<LaneAddress> addresses(from.addresses.begin(), from.addresses.end());
     addresses[1].lane = Lane(lane);
     return WantedPeer(from.owner, from.key, addresses);
   };

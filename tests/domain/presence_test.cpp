@@ -161,14 +161,14 @@ TEST_F(Presences, RoamingIsAnEventAndNoChangeOfPresence) {
 
 TEST(AddressPrivacy, ShowsNoMoreThanItIsToldTo) {
   auto shown = [](const char* address, AddressPrivacy privacy) {
-    return shown_address(Address::parse(address).value(), privacy);
+    return shown_address(Address::parse(address).value(), privacy).str();
   };
   EXPECT_EQ(shown("203.0.113.9", AddressPrivacy::full), "203.0.113.9");
   EXPECT_EQ(shown("203.0.113.9", AddressPrivacy::network), "203.0.113.0/24");
   EXPECT_EQ(shown("203.0.113.9", AddressPrivacy::none), "");
   EXPECT_EQ(shown("2001:db8:1:2:3::4", AddressPrivacy::full), "2001:db8:1:2:3::4");
   EXPECT_EQ(shown("2001:db8:1:2:3::4", AddressPrivacy::network), "2001:db8:1::/48");
-  EXPECT_EQ(shown_address(std::nullopt, AddressPrivacy::full), "");
+  EXPECT_EQ(shown_address(std::nullopt, AddressPrivacy::full), ShownAddress());
 }
 
 TEST_F(Presences, ASessionIsShownWithItsNetworksAndCountsEveryRoaming) {
@@ -180,22 +180,22 @@ TEST_F(Presences, ASessionIsShownWithItsNetworksAndCountsEveryRoaming) {
   }
   auto session = *sessions_.find(session_.instance);
   EXPECT_EQ(session.roamed, 2U);
-  EXPECT_EQ(session.first_seen_from, "198.51.100.0/24");
-  EXPECT_EQ(session.seen_from, "203.0.113.0/24");
+  EXPECT_EQ(session.first_seen_from.str(), "198.51.100.0/24");
+  EXPECT_EQ(session.seen_from.str(), "203.0.113.0/24");
   EXPECT_EQ(session.source, Address::parse("203.0.113.9").value()) << "decisions know all of it";
   ASSERT_TRUE(runtime_.wait(sessions_.checkpoint()));
   // What the next daemon reads, and then history.
   SessionStore next(runtime_, options());
   auto restored = runtime_.wait(next.restore(Seconds(900))).value().unclosed.at(0);
   EXPECT_EQ(restored.roamed, 2U);
-  EXPECT_EQ(restored.seen_from, "203.0.113.0/24");
+  EXPECT_EQ(restored.seen_from.str(), "203.0.113.0/24");
   EXPECT_FALSE(restored.source) << "all of it was never written down";
   (void)runtime_.wait(sessions_.end(session_.instance, CloseReason::killed)).value();
   (void)runtime_.wait(sessions_.record(session_.instance)).value();
   auto ended = runtime_.wait(sessions_.undrained(10)).value().at(0);
   EXPECT_EQ(ended.roamed, 2U);
-  EXPECT_EQ(ended.first_seen_from, "198.51.100.0/24");
-  EXPECT_EQ(ended.seen_from, "203.0.113.0/24");
+  EXPECT_EQ(ended.first_seen_from.str(), "198.51.100.0/24");
+  EXPECT_EQ(ended.seen_from.str(), "203.0.113.0/24");
 }
 
 TEST_F(Presences, TheLaneInUseIsTheOneThatCarries) {  // D-057

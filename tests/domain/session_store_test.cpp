@@ -200,7 +200,7 @@ TEST_F(SessionStoreTest, AJournalOfAnEarlierVersionIsRead) {
   for (int round = 0; round < 2; ++round) {
     SessionStore store(runtime_, *database, SessionOptions());
     auto session = runtime_.wait(store.restore(Seconds(900))).value().unclosed.at(0);
-    EXPECT_EQ(session.first_seen_from, "203.0.113.9");
+    EXPECT_EQ(session.first_seen_from.str(), "203.0.113.9");
     EXPECT_FALSE(session.preshared);
     EXPECT_EQ(session.roamed, 0U);
   }

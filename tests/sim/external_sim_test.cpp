@@ -59,7 +59,7 @@ TEST_F(ExternalSim, TheStartWaitsAndThenNamesWhatIsMissing) {
   world.crash();
   world.wireguard.drop("wg1");
   GatewayParts parts;
-  parts.wireguard = std::make_unique<SteppedWireGuard>(world.wireguard, world.steps);
+  parts.wireguard = std::make_unique<SteppedWireGuard>(world.wireguard, world.steps, world.refusal);
   parts.host = std::make_unique<MemoryHost>(world.runtime, std::vector<std::string>{"wg0", "wg1"});
   parts.firewall = std::make_unique<MemoryFirewall>(world.runtime);
   world.gateway = std::make_unique<Gateway>(world.runtime, world.config, std::move(parts));

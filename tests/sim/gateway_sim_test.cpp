@@ -349,7 +349,7 @@ TEST_F(GatewaySim, HistoryKnowsHowOftenASessionRoamedAndWhereItWasLast) {
     const std::string now = privacy == std::string("full")      ? "198.51.100.5"
                             : privacy == std::string("network") ? "198.51.100.0/24"
                                                                 : "";
-    EXPECT_EQ(world.unclosed().at(0).seen_from, now);
+    EXPECT_EQ(world.unclosed().at(0).seen_from.str(), now);
     auto events = world.runtime.wait(world.gateway->events(0)).value().events;
     for (const auto& event : events)
       EXPECT_TRUE(privacy == std::string("full") || event.json.find("198.51.100.5") == std::string::npos) << event.json;
@@ -360,11 +360,41 @@ TEST_F(GatewaySim, HistoryKnowsHowOftenASessionRoamedAndWhereItWasLast) {
     world.pass(Seconds(3));
     auto row = world.history().at(0);
     EXPECT_EQ(row.roamed, 2U);
-    EXPECT_EQ(row.seen_from, now);
-    EXPECT_EQ(row.first_seen_from, privacy == std::string("full")      ? "203.0.113.7"
-                                   : privacy == std::string("network") ? "203.0.113.0/24"
-                                                                       : "");
+    EXPECT_EQ(row.seen_from.str(), now);
+    EXPECT_EQ(row.first_seen_from.str(), privacy == std::string("full")      ? "203.0.113.7"
+                                         : privacy == std::string("network") ? "203.0.113.0/24"
+                                                                             : "");
   }
+}
+
+/// Sessions that have not become active yet have no sign of life, and are nobody's mass end.
+TEST_F(GatewaySim, ManyWhoConnectAtOnceAreNotHeldForAMassEnd) {
+  constexpr std::size_t many = 25;
+  world.leap(Seconds(100));
+  world.add_user("crowd", 100);
+  std::vector<Login> logins;
+  for (std::size_t i = 0; i < many; ++i) logins.push_back(world.login("crowd").value());
+  auto connect = [](World& w, Caller who) -> Task<void> {
+    (void)co_await w.gateway->initiate(std::move(who), World::fresh_key());
+    co_return Result<void>();
+  };
+  std::vector<Background> connecting;
+  world.steps.hold(true);
+  for (const auto& login : logins)
+    connecting.push_back(world.runtime.spawn(connect(world, world.caller(login).value())));
+  world.settle();
+  for (int guard = 0; world.unclosed().size() < many && guard < 100; ++guard) {
+    world.steps.release(0);
+    world.settle();
+  }
+  ASSERT_EQ(world.unclosed().size(), many);
+  for (const auto& session : world.unclosed()) ASSERT_EQ(session.state, SessionState::pending);
+  for (int i = 0; i < 3; ++i) world.leap(Seconds(1));
+  for (const auto& component : world.gateway->health()) EXPECT_NE(component.name, "ends") << component.detail;
+  world.steps.hold(false);
+  while (world.steps.held() > 0) world.steps.release(0);
+  world.settle();
+  EXPECT_EQ(world.gateway->sessions().online(), many);
 }
 
 TEST_F(GatewaySim, AUsersNextDeviceTakesOverTheAddress) {
@@ -423,7 +453,7 @@ TEST(Roaming, I16ABeatInsideTheTunnelTellsNothingOfTheOuterAddress) {
   auto inside = world.caller(login, tunnel.lanes.at(0).address.str()).value();
   world.runtime.wait(world.gateway->heartbeat(inside)).value();
   auto session = world.unclosed().at(0);
-  EXPECT_EQ(session.seen_from, "203.0.113.0/24");
+  EXPECT_EQ(session.seen_from.str(), "203.0.113.0/24");
   EXPECT_EQ(session.roamed, 0U);
   for (const auto& event : world.runtime.wait(world.gateway->events(0)).value().events)
     EXPECT_NE(event.name, "session_roamed");

@@ -264,5 +264,105 @@ TEST_F(HeldBack, OneThatIsTakenIsNotHeldBackForWhoCameMeanwhile) {
   EXPECT_GT(reached, 0) << "nobody came while a table was made";
 }
 
+/// Until the kernel has it, and when the accounts could not be read, it is stored and no more.
+TEST_F(HeldBack, OneThatIsOnlyStoredIsNotSaidToBeInForce) {
+  std::optional<Result<PolicyInForce>> applied;
+  world_.steps.hold(true);
+  Background applying =
+      world_.runtime.spawn(spawned(world_.gateway->apply_policy(Caller::operator_named("olga"), web), applied));
+  world_.settle();
+  // The names in it are looked up, and it is stored.
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_EQ(world_.steps.held(), 1U);
+    world_.steps.release(0);
+    world_.settle();
+  }
+  world_.steps.hold(false);
+  world_.steps.arm(0, Steps::Fault::fail_before);
+  auto shown = world_.runtime.wait(world_.gateway->policy_in_force());
+  ASSERT_FALSE(shown) << "the fault is for this one";
+  world_.steps.disarm();
+  auto stored = world_.runtime.wait(world_.gateway->policy_in_force()).value();
+  EXPECT_EQ(stored.version, 2);
+  EXPECT_NE(stored.held_back.find("not in force yet"), std::string::npos) << stored.held_back;
+  world_.steps.arm(0, Steps::Fault::fail_before);
+  world_.steps.release(0);
+  world_.settle();
+  ASSERT_TRUE(applied);
+  ASSERT_FALSE(*applied);
+  EXPECT_NE(applied->error().detail().find("the policy is stored"), std::string::npos) << applied->error().detail();
+  world_.steps.disarm();
+  EXPECT_FALSE(world_.runtime.wait(world_.gateway->policy_in_force()).value().held_back.empty());
+  world_.pass(Seconds(10));
+  EXPECT_TRUE(world_.runtime.wait(world_.gateway->policy_in_force()).value().held_back.empty());
+  EXPECT_EQ(told("policy_applied"), 2);
+}
+
+/// Rights are filled into a table that somebody has damaged: that makes it no better.
+TEST_F(HeldBack, ANewPolicyDoesNotMakeADamagedTableWhole) {
+  world_.refusal.tables = true;
+  world_.firewall->damage();
+  world_.pass(Seconds(2));
+  EXPECT_FALSE(component("firewall").ready);
+  apply(R"({"rights": [{"name": "all", "who": "user:alice", "to": "any", "ports": "tcp/1-1000"}]})").value();
+  EXPECT_FALSE(world_.runtime.wait(world_.firewall->intact()).value());
+  world_.refusal.tables = false;
+  world_.pass(Seconds(40));
+  EXPECT_TRUE(world_.runtime.wait(world_.firewall->intact()).value());
+  EXPECT_TRUE(component("policy").ready);
+  world_.expect_sound("whole again");
+}
+
+/// Accounts are read in batches: what one of them has brought may be forgotten before the last one has come.
+TEST_F(HeldBack, WhoIsChangedWhileThePolicyComesIsAdmittedAllTheSame) {
+  apply("{}").value();
+  world_.crash();
+  world_.config.lanes.vpn.pool = "10.8.0.0/22";
+  world_.config.lanes.tor.pool = "10.9.0.0/22";
+  world_.boot().value();
+  world_.add_user("crowd", 1000);
+  for (int i = 0; i < 505; ++i) world_.initiate(world_.login("crowd").value()).value();
+  std::optional<Result<PolicyInForce>> applied;
+  world_.steps.hold(true);
+  Background applying =
+      world_.runtime.spawn(spawned(world_.gateway->apply_policy(Caller::operator_named("olga"), web), applied));
+  world_.settle();
+  // Names, the policy itself, the first batch of accounts.
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_EQ(world_.steps.held(), 1U);
+    world_.steps.release(0);
+    world_.settle();
+  }
+  ASSERT_FALSE(applied) << "there is another batch";
+  world_.steps.hold(false);
+  auto alice = world_.runtime.wait(world_.gateway->users().find("alice")).value();
+  UserChanges changes;
+  changes.email = "alice@example.net";
+  world_.runtime.wait(world_.gateway->update_user(Caller::system(), alice.id, std::move(changes))).value();
+  world_.steps.release(0);
+  world_.settle();
+  ASSERT_TRUE(applied);
+  ASSERT_TRUE(*applied) << applied->error().detail();
+  ASSERT_TRUE(rights()) << "she is connected and has no rights at all";
+  EXPECT_EQ(rights()->access_class, first_class);
+}
+
+/// The account may have its new name although nobody could be told so.
+TEST_F(HeldBack, ANewNameWhoseAnswerIsLostBringsItsRights) {
+  world_.add_user("carol");
+  auto carol = world_.login("carol").value();
+  world_.initiate(carol).value();
+  EXPECT_EQ(rights_of(carol)->access_class, open_class);
+  auto alice = world_.runtime.wait(world_.gateway->users().find("alice")).value();
+  UserChanges changes;
+  changes.username = "alicia";
+  world_.steps.arm(0, Steps::Fault::fail_after);
+  EXPECT_FALSE(world_.runtime.wait(world_.gateway->update_user(Caller::system(), alice.id, std::move(changes))));
+  world_.steps.disarm();
+  EXPECT_EQ(rights()->access_class, first_class);
+  world_.pass(Seconds(5));
+  EXPECT_EQ(rights()->access_class, rights_of(carol)->access_class) << "the rights of a name nobody has named";
+}
+
 }  // namespace
 }  // namespace tornado::test

@@ -29,24 +29,34 @@ class SteppedDatabase final : public Database {
   Steps& steps_;
 };
 
-class SteppedWireGuard final : public WireGuard {
- public:
-  SteppedWireGuard(WireGuard& inner, Steps& steps) : inner_(inner), steps_(steps) {}
-  Task<std::vector<std::string>> list() override { return inner_.list(); }
-  Task<Interface> get(std::string name) override { return inner_.get(std::move(name)); }
-  Task<void> set(InterfaceChange change) override { return steps_.pass(inner_.set(std::move(change))); }
-  std::size_t most_peers() const noexcept override { return inner_.most_peers(); }
-
- private:
-  WireGuard& inner_;
-  Steps& steps_;
-};
-
-/// Which rulesets a kernel does not take, and how often it was asked all the same.
+/// What a kernel does not take, and how often it was asked all the same.
 struct Refusal {
   std::function<bool(const Ruleset&)> refuses = [](const Ruleset&) { return false; };
   int count = 0;
-  int devices = 0;  // so many changes of single devices are not taken either
+  int devices = 0;      // so many changes of single devices are not taken either
+  int interfaces = 0;   // and so many of interfaces
+  bool tables = false;  // nor any table as a whole
+};
+
+class SteppedWireGuard final : public WireGuard {
+ public:
+  SteppedWireGuard(WireGuard& inner, Steps& steps, Refusal& refusal)
+      : inner_(inner), steps_(steps), refusal_(refusal) {}
+  Task<std::vector<std::string>> list() override { return inner_.list(); }
+  Task<Interface> get(std::string name) override { return inner_.get(std::move(name)); }
+  Task<void> set(InterfaceChange change) override {
+    if (refusal_.interfaces == 0) return steps_.pass(inner_.set(std::move(change)));
+    --refusal_.interfaces;
+    return steps_.pass(refused());
+  }
+  std::size_t most_peers() const noexcept override { return inner_.most_peers(); }
+
+ private:
+  static Task<void> refused() { co_return Error(errc::backend_failed, "the kernel refuses it"); }
+
+  WireGuard& inner_;
+  Steps& steps_;
+  Refusal& refusal_;
 };
 
 inline bool has_grants(const Ruleset& ruleset) {
@@ -59,6 +69,7 @@ class SteppedFirewall final : public Firewall {
   SteppedFirewall(Runtime& runtime, Steps& steps, Refusal& refusal)
       : memory(runtime), steps_(steps), refusal_(refusal), ended_(runtime) {}
   Task<void> apply(std::shared_ptr<const Ruleset> ruleset) override {
+    if (refusal_.tables) co_return Error(errc::backend_failed, "the kernel refuses it");
     if (auto taken = judge(*ruleset); !taken) co_return taken;
     co_return co_await memory.apply(std::move(ruleset));
   }
@@ -138,7 +149,7 @@ class World {
   Result<void> boot() {
     GatewayParts parts;
     parts.database = std::make_unique<SteppedDatabase>(open_sqlite(runtime, config.database_path()), steps);
-    parts.wireguard = std::make_unique<SteppedWireGuard>(wireguard, steps);
+    parts.wireguard = std::make_unique<SteppedWireGuard>(wireguard, steps, refusal);
     auto memory_host = std::make_unique<MemoryHost>(runtime, std::vector<std::string>{"wg0", "wg1"});
     host = memory_host.get();
     parts.host = std::move(memory_host);
