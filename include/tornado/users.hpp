@@ -68,6 +68,8 @@ class Device {
   Instant created, last_seen, revoked;
 };
 
+using Username = Name<struct UsernameTag>;
+
 /// What decides about a device and its account, as they are now. It is remembered for every device that has been seen,
 /// and small for that.
 class Account {
@@ -78,7 +80,7 @@ class Account {
 
   UserId user;
   DeviceId device;
-  Name<struct UsernameTag> username;
+  Username username;
   std::uint32_t user_epoch = 0, device_epoch = 0;
   bool active = false;   ///< the account is neither suspended nor deleted
   bool revoked = false;  ///< the device is

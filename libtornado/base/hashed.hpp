@@ -31,10 +31,11 @@ class Hashed {
     auto it = set_.find(key);
     return it == set_.end() ? nullptr : const_cast<Element*>(&*it);
   }
-  std::vector<Element*> all_of(const Key& key) const {
+  /// Takes all of them out.
+  std::vector<Element*> take_all(const Key& key) {
     std::vector<Element*> out;
     auto [from, to] = set_.equal_range(key);
-    for (auto it = from; it != to; ++it) out.push_back(const_cast<Element*>(&*it));
+    set_.erase_and_dispose(from, to, [&](Element* element) { out.push_back(element); });
     return out;
   }
   void insert(Element& element) {
@@ -43,6 +44,7 @@ class Hashed {
   }
   /// Whether it is in here, or in another one by the same link.
   static bool has(const Element& element) noexcept { return (element.*Link).is_linked(); }
+  /// Takes as long as there are elements with its key.
   void erase(Element& element) { set_.erase(set_.iterator_to(element)); }
   /// Takes all of them out, each of which is then given to `done`.
   template <class Done>

@@ -256,7 +256,7 @@ struct Gateway::Impl {
 
   // sessions.cpp: opening and ending.
   Task<TunnelConfig> initiate(Caller caller, PublicKey key, bool preshared);
-  Task<TunnelConfig> initiate_in_gate(const Caller& caller, const Account& account, PublicKey key, bool preshared);
+  Task<TunnelConfig> initiate_in_gate(const Caller& caller, Account& account, PublicKey key, bool preshared);
   /// The same device with the same key again: its session goes on.
   Task<TunnelConfig> initiate_again(Session session, bool preshared);
   Task<void> undo_preshared(Instance instance);
@@ -265,7 +265,7 @@ struct Gateway::Impl {
   /// The preshared key of a session's peer, which is nowhere stored: from the gateway's own secret, by HKDF.
   std::optional<Secret> preshared_of(const Session& session) const;
   Task<Session> bring_up(const Session& opened, const std::string& username, std::optional<Session> former);
-  Task<Session> open_session(const Caller& caller, const Account& account, PublicKey key, bool preshared);
+  Task<Session> open_session(const Caller& caller, Account& account, PublicKey key, bool preshared);
   /// Ends a session durably and stops its packets; the rest follows in the background.
   Task<Session> cut(Instance instance, CloseReason reason);
   /// Ends the caller's own session. If the caller speaks through its tunnel, the answer goes out before the tunnel

@@ -341,11 +341,11 @@ Task<void> Gateway::Impl::recall_connected() {
         devices.push_back(session.device);
     };
     while (next) next = sessions.visit(*next, visited_at_once, note);
-    if (devices.empty()) break;
+    if (devices.empty()) co_return Result<void>();
     TRY(auto ended, co_await users.recall(std::move(devices)));
     barred.insert(ended.begin(), ended.end());
   }
-  co_return Result<void>();
+  co_return Error(errc::unavailable, "accounts change faster than they are read");
 }
 
 Task<void> Gateway::Impl::bring(AccessPolicy fresh, std::int64_t version) {

@@ -53,7 +53,7 @@ Task<TunnelConfig> Gateway::Impl::initiate(Caller caller, PublicKey key, bool pr
   co_return co_await initiate_in_gate(caller, account, key, preshared);
 }
 
-Task<TunnelConfig> Gateway::Impl::initiate_in_gate(const Caller& caller, const Account& account, PublicKey key,
+Task<TunnelConfig> Gateway::Impl::initiate_in_gate(const Caller& caller, Account& account, PublicKey key,
                                                    bool preshared) {
   auto former = sessions.find(account.device);
   if (former && former->key == key && former->state == SessionState::active)
@@ -145,8 +145,9 @@ std::optional<Instance> Gateway::Impl::in_doubt(const DeviceId& device) const {
   return std::nullopt;
 }
 
-/// Lease and journal row; what this request made is undone if it fails, and nothing else is (D-066).
-Task<Session> Gateway::Impl::open_session(const Caller& caller, const Account& account, PublicKey key, bool preshared) {
+/// Lease and journal row; what this request made is undone if it fails, and nothing else is (D-066). The account has the
+/// name of that transaction from then on: whoever gives it another one later finds it admitted.
+Task<Session> Gateway::Impl::open_session(const Caller& caller, Account& account, PublicKey key, bool preshared) {
   const Owner owner = owner_of(account.device);
   TRY_VOID(peers.room_for(key));
   take_up_lease(owner);
@@ -160,7 +161,9 @@ Task<Session> Gateway::Impl::open_session(const Caller& caller, const Account& a
     TRY_PLAIN(auto device, device_repo::get(tx, account.device));
     bool same = user.active && user.deleted == Instant() && user.epoch == account.user_epoch &&
                 device.revoked == Instant() && device.epoch == account.device_epoch;
-    return same ? Result<void>() : Error(errc::revoked, "the account changed meanwhile");
+    if (!same) return Error(errc::revoked, "the account changed meanwhile");
+    account.username = Username(user.username);
+    return {};
   };
   auto opened = co_await sessions.open(std::move(wanted));
   if (!opened) {
@@ -187,7 +190,9 @@ Task<Session> Gateway::Impl::bring_up(const Session& opened, const std::string& 
     auto reverted = co_await sessions.revert(opened.instance, former->instance);
     closing.notify();
     if (!reverted) co_return reverted.error();
-    (void)co_await admit(*former, username);
+    // The account may have another name by now.
+    const std::string now = access.name_of(former->user);
+    (void)co_await admit(*former, now.empty() ? username : now);
     co_return added.error();
   }
   if (added) {

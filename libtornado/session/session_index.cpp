@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <tuple>
 
 #include "base/blocking_pool.hpp"
 
@@ -16,8 +17,8 @@ void expect_loop() noexcept {
 
 SessionIndex::~SessionIndex() {
   moments_.clear();
+  users_.clear();
   auto taken_out = [](FiledSession*) {};
-  users_.clear(taken_out);
   keys_.clear(taken_out);
   live_sessions_.clear(taken_out);
   sessions_.clear_and_dispose([this](FiledSession* session) { slab_.give_up(*session); });
@@ -38,7 +39,7 @@ void SessionIndex::drop(FiledSession& session) {
   file(session, Instant(), Instant());
   forget_live(session);
   if (keys_.has(session)) keys_.erase(session);
-  users_.erase(session);
+  users_.erase(users_.iterator_to(session));
   sessions_.erase(sessions_.iterator_to(session));
   slab_.give_up(session);
 }
@@ -90,8 +91,9 @@ std::vector<const FiledSession*> SessionIndex::closing_until(Instant moment) con
   std::vector<const FiledSession*> out;
   for (auto it = moments_.begin(); it != moments_.end() && it->next() <= moment; ++it)
     if (it->closes_at != Instant() && it->closes_at <= moment) out.push_back(&*it);
-  std::stable_sort(out.begin(), out.end(),
-                   [](const FiledSession* a, const FiledSession* b) { return a->closes_at < b->closes_at; });
+  std::sort(out.begin(), out.end(), [](const FiledSession* a, const FiledSession* b) {
+    return std::tie(a->closes_at, a->instance) < std::tie(b->closes_at, b->instance);
+  });
   return out;
 }
 
@@ -99,8 +101,9 @@ std::vector<FiledSession*> SessionIndex::fading_until(Instant moment) {
   std::vector<FiledSession*> out;
   for (auto it = moments_.begin(); it != moments_.end() && it->next() <= moment; ++it)
     if (it->fades_at != Instant() && it->fades_at <= moment) out.push_back(&*it);
-  std::stable_sort(out.begin(), out.end(),
-                   [](const FiledSession* a, const FiledSession* b) { return a->fades_at < b->fades_at; });
+  std::sort(out.begin(), out.end(), [](const FiledSession* a, const FiledSession* b) {
+    return std::tie(a->fades_at, a->instance) < std::tie(b->fades_at, b->instance);
+  });
   return out;
 }
 
@@ -116,10 +119,8 @@ const SessionIndex::ByInstance& SessionIndex::all() const noexcept {
 
 std::vector<const FiledSession*> SessionIndex::of_user(const UserId& user) const {
   expect_loop();
-  const auto found = users_.all_of(user);
-  std::vector<const FiledSession*> out(found.begin(), found.end());
-  std::sort(out.begin(), out.end(),
-            [](const FiledSession* a, const FiledSession* b) { return a->instance < b->instance; });
+  std::vector<const FiledSession*> out;
+  for (auto it = users_.lower_bound(user, ByUser()); it != users_.end() && it->user == user; ++it) out.push_back(&*it);
   return out;
 }
 

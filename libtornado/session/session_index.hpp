@@ -23,8 +23,8 @@ class FiledSession : public Session {
  private:
   friend class SessionIndex;
   using Ordered = boost::intrusive::set_member_hook<boost::intrusive::optimize_size<true>>;
-  Ordered by_instance_, by_moment_;
-  HashedLink by_user_, by_key_, live_;
+  Ordered by_instance_, by_user_, by_moment_;
+  HashedLink by_key_, live_;
 };
 
 /// The unclosed sessions of a gateway by everything they are looked up by. One record for each, which has its places in
@@ -36,6 +36,12 @@ class SessionIndex {
   struct ByMember {
     using type = Key;
     const Key& operator()(const FiledSession& session) const { return session.*Member; }
+  };
+  struct ByUser {
+    bool operator()(const FiledSession& a, const FiledSession& b) const {
+      return a.user != b.user ? a.user < b.user : a.instance < b.instance;
+    }
+    bool operator()(const FiledSession& a, const UserId& user) const { return a.user < user; }
   };
   struct ByMoment {
     bool operator()(const FiledSession& a, const FiledSession& b) const {
@@ -90,7 +96,7 @@ class SessionIndex {
   ByInstance sessions_;
   HashedBy<&FiledSession::live_, &FiledSession::device, DeviceId> live_sessions_;
   HashedBy<&FiledSession::by_key_, &FiledSession::key, PublicKey> keys_;
-  HashedBy<&FiledSession::by_user_, &FiledSession::user, UserId> users_;
+  OrderedBy<&FiledSession::by_user_, boost::intrusive::compare<ByUser>> users_;
   OrderedBy<&FiledSession::by_moment_, boost::intrusive::compare<ByMoment>> moments_;
 };
 

@@ -62,9 +62,8 @@ Account::Account(const User& user_, const Device& device_)
       revoked(device_.revoked != Instant()) {}
 
 void Users::Impl::forget(const UserId& user) {
-  for (Seen* entry : seen_of.all_of(user)) {
+  for (Seen* entry : seen_of.take_all(user)) {
     seen.erase(*entry);
-    seen_of.erase(*entry);
     slab.give_up(*entry);
   }
 }
@@ -83,6 +82,13 @@ void Users::Impl::forget_all() {
 }
 
 void Users::Impl::remember(const Account& account) {
+  Seen* former = seen.find(account.device);
+  if (former != nullptr && former->user == account.user) {
+    static_cast<Account&>(*former) = account;
+    former->at = runtime.now();
+    former->revision = revision;
+    return;
+  }
   if (seen.size() >= most_remembered) forget_all();
   forget(account.device);
   Seen& entry = slab.make(account, runtime.now(), revision);

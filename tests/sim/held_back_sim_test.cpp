@@ -215,7 +215,8 @@ Task<void> spawned(Task<PolicyInForce> task, std::optional<Result<PolicyInForce>
   out = co_await std::move(task);
   co_return Result<void>();
 }
-Task<void> spawned(Task<TunnelConfig> task) {
+template <class T>
+Task<void> spawned(Task<T> task) {
   (void)co_await std::move(task);
   co_return Result<void>();
 }
@@ -362,6 +363,50 @@ TEST_F(HeldBack, ANewNameWhoseAnswerIsLostBringsItsRights) {
   EXPECT_EQ(rights()->access_class, first_class);
   world_.pass(Seconds(5));
   EXPECT_EQ(rights()->access_class, rights_of(carol)->access_class) << "the rights of a name nobody has named";
+}
+
+/// Whoever is renamed while she connects has the rights of the new name: on all her devices, and also if the tunnel of
+/// before goes on.
+TEST_F(HeldBack, ANewNameHoldsForWhoIsConnecting) {
+  for (bool refused : {false, true}) {
+    SCOPED_TRACE(refused);
+    auto user = world_.add_user(refused ? "bert" : "anna", 3);
+    apply(R"({"rights": [{"name": "web", "who": "user:)" + user.username + R"(", "to": "any", "ports": "tcp/443"}]})")
+        .value();
+    auto first = world_.login(user.username).value(), second = world_.login(user.username).value();
+    world_.initiate(first).value();
+    ASSERT_EQ(rights_of(first)->access_class, first_class);
+    const auto unnamed = rights()->access_class;
+    world_.steps.hold(true);
+    world_.refusal.interfaces = refused ? 1 : 0;
+    auto who = world_.caller(refused ? first : second).value();
+    Background connecting = world_.runtime.spawn(spawned(world_.gateway->initiate(who, World::fresh_key())));
+    world_.settle();
+    for (int guard = 0; world_.refusal.interfaces > 0 && guard < 20; ++guard) {
+      world_.steps.release(0);
+      world_.settle();
+    }
+    ASSERT_EQ(world_.steps.held(), 1U);
+    UserChanges changes;
+    changes.username = user.username + "2";
+    Background renaming =
+        world_.runtime.spawn(spawned(world_.gateway->update_user(Caller::system(), user.id, std::move(changes))));
+    world_.settle();
+    for (int guard = 0; world_.steps.held() > 1 && guard < 20; ++guard) {
+      world_.steps.release(1);
+      world_.settle();
+    }
+    world_.steps.hold(false);
+    world_.steps.release(0);
+    world_.settle();
+    world_.pass(Seconds(3));
+    EXPECT_EQ(world_.runtime.wait(world_.gateway->users().get(user.id)).value().username, user.username + "2");
+    EXPECT_EQ(rights_of(first)->access_class, unnamed);
+    if (!refused) {
+      EXPECT_EQ(rights_of(second)->access_class, unnamed);
+    }
+    world_.expect_sound("renamed");
+  }
 }
 
 }  // namespace

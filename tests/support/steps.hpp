@@ -33,6 +33,9 @@ class Steps {
   }
   void disarm() { fault_ = Fault::none; }
   int count() const { return count_; }
+  /// Something that is no step was done: the gateway has not come to rest.
+  void note() { ++noted_; }
+  int done() const { return count_ + noted_; }
   bool fired() const { return fired_; }
 
   /// A dead daemon reaches neither disk nor kernel.
@@ -88,7 +91,7 @@ class Steps {
 
   Runtime& runtime_;
   std::vector<Waiter*> waiting_;
-  int count_ = 0, at_ = -1, many_ = 1;
+  int count_ = 0, noted_ = 0, at_ = -1, many_ = 1;
   Fault fault_ = Fault::none;
   bool fired_ = false, power_ = true, holding_ = false;
 };

@@ -43,7 +43,10 @@ class SteppedWireGuard final : public WireGuard {
   SteppedWireGuard(WireGuard& inner, Steps& steps, Refusal& refusal)
       : inner_(inner), steps_(steps), refusal_(refusal) {}
   Task<std::vector<std::string>> list() override { return inner_.list(); }
-  Task<Interface> get(std::string name) override { return inner_.get(std::move(name)); }
+  Task<Interface> get(std::string name) override {
+    steps_.note();
+    return inner_.get(std::move(name));
+  }
   Task<void> set(InterfaceChange change) override {
     if (refusal_.interfaces == 0) return steps_.pass(inner_.set(std::move(change)));
     --refusal_.interfaces;
@@ -69,6 +72,7 @@ class SteppedFirewall final : public Firewall {
   SteppedFirewall(Runtime& runtime, Steps& steps, Refusal& refusal)
       : memory(runtime), steps_(steps), refusal_(refusal), ended_(runtime) {}
   Task<void> apply(std::shared_ptr<const Ruleset> ruleset) override {
+    steps_.note();
     if (refusal_.tables) co_return Error(errc::backend_failed, "the kernel refuses it");
     if (auto taken = judge(*ruleset); !taken) co_return taken;
     co_return co_await memory.apply(std::move(ruleset));
@@ -78,6 +82,7 @@ class SteppedFirewall final : public Firewall {
   }
   Task<void> api(std::vector<Endpoint> endpoints) override { return memory.api(std::move(endpoints)); }
   Task<void> access(std::shared_ptr<const Ruleset> ruleset) override {
+    steps_.note();
     if (auto taken = judge(*ruleset); !taken) co_return taken;
     co_return co_await in_turn(memory.access(std::move(ruleset)));
   }
@@ -89,7 +94,10 @@ class SteppedFirewall final : public Firewall {
     co_return co_await in_turn(memory.devices(std::move(changed), std::move(gone)));
   }
   Task<void> remove() override { return memory.remove(); }
-  Task<bool> intact() override { return memory.intact(); }
+  Task<bool> intact() override {
+    steps_.note();
+    return memory.intact();
+  }
   Task<std::uint64_t> changed(std::uint64_t since) override { return memory.changed(since); }
   Task<std::vector<ForeignChain>> foreign_drops() override { return memory.foreign_drops(); }
 
@@ -193,8 +201,8 @@ class World {
       runtime.settle();
       // One general thread: when this has come back, whatever was queued before has too.
       (void)runtime.wait(trip(runtime, nothing));
-      quiet = steps.count() == before ? quiet + 1 : 0;
-      before = steps.count();
+      quiet = steps.done() == before ? quiet + 1 : 0;
+      before = steps.done();
     }
   }
 

@@ -465,9 +465,9 @@ class Limits(LabCase):
             with connect("c0", GATEWAY, API_PORT) as sock:
                 sock.sendall(b"POST /vpn/initiate HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n" % (client.access.encode(), len(body)) + body)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        until(lambda: inconsistencies(self.gateway) == [], "consistent", 10)
+        until(lambda: inconsistencies(self.gateway) == [], "consistent", 30)
         client.initiate()
-        until(lambda: inconsistencies(self.gateway) == [], "consistent", 10)
+        until(lambda: inconsistencies(self.gateway) == [], "consistent", 30)
         self.assertEqual(len([s for s in self.gateway.sessions() if s["device_id"] == client.device]), 1)
 
 
