@@ -145,8 +145,8 @@ std::optional<Instance> Gateway::Impl::in_doubt(const DeviceId& device) const {
   return std::nullopt;
 }
 
-/// Lease and journal row; what this request made is undone if it fails, and nothing else is (D-066). The account has the
-/// name of that transaction from then on: whoever gives it another one later finds it admitted.
+/// Lease and journal row; what this request made is undone if it fails, and nothing else is (D-066). The account has
+/// the name of that transaction from then on: whoever gives it another one later finds it admitted.
 Task<Session> Gateway::Impl::open_session(const Caller& caller, Account& account, PublicKey key, bool preshared) {
   const Owner owner = owner_of(account.device);
   TRY_VOID(peers.room_for(key));
