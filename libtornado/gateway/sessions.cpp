@@ -191,8 +191,9 @@ Task<Session> Gateway::Impl::bring_up(const Session& opened, const std::string& 
     closing.notify();
     if (!reverted) co_return reverted.error();
     // The account may have another name by now.
-    const std::string now = access.name_of(former->user);
-    (void)co_await admit(*former, now.empty() ? username : now);
+    std::string now = access.name_of(former->user);
+    if (now.empty()) now = username;
+    (void)co_await admit(*former, now);
     co_return added.error();
   }
   if (added) {
