@@ -154,7 +154,7 @@ class TORNADO_API Config {
     std::string data_limit;                                       ///< of a month, "500 GBytes"
     std::vector<std::string> options;                             ///< further lines of torrc(5), "Name value"
     std::string probe_name = "www.torproject.org";  ///< must be answered through Tor before it counts as up
-    int patience = 120;                             ///< seconds without progress until Tor counts as stuck
+    int patience = 120;                             ///< seconds: see TorOptions
   } tor;
 
   struct MetricsConfig {

@@ -20,7 +20,9 @@ class ChildSpec {
   /// Answers whether the child speaks its protocol now, in bounded time. Called until it does, then every
   /// `check_every`; a child that fails it three times in a row is ended and started again.
   std::function<Task<void>()> probe;
-  Seconds ready_within{10};
+  /// How long one that was started may take to answer for the first time; a machine that is slow or does much else
+  /// needs many times what an idle one does. One that is adopted has no longer than three checks take.
+  Seconds ready_within{30};
   Seconds check_every{5};
 };
 

@@ -62,7 +62,8 @@ class TorOptions {
   std::vector<std::pair<std::string, Address>> names;
   /// Resolved through the network before Tor counts as up: any answer from an exit is enough. Empty: a circuit is.
   std::string probe_name = "www.torproject.org";
-  /// Without progress for so long, tor counts as stuck; it is left to try on.
+  /// Without progress for so long, tor counts as stuck; it is left to try on. One whose control socket does not answer
+  /// for so long after it was started is ended and started again.
   Seconds patience{120};
   Seconds probe_every{60};  ///< while up
 };

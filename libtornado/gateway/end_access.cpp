@@ -129,9 +129,8 @@ Task<void> Gateway::Impl::settle_access() {
     }
     for (const DeviceId& device : devices) {
       auto account = users.last_known(device);
-      const bool barred = std::find(ended->begin(), ended->end(), device) != ended->end();
       // Forgotten since, because it was changed.
-      if (!account && !barred && sessions.find(device)) doubt_access(device);
+      if (!account && sessions.find(device)) doubt_access(device);
       if (!account || !account->may_connect()) continue;
       const std::string username = account->username.str();
       (void)co_await rename(account->user, username);

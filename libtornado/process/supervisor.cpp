@@ -90,7 +90,7 @@ struct Supervisor::Impl {
   Task<void> begin(Child& child, bool may_adopt);
   Task<void> adopt(Child& child);
   Task<void> start(Child& child);
-  Task<void> ready(Child& child);
+  Task<void> ready(Child& child, Seconds within);
   boost::asio::awaitable<void> record_again(Child& child);
   Task<void> live(Child& child);
   Task<void> end(Child& child);
@@ -170,8 +170,8 @@ asio::awaitable<void> Supervisor::Impl::record_again(Child& child) {
 }
 
 /// Probes until the child answers. A child that does not in time is ended.
-Task<void> Supervisor::Impl::ready(Child& child) {
-  auto limit = std::chrono::steady_clock::now() + child.spec.ready_within;
+Task<void> Supervisor::Impl::ready(Child& child, Seconds within) {
+  auto limit = std::chrono::steady_clock::now() + within;
   milliseconds pause = first_probe_pause;
   Result<void> answer;
   for (bool gone = false; !gone && std::chrono::steady_clock::now() < limit;) {
@@ -196,7 +196,7 @@ Task<void> Supervisor::Impl::begin(Child& child, bool may_adopt) {
   Result<void> adopted = errc::not_found;
   if (may_adopt) adopted = co_await adopt(child);
   if (adopted) {
-    auto answers = co_await ready(child);
+    auto answers = co_await ready(child, std::min(child.spec.ready_within, probes_missed * child.spec.check_every));
     if (answers || answers.error().code() == errc::cancelled) co_return answers;
     runtime.log().write(LogLevel::warning, "child_not_adopted",
                         {{"child", child.spec.name}, {"reason", answers.error().detail()}});
@@ -208,7 +208,7 @@ Task<void> Supervisor::Impl::begin(Child& child, bool may_adopt) {
   child.become(ChildState::starting, runtime.now());
   bool leave = co_await leaving(child);
   if (leave) co_return Error(errc::cancelled);
-  co_return co_await ready(child);
+  co_return co_await ready(child, child.spec.ready_within);
 }
 
 /// Returns when the child has died or does not answer any more, or when the watch is to end (cancelled).

@@ -234,7 +234,8 @@ Task<void> TorController::Impl::look_up() {
   co_return Result<void>();
 }
 
-Task<void> TorController::Impl::ensure_process() {
+/// `only_to_end`: one that a former daemon has left is taken over, whatever is wished.
+Task<void> TorController::Impl::ensure_process(bool only_to_end) {
   if (external()) {
     if (status.phase != TorPhase::up && status.phase != TorPhase::failed && !control) enter(TorPhase::launching);
     co_return Result<void>();
@@ -261,11 +262,27 @@ Task<void> TorController::Impl::ensure_process() {
   spec.argv.push_back(options.directory + "/torrc");
   spec.environment = {"PATH=/usr/bin:/bin", "HOME=" + data()};
   spec.probe = [this]() -> Task<void> { return answers(); };
-  auto ensured = co_await supervisor.ensure(std::move(spec));
+  auto launching = only_to_end ? supervisor.ensure(std::move(spec)) : launch(std::move(spec));
+  auto ensured = co_await std::move(launching);
   if (ensured) co_return Result<void>();
   // One of ours whose record was lost: the data directory and its cookie are nobody else's.
   if (ensured.error().detail().find("another Tor process is running") != std::string::npos) co_await halt_other();
   co_return tor_failure(ensured.error());
+}
+
+asio::awaitable<void> TorController::Impl::stop_wished() {
+  for (bool more = true; more && status.wish != TorWish::stopped;) more = co_await wished.wait(wished.revision());
+}
+
+/// Returns when it answers, when it has ended, and when it is to be stopped, which does not wait for it.
+Task<void> TorController::Impl::launch(ChildSpec spec) {
+  if (status.wish == TorWish::stopped) co_return Error(errc::cancelled, "it is to be stopped");
+  spec.ready_within = options.patience;
+  auto ensured = supervisor.ensure(std::move(spec));
+  auto unwished = stop_wished();
+  auto first = co_await (std::move(ensured) || std::move(unwished));
+  if (first.index() == 0) co_return std::get<0>(std::move(first));
+  co_return Error(errc::cancelled, "it is to be stopped");
 }
 
 Task<void> TorController::Impl::ensure_control() {
@@ -376,7 +393,7 @@ Task<void> TorController::Impl::step() {
     // One that a former daemon has left is taken over first: nothing else could end it.
     auto read = [this]() -> Result<std::string> { return read_file(options.children + "/tor.json", 4096); };
     auto left = co_await runtime.offload(Blocking::file, read);
-    if (left && !watched() && !external()) (void)co_await ensure_process();
+    if (left && !watched() && !external()) (void)co_await ensure_process(true);
     if (!external()) TRY_VOID(co_await end_process());
     status.bootstrap = 0;
     status.tag.clear();
@@ -387,7 +404,10 @@ Task<void> TorController::Impl::step() {
     publish();
     co_return Result<void>();
   }
-  TRY_VOID(co_await ensure_process());
+  auto launched = co_await ensure_process();
+  // The next step ends what there is of it.
+  if (!launched && status.wish == TorWish::stopped) co_return Result<void>();
+  TRY_VOID(std::move(launched));
   TRY_VOID(co_await ensure_control());
   TRY_VOID(co_await ensure_network(status.wish == TorWish::up));
   if (status.wish == TorWish::up) co_return co_await judge();

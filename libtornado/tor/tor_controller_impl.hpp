@@ -20,7 +20,9 @@ struct TorController::Impl {
   Task<void> look_up();
   Task<void> converge();
   Task<void> step();
-  Task<void> ensure_process();
+  Task<void> ensure_process(bool only_to_end = false);
+  Task<void> launch(ChildSpec spec);
+  boost::asio::awaitable<void> stop_wished();
   Task<void> prepare();
   boost::asio::awaitable<void> halt_other();
   Task<void> ensure_control();

@@ -44,16 +44,21 @@ Error tor_failure(const Error& error) {
     default:
       return error;
   }
-  for (const Sign& sign : signs)
+  const bool silent = error.code() == errc::deadline_exceeded;
+  for (const Sign& sign : signs) {
+    // What runs until its time is over is there; what is missing is its control socket.
+    if (silent && sign.code == errc::tor_missing) continue;
     if (error.detail().find(sign.text) != std::string::npos) return Error(sign.code, error.detail());
-  bool silent = error.code() == errc::deadline_exceeded;
+  }
   return Error(silent ? errc::tor_unavailable : errc::tor_died, error.detail());
 }
 
 std::string tor_remedy(errc code, bool service) {
   switch (code) {
     case errc::tor_unavailable:
-      return service ? "systemctl start tornado-tor.service; journalctl -u tornado-tor says why it does not run" : "";
+      if (service) return "systemctl start tornado-tor.service; journalctl -u tornado-tor says why it does not run";
+      return "it is started again; see the log of tor in state_dir/children, and whether this machine is too busy: "
+             "tor.patience is how long tor may take to begin";
     case errc::tor_missing:
       return "install tor (apt install tor), or set tor.program to where it is; tor.launch none does without";
     case errc::tor_too_old:

@@ -103,6 +103,9 @@ TEST_F(CheckpointTest, IsWrittenInBatches) {
   EXPECT_EQ(database_->count, 3) << "nothing has changed since";
   begin();
   EXPECT_EQ(with(1000), many);
+  for (int i = 0; i < many; ++i)
+    EXPECT_EQ(sessions_->find(key(i))->addresses.front().v4, Address::from_v4(0x0a080002U + static_cast<unsigned>(i)))
+        << "whichever page of the journal it was on";
 }
 
 TEST_F(CheckpointTest, WhatABatchThatFailedLeftIsWrittenByTheNextOne) {

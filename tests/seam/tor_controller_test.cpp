@@ -248,6 +248,30 @@ TEST_F(TorControllerTest, ABootstrapThatStandsStillIsCalledStuck) {
   EXPECT_NE(status.remedy.find("bridges"), status.remedy.npos);
 }
 
+TEST_F(TorControllerTest, OneThatIsSlowToBeginHasThePatienceThatIsConfigured) {
+  options_.patience = Seconds(1);
+  behave(R"({"mute": true})");
+  start();
+  auto status = failing(errc::tor_unavailable);
+  EXPECT_NE(status.reason.find("not ready in time"), status.reason.npos) << status.reason;
+  EXPECT_NE(status.remedy.find("tor.patience"), status.remedy.npos);
+  behave("{}");
+  EXPECT_FALSE(settled(TorPhase::up).error);
+}
+
+TEST_F(TorControllerTest, StopDoesNotWaitForOneThatIsSlowToBegin) {
+  options_.patience = Seconds(3600);
+  behave(R"({"mute": true})");
+  start();
+  settled(*tor_, [](const TorStatus& now) { return now.phase == TorPhase::launching; });
+  ASSERT_TRUE(runtime_.wait(tor_->wish(TorWish::stopped)));
+  settled(TorPhase::stopped);
+  ASSERT_TRUE(runtime_.wait(tor_->wish(TorWish::up)));
+  settled(*tor_, [](const TorStatus& now) { return now.phase == TorPhase::launching; });
+  behave("{}");
+  EXPECT_FALSE(settled(TorPhase::up).error);
+}
+
 TEST_F(TorControllerTest, ALostCircuitEndsUp) {
   start();
   settled(TorPhase::up);

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from contextlib import contextmanager
 
 from sealing import b64, key_pair, public_of, seal  # noqa: F401 (tests take them from here)
@@ -72,8 +73,15 @@ def enter():
             os._exit(code if code >= 0 else 128 - code)
 
 
+# For whoever asks what a run hangs on.
+waiting_for = None
+gateways = weakref.WeakSet()
+
+
 def until(condition, what, seconds=10.0, every=0.03):
     """Polls until the condition is true and returns its value."""
+    global waiting_for
+    waiting_for = what
     end = time.monotonic() + seconds * SLOW
     while True:
         value = condition()
@@ -352,6 +360,7 @@ class Gateway:
         self.process = None
         self.lines = []
         self.other_output = []
+        gateways.add(self)
 
     def command(self):
         words = [TORNADOD, "--state-dir", self.state, "--runtime-dir", self.runtime]

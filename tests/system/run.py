@@ -9,9 +9,12 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 import lab  # noqa: E402
+import watch  # noqa: E402
 
 if __name__ == "__main__":
     lab.enter()
+    if "TORNADO_TEST_PATIENCE" in os.environ:
+        watch.begin(float(os.environ["TORNADO_TEST_PATIENCE"]))
     modules = {name[:-3] for name in os.listdir(HERE) if name.startswith("test_") and name.endswith(".py")}
     names = [word for word in sys.argv[1:] if not word.startswith("-")] or sorted(modules - {"test_systemd", "test_kernel"})
     tests = unittest.defaultTestLoader.loadTestsFromNames(names)

@@ -218,3 +218,8 @@ def shared(lab):
     elif _shared.lab is not lab:
         _shared.attach(lab)
     return _shared
+
+
+def started():
+    """The network of this test run, if there is one."""
+    return _shared
