@@ -32,7 +32,8 @@ struct Options {
 constexpr const char* help_text =
     "usage: tornadod [--config FILE] [--set key=value]... [--state-dir DIR] [--runtime-dir DIR]\n"
     "                [--check] [--teardown] [--version]\n\n"
-    "Runs a Tornado gateway. Without a configuration it comes up on its defaults.\n\n";
+    "Runs a Tornado gateway. Without a configuration it comes up on its defaults. SIGHUP reads it again and takes\n"
+    "over what can change meanwhile (`tornadoctl config diff` says what that is).\n\n";
 constexpr const char* examples_text =
     "\nexamples:\n"
     "  tornadod --config /etc/tornado/tornado.json\n"
@@ -95,15 +96,9 @@ void keep_memory_small() {
   (void)mallopt(M_TRIM_THRESHOLD, threshold);
 }
 
-LogLevel level_named(const std::string& name) {
-  if (name == "debug") return LogLevel::debug;
-  if (name == "warning") return LogLevel::warning;
-  return name == "error" ? LogLevel::error : LogLevel::info;
-}
-
 Task<void> run(Runtime& runtime, Gateway& gateway, ApiServer& api, MetricsServer& metrics, ControlServer& control,
                std::vector<int> sockets) {
-  boost::asio::signal_set signals(runtime.loop(), SIGTERM, SIGINT);
+  boost::asio::signal_set signals(runtime.loop(), SIGTERM, SIGINT, SIGHUP);
   if (auto started = co_await gateway.start(); !started) co_return started;
   if (auto opened = control.listen(); !opened) co_return opened;
   if (auto listening = co_await api.listen(std::move(sockets)); !listening) co_return listening;
@@ -113,20 +108,32 @@ Task<void> run(Runtime& runtime, Gateway& gateway, ApiServer& api, MetricsServer
   notify_service_manager("READY=1\nSTATUS=serving");
   // What the start has read leaves gaps that are not at the end.
   (void)malloc_trim(0);
-  auto [ec, number] = co_await signals.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
+  std::string signal;
+  while (signal.empty()) {
+    auto [ec, number] = co_await signals.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
+    if (ec || number != SIGHUP) {
+      signal = ec ? "none" : std::to_string(number);
+      continue;
+    }
+    notify_service_manager("RELOADING=1");
+    // What came of it is in the log.
+    (void)co_await gateway.reload();
+    notify_service_manager("READY=1\nSTATUS=serving");
+  }
   notify_service_manager("STOPPING=1");
-  runtime.log().write(LogLevel::info, "stopping", {{"signal", ec ? "none" : std::to_string(number)}});
+  runtime.log().write(LogLevel::info, "stopping", {{"signal", signal}});
   co_return co_await api.drain(Seconds(3));
 }
 
-int serve(const Options& options, std::vector<int> sockets) {
+int serve(const Options& options, std::function<Result<Config>()> configuration, std::vector<int> sockets) {
   keep_memory_small();
   auto lock = lock_state(options.config.state_dir, options.config.runtime_dir);
   if (!lock) return fail(4, lock.error());
-  auto log = json_log(level_named(options.config.log.level));
+  auto log = json_log(options.config.log_level());
   Runtime runtime(RuntimeOptions().log(*log));
   GatewayParts parts;
   parts.exec_as = {own_path(), "--exec-as"};
+  parts.configuration = std::move(configuration);
   Gateway gateway(runtime, options.config, std::move(parts));
   ApiServer api(runtime, gateway);
   MetricsServer metrics(runtime, gateway);
@@ -163,5 +170,9 @@ int main(int argc, char** argv, char** environment) {
   if (!options) return fail(2, options.error());
   if (options->check) return say("the configuration is good");
   std::signal(SIGPIPE, SIG_IGN);
-  return serve(*options, inherited_sockets());
+  auto again = [&]() -> Result<Config> {
+    auto fresh = read_options(given, environment);
+    return fresh ? Result<Config>(std::move(fresh->config)) : Result<Config>(fresh.error());
+  };
+  return serve(*options, again, inherited_sockets());
 }

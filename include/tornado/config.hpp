@@ -6,6 +6,7 @@
 
 #include "tornado/auth.hpp"
 #include "tornado/key_rotator.hpp"
+#include "tornado/log.hpp"
 #include "tornado/session_store.hpp"
 #include "tornado/tor_controller.hpp"
 
@@ -184,8 +185,14 @@ class TORNADO_API Config {
   std::string show() const;
   /// Paths whose values differ.
   std::vector<std::string> diff(const Config& other) const;
+  /// One value as JSON. Errors: invalid_config (no such key).
+  Result<std::string> value(std::string_view key) const;
+  /// Whether a running gateway takes another value of this key over (see `Gateway::reload`); what a gateway has of the
+  /// other keys holds from its start to its end.
+  static bool reloadable(std::string_view key) noexcept;
 
   std::string database_path() const;
+  LogLevel log_level() const noexcept;
   Endpoint listen_endpoint() const;
   Pool pool(const std::string& lane) const;
   SessionOptions session_options() const;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -190,6 +191,18 @@ class GatewayParts {
   /// Command in front of programs that must not have our privileges, up to the name of their account:
   /// {"/usr/sbin/tornadod", "--exec-as"} (I-30). Empty: they are started as we are.
   std::vector<std::string> exec_as;
+  /// Reads the configuration anew from where it came from, for `Gateway::reload`; called beside the loop. Empty: it
+  /// came from nowhere, and there is nothing to reload.
+  std::function<Result<Config>()> configuration;
+};
+
+/// A key whose value is another one where the configuration comes from than in the gateway that runs.
+class ConfigChange {
+ public:
+  ConfigChange() {}
+  std::string key;              ///< "dns.upstream"
+  std::string running, wanted;  ///< as JSON
+  bool reloadable = false;      ///< else a start of the gateway is what it takes
 };
 
 /// One node: its lanes, pools, firewall table, keys and sessions, and the use cases of its clients and operators.
@@ -304,6 +317,13 @@ class TORNADO_API Gateway {
   std::uint64_t last_event() const noexcept;
 
   const Config& config() const noexcept;
+  /// What differs between the configuration in force and the one it came from as it is now. Errors: invalid_config,
+  /// store_unavailable (it cannot be read), failed_precondition (`GatewayParts::configuration` is empty).
+  Task<std::vector<ConfigChange>> config_changes();
+  /// Takes over of these what is reloadable; returns what differed. Intervals change when the one that runs is over,
+  /// the firewall before this returns. Errors: those of `config_changes`, and then nothing is changed; unavailable
+  /// (another one runs); those of the firewall, which then follows by itself.
+  Task<std::vector<ConfigChange>> reload();
   Users& users() noexcept;
   Auth& auth() noexcept;
   Ipam& ipam() noexcept;

@@ -24,6 +24,8 @@ class TORNADO_API LogSink {
   virtual ~LogSink() = default;
   /// `id` is a stable message id, listed with its remedy in docs/events.md.
   virtual void write(LogLevel level, std::string_view id, const std::vector<LogField>& fields) = 0;
+  /// Lines below this level are dropped from now on, by sinks that drop any. Any thread.
+  virtual void least(LogLevel) {}
 };
 
 /// A sink that drops everything.

@@ -21,6 +21,7 @@ std::vector<Operation> make_table() {
   add_tor_operations(table);
   add_security_operations(table);
   add_gateway_operations(table);
+  add_config_operations(table);
   return table;
 }
 
@@ -80,6 +81,13 @@ std::optional<std::int64_t> Arguments::maybe_integer(std::string_view name) cons
 }
 bool Arguments::flag(std::string_view name) const {
   return bool_at(values_, name).value_or(false);
+}
+Result<Lane> Arguments::lane(std::string_view name) const {
+  const std::string asked = text_at(values_, name).value_or("vpn");
+  // What is no lane must not become one: their texts are kept for ever.
+  for (std::string_view known : {"vpn", "tor"})
+    if (asked == known) return Lane(known);
+  return Error(errc::not_found, "no lane '" + asked + "'; there are vpn and tor");
 }
 
 }  // namespace tornado::inline v1

@@ -43,6 +43,8 @@ class Arguments {
   std::optional<std::string> maybe_text(std::string_view name) const;
   std::optional<std::int64_t> maybe_integer(std::string_view name) const;
   bool flag(std::string_view name) const;
+  /// A lane that exists. Errors: not_found, naming those that do.
+  Result<Lane> lane(std::string_view name) const;
 
  private:
   boost::json::object values_;
@@ -81,5 +83,6 @@ void add_verify_operations(std::vector<Operation>& table);
 void add_why_operations(std::vector<Operation>& table);
 void add_policy_operations(std::vector<Operation>& table);
 void add_gateway_operations(std::vector<Operation>& table);
+void add_config_operations(std::vector<Operation>& table);
 
 }  // namespace tornado::inline v1

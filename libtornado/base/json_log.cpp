@@ -38,6 +38,8 @@ class JsonLog final : public LogSink {
     logger_.log(level_of(level), "{}", to_json(line));
   }
 
+  void least(LogLevel level) override { logger_.set_level(level_of(level)); }
+
  private:
   spdlog::logger logger_;
 };

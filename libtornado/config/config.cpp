@@ -464,6 +464,27 @@ std::vector<std::string> Config::diff(const Config& other) const {
   return out;
 }
 
+Result<std::string> Config::value(std::string_view key) const {
+  Result<std::string> out = invalid(key, "no such key");
+  each_field(*this, [&](std::string_view path, const auto& field) {
+    if (path == key) out = to_json(to_value(field));
+  });
+  return out;
+}
+
+bool Config::reloadable(std::string_view key) noexcept {
+  return one_of(
+      key, {"session.sample_interval", "session.checkpoint_interval", "session.reconcile_interval", "ipam.lease_term",
+            "ipam.warn_percent", "dns.upstream", "dns.upstream6", "firewall.connections_per_device",
+            "firewall.known_chains", "policy.versions", "policy.usage_months", "log.level"});
+}
+
+LogLevel Config::log_level() const noexcept {
+  if (log.level == "debug") return LogLevel::debug;
+  if (log.level == "warning") return LogLevel::warning;
+  return log.level == "error" ? LogLevel::error : LogLevel::info;
+}
+
 std::string Config::database_path() const {
   return database.url.empty() ? state_dir + "/tornado.db" : database.url.substr(std::strlen("sqlite:"));
 }

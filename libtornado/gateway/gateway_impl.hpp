@@ -307,6 +307,11 @@ struct Gateway::Impl {
   // sessions.cpp: who asks, and with what.
   Result<PublicKey> acceptable_key(std::string_view text, const DeviceId& device) const;
   Task<TunnelConfig> tunnel_config(Session session);
+
+  // reload.cpp
+  Task<Config> configuration();
+  Task<std::vector<ConfigChange>> reload();
+  Task<void> take_over(const std::vector<ConfigChange>& changes);
   Result<void> check_place(const Caller& caller) const;
   Address origin(const Caller& caller) const;
   /// The same, or nothing: it comes through a tunnel whose outer end is not known yet.
@@ -314,6 +319,8 @@ struct Gateway::Impl {
 
   Runtime& runtime;
   Config config;
+  bool reloading = false;
+  std::uint64_t config_revision = 0;  // moves with every reload
   WireGuardChoice choice;
   GatewayParts parts;
   Users users;

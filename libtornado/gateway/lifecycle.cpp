@@ -176,15 +176,18 @@ Task<void> Gateway::Impl::apply_table() {
 Task<void> Gateway::Impl::put_table() {
   std::uint64_t revision = 0;
   std::shared_ptr<const Ruleset> made;
-  // The mode of the tor lane may change while this one waits, and the policy.
+  // The mode of the tor lane may change while this one waits, the policy, and the configuration.
   for (bool current = false; !current;) {
     const LaneMode used = tor_mode;
     const auto rights = access.shared_policy();
+    const auto configured = config_revision;
     tried_version = access_version;
     TRY(auto wanted, co_await policy());
     revision = access.revision();
     TRY(made, co_await compiled(std::move(wanted)));
-    auto changed = [&]() { return used != tor_mode || rights != access.shared_policy(); };
+    auto changed = [&]() {
+      return used != tor_mode || rights != access.shared_policy() || configured != config_revision;
+    };
     if (changed()) continue;
     ruleset = made;
     TRY_VOID(co_await parts.firewall->apply(made));

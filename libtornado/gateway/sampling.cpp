@@ -24,10 +24,10 @@ void Gateway::Impl::tell_beat(const Result<Beat>& beat) {
 /// The lanes take turns within the interval, so that their dumps do not come together. Rests are counted from now on,
 /// each anew: a clock that is set moves none that has not begun.
 Task<void> Gateway::Impl::run_sampling() {
-  const std::chrono::milliseconds interval = Seconds(config.session.sample_interval);
-  const auto share = interval / static_cast<int>(lane_names.size());
   std::map<Lane, std::string> failed;
   for (;;) {
+    const std::chrono::milliseconds interval = Seconds(config.session.sample_interval);
+    const auto share = interval / static_cast<int>(lane_names.size());
     for (const auto& lane : lane_names) {
       Stopwatch watch;
       auto sampled = co_await sample(lane);

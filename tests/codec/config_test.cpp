@@ -44,6 +44,23 @@ TEST(Config, DefaultsAreSound) {
   EXPECT_TRUE(Config().diff(Config()).empty());
 }
 
+TEST(Config, AValueIsWhatSetTakes) {
+  Config config;
+  config.dns.upstream = "9.9.9.9";
+  config.tor.bridges = {"a \"quoted\" one", "b"};
+  Config copy;
+  for (const auto& key : copy.diff(config)) {
+    auto value = config.value(key);
+    ASSERT_TRUE(value) << key;
+    EXPECT_TRUE(copy.set(key, *value)) << key;
+  }
+  EXPECT_TRUE(copy.diff(config).empty());
+  EXPECT_EQ(config.value("dns.upstraem").error().code(), errc::invalid_config);
+  EXPECT_TRUE(Config::reloadable("dns.upstream"));
+  EXPECT_FALSE(Config::reloadable("lanes.vpn.pool"));
+  EXPECT_FALSE(Config::reloadable("nothing"));
+}
+
 TEST(Config, EveryMalformedValueNamesItsPath) {
   const std::pair<const char*, std::vector<const char*>> bad[] = {
       {"state_dir", {"", "relative", "1", "[]", "null"}},

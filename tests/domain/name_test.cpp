@@ -104,5 +104,41 @@ TEST(LaneAddresses, are_shared_by_copies) {
   EXPECT_FALSE(one == both);
 }
 
+TEST(Lane, is_one_for_each_text_and_ordered_as_text) {
+  // Made in another order than that of their texts.
+  const std::vector<std::string> made{"vpn", "tor", "", "a", "vpn2", "VPN"};
+  for (const auto& a : made)
+    for (const auto& b : made) {
+      EXPECT_EQ(Lane(a) == Lane(b), a == b) << a << " and " << b;
+      EXPECT_EQ(Lane(a) < Lane(b), a < b) << a << " and " << b;
+      EXPECT_EQ(Lane(a) > Lane(b), a > b) << a << " and " << b;
+      if (a == b) {
+        EXPECT_EQ(Lane(a).hash(), Lane(b).hash());
+      }
+    }
+  EXPECT_EQ(Lane("vpn").str(), "vpn");
+  EXPECT_EQ(Lane().str(), "");
+  EXPECT_TRUE(Lane("").empty());
+  EXPECT_EQ(Lane(""), Lane());
+}
+
+TEST(LaneAddressesTest, copies_share_and_outlive_what_they_were_made_from) {
+  LaneAddresses none, copy;
+  EXPECT_TRUE(none.empty());
+  {
+    LaneAddresses made{LaneAddress(Lane("vpn"), Address::from_v4(1)), LaneAddress(Lane("tor"), Address::from_v4(2))};
+    copy = made;
+    EXPECT_EQ(copy.all().data(), made.all().data());
+    LaneAddresses moved = std::move(made);
+    copy = copy.where([](const LaneAddress&) { return true; });
+    EXPECT_EQ(copy.all().data(), moved.all().data()) << "all of them are those";
+    none = moved.where([](const LaneAddress&) { return false; });
+  }
+  EXPECT_TRUE(none.empty());
+  ASSERT_EQ(copy.size(), 2U);
+  EXPECT_EQ(copy[1].v4, Address::from_v4(2));
+  EXPECT_EQ(copy.where([](const LaneAddress& on) { return on.lane == Lane("tor"); }).front(), copy[1]);
+}
+
 }  // namespace
 }  // namespace tornado

@@ -164,6 +164,7 @@ class World {
     auto stepped_firewall = std::make_unique<SteppedFirewall>(runtime, steps, refusal);
     firewall = &stepped_firewall->memory;
     parts.firewall = std::move(stepped_firewall);
+    parts.configuration = [this] { return file; };
     gateway = std::make_unique<Gateway>(runtime, config, std::move(parts));
     auto started = runtime.wait(gateway->start());
     if (!started) return started;
@@ -287,6 +288,7 @@ class World {
   Scratch scratch;
   ManualClock clock;
   Config config;
+  Result<Config> file = Config();  ///< what a reload finds
   Runtime runtime;
   Steps steps;
   Refusal refusal;

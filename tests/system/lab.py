@@ -358,12 +358,19 @@ class Gateway:
         self.settings = dict(self.DEFAULTS)
         self.settings.update({key.replace("__", "."): value for key, value in settings.items()})
         self.process = None
+        # Empty unless a test writes into it; what the settings have goes before.
+        self.file = self.directory + "/tornado.json"
+        self.write_configuration({})
         self.lines = []
         self.other_output = []
         gateways.add(self)
 
+    def write_configuration(self, tree):
+        with open(self.file, "w") as file:
+            file.write(tree if isinstance(tree, str) else json.dumps(tree))
+
     def command(self):
-        words = [TORNADOD, "--state-dir", self.state, "--runtime-dir", self.runtime]
+        words = [TORNADOD, "--config", self.file, "--state-dir", self.state, "--runtime-dir", self.runtime]
         for key, value in self.settings.items():
             words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
         return words

@@ -198,6 +198,16 @@ class Form:
         self.assertLess(slowest, 4 * SLOW)
         print(f"[restart: the slowest answer took {slowest:.2f} s] ", end="", flush=True)
 
+    def test_reload(self):
+        daemon = self.gateway.pid()
+        self.addCleanup(self.gateway.call, "config.reload")
+        self.addCleanup(self.gateway.configure)
+        self.gateway.configure(**{"ipam.warn_percent": 91})
+        self.machine.systemctl("reload", "tornadod.service")
+        until(lambda: self.gateway.call("config.show")["ipam"]["warn_percent"] == 91, "it is taken over")
+        self.assertEqual(self.gateway.pid(), daemon)
+        self.assertEqual(self.machine.show("tornadod.service", "ActiveState"), "active")
+
     def test_kill_9(self):
         slowest = self.assert_unnoticed(lambda daemon: os.kill(daemon, signal.SIGKILL))
         self.assertLess(slowest, 4 * SLOW)

@@ -284,6 +284,22 @@ class Matrix(LeakCase):
             self.lab.ip("gw", "link", "set", "wg1", "up")
 
 
+    def test_a_configuration_reloaded(self):
+        """Each of them replaces the table as a whole."""
+        self.wait_up()
+        self.addCleanup(self.gateway.write_configuration, {})
+
+        def reload():
+            for i in range(20):
+                self.gateway.write_configuration({"firewall": {"connections_per_device": 1000 + i}})
+                self.assertEqual([change["takes_effect"] for change in self.gateway.call("config.reload")], ["now"])
+        self.during(reload)
+        self.assertEqual(self.mode_now(), "tor")
+        self.assertIn("1019", self.nft("list", "table", "inet", "tornado"))
+        self.try_all("after 20 reloads")
+        self.assertEqual(self.fetched(self.clients[0]), self.lab.web.PAGE)
+
+
 class Opened(LeakCase):
     """The other way round: a lane that somebody opened on purpose. Whatever is silent here proves nothing above."""
 

@@ -271,7 +271,11 @@ class ControlClient:
         """Keep a foreign peer as it is: its addresses are leased to nobody, and it is put back when it is lost."""
     def gateway_release(self, *, key: str) -> Dict[str, Any]:
         """Let an adopted peer go: it is taken from the interfaces and forgotten."""
-    def config_show(self) -> Dict[str, Any]:
-        """Show the configuration the daemon runs with."""
     def report_create(self, *, subject: Optional[str] = None) -> Dict[str, Any]:
         """Collect what a helper needs to know, without secrets and names."""
+    def config_show(self) -> Dict[str, Any]:
+        """Show the configuration the daemon runs with."""
+    def config_diff(self) -> List[Dict[str, Any]]:
+        """Show what the configuration file has otherwise than the daemon that runs."""
+    def config_reload(self) -> List[Dict[str, Any]]:
+        """Read the configuration file again and take over what can change while the daemon runs."""

@@ -127,11 +127,6 @@ Task<json::value> release(Gateway& gateway, Caller caller, Arguments arguments) 
 
 const Parameter key_parameter{"key", ParameterKind::text, true, true, "public key of the peer"};
 
-Task<json::value> config(Gateway& gateway, Caller, Arguments) {
-  TRY(auto tree, parse_json(gateway.config().show()));
-  co_return tree;
-}
-
 /// Everything somebody who helps needs to know, without a secret and without a name.
 Task<json::value> report(Gateway& gateway, Caller caller, Arguments arguments) {
   json::object out;
@@ -226,14 +221,6 @@ void add_gateway_operations(std::vector<Operation>& table) {
                    {},
                    true,
                    release});
-  table.push_back({"config.show",
-                   Permission::read,
-                   "Show the configuration the daemon runs with",
-                   "tornadoctl config show",
-                   {},
-                   {},
-                   false,
-                   config});
   table.push_back({"report.create",
                    Permission::read,
                    "Collect what a helper needs to know, without secrets and names",

@@ -51,9 +51,8 @@ Task<json::value> show(Gateway& gateway, Caller, Arguments) {
 
 Task<json::value> explain_target(Gateway& gateway, Caller caller, Arguments arguments) {
   TRY(auto target, AccessTarget::parse(arguments.text("target")));
-  Lane lane(arguments.maybe_text("lane").value_or("vpn"));
-  TRY(auto verdict,
-      co_await gateway.explain_access(std::move(caller), arguments.text("user"), target, std::move(lane)));
+  TRY(auto lane, arguments.lane("lane"));
+  TRY(auto verdict, co_await gateway.explain_access(std::move(caller), arguments.text("user"), target, lane));
   json::object out;
   out["target"] = target.str();
   out["allowed"] = verdict.allowed;

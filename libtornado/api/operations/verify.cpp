@@ -31,7 +31,7 @@ json::object other_lane(const Gateway& gateway, const std::string& name) {
 }
 
 Task<json::value> verify_begin(Gateway& gateway, Caller caller, Arguments arguments) {
-  Lane lane(arguments.text("lane"));
+  TRY(auto lane, arguments.lane("lane"));
   TRY(auto ticket, co_await gateway.verify_begin(std::move(caller), lane, arguments.text("public-key")));
   const LanePolicy& policy = ticket.policy;
   json::object out;
