@@ -5,6 +5,7 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/program_options.hpp>
 #include <csignal>
@@ -96,9 +97,23 @@ void keep_memory_small() {
   (void)mallopt(M_TRIM_THRESHOLD, threshold);
 }
 
+/// Beside the wait for the end, which is not to wait for a reload.
+Task<void> reload_on(boost::asio::signal_set& hangups, Gateway& gateway) {
+  for (;;) {
+    auto [ec, number] = co_await hangups.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
+    if (ec) co_return Error(errc::cancelled);
+    notify_service_manager("RELOADING=1");
+    // What came of it is in the log.
+    (void)co_await gateway.reload();
+    auto state = co_await boost::asio::this_coro::cancellation_state;
+    if (state.cancelled() != boost::asio::cancellation_type::none) co_return Error(errc::cancelled);
+    notify_service_manager("READY=1\nSTATUS=serving");
+  }
+}
+
 Task<void> run(Runtime& runtime, Gateway& gateway, ApiServer& api, MetricsServer& metrics, ControlServer& control,
-               std::vector<int> sockets) {
-  boost::asio::signal_set signals(runtime.loop(), SIGTERM, SIGINT, SIGHUP);
+               boost::asio::signal_set& hangups, std::vector<int> sockets) {
+  boost::asio::signal_set signals(runtime.loop(), SIGTERM, SIGINT);
   if (auto started = co_await gateway.start(); !started) co_return started;
   if (auto opened = control.listen(); !opened) co_return opened;
   if (auto listening = co_await api.listen(std::move(sockets)); !listening) co_return listening;
@@ -108,20 +123,11 @@ Task<void> run(Runtime& runtime, Gateway& gateway, ApiServer& api, MetricsServer
   notify_service_manager("READY=1\nSTATUS=serving");
   // What the start has read leaves gaps that are not at the end.
   (void)malloc_trim(0);
-  std::string signal;
-  while (signal.empty()) {
-    auto [ec, number] = co_await signals.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
-    if (ec || number != SIGHUP) {
-      signal = ec ? "none" : std::to_string(number);
-      continue;
-    }
-    notify_service_manager("RELOADING=1");
-    // What came of it is in the log.
-    (void)co_await gateway.reload();
-    notify_service_manager("READY=1\nSTATUS=serving");
-  }
+  Background reloading = runtime.spawn(reload_on(hangups, gateway));
+  auto [ec, number] = co_await signals.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
+  reloading.stop();
   notify_service_manager("STOPPING=1");
-  runtime.log().write(LogLevel::info, "stopping", {{"signal", signal}});
+  runtime.log().write(LogLevel::info, "stopping", {{"signal", ec ? "none" : std::to_string(number)}});
   co_return co_await api.drain(Seconds(3));
 }
 
@@ -131,6 +137,8 @@ int serve(const Options& options, std::function<Result<Config>()> configuration,
   if (!lock) return fail(4, lock.error());
   auto log = json_log(options.config.log_level());
   Runtime runtime(RuntimeOptions().log(*log));
+  // To the very end: by default this signal ends a process, in the middle of a stop as well.
+  boost::asio::signal_set hangups(runtime.loop(), SIGHUP);
   GatewayParts parts;
   parts.exec_as = {own_path(), "--exec-as"};
   parts.configuration = std::move(configuration);
@@ -139,7 +147,7 @@ int serve(const Options& options, std::function<Result<Config>()> configuration,
   MetricsServer metrics(runtime, gateway);
   ControlServer control(runtime, gateway);
   Background watchdog = runtime.spawn(beat_watchdog(runtime));
-  auto ended = runtime.wait(run(runtime, gateway, api, metrics, control, std::move(sockets)));
+  auto ended = runtime.wait(run(runtime, gateway, api, metrics, control, hangups, std::move(sockets)));
   control.close();
   auto stopped = runtime.wait(options.teardown ? gateway.teardown() : gateway.stop());
   ::unlink((options.config.runtime_dir + "/tornadod.pid").c_str());

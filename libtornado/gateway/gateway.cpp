@@ -40,6 +40,7 @@ GatewayParts complete(Runtime& runtime, const Config& config, const WireGuardCho
 Gateway::Impl::Impl(Runtime& runtime_, Config config_, GatewayParts parts_)
     : runtime(runtime_),
       config(std::move(config_)),
+      reloaded(runtime),
       choice(choose(config)),
       parts(complete(runtime, config, choice, std::move(parts_))),
       users(runtime, *parts.database, config.password_policy()),

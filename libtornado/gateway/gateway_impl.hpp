@@ -6,6 +6,7 @@
 
 #include "base/task_group.hpp"
 #include "dns/responder.hpp"
+#include "dns/upstreams.hpp"
 #include "gateway/access_book.hpp"
 #include "gateway/cutter.hpp"
 #include "gateway/event_log.hpp"
@@ -309,8 +310,10 @@ struct Gateway::Impl {
   Task<TunnelConfig> tunnel_config(Session session);
 
   // reload.cpp
+  Task<Upstreams> upstreams(std::string v4, std::string v6);
   Task<Config> configuration();
   Task<std::vector<ConfigChange>> reload();
+  Task<std::vector<ConfigChange>> read_and_take_over();
   Task<void> take_over(const std::vector<ConfigChange>& changes);
   Result<void> check_place(const Caller& caller) const;
   Address origin(const Caller& caller) const;
@@ -320,6 +323,7 @@ struct Gateway::Impl {
   Runtime& runtime;
   Config config;
   bool reloading = false;
+  Notifier reloaded;
   std::uint64_t config_revision = 0;  // moves with every reload
   WireGuardChoice choice;
   GatewayParts parts;

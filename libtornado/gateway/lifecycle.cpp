@@ -137,24 +137,30 @@ LanePolicy Gateway::Impl::lane_policy(const Lane& lane, const LaneConfig& settin
   return out;
 }
 
+/// As they are configured, else as the host has them.
+Task<Upstreams> Gateway::Impl::upstreams(std::string v4, std::string v6) {
+  auto look = []() -> Result<Upstreams> { return Upstreams::of_host(); };
+  TRY(auto out, co_await runtime.offload(Blocking::file, look));
+  if (!v4.empty()) {
+    TRY(out.v4, dns_endpoint(v4));
+  }
+  if (!v6.empty()) {
+    TRY(out.v6, dns_endpoint(v6));
+  }
+  if (!out.v4 && !in_memory())
+    co_return Error(errc::invalid_config, "dns.upstream: resolv.conf names no resolver a lane can reach; set one");
+  co_return out;
+}
+
 Task<GatewayPolicy> Gateway::Impl::policy() {
   GatewayPolicy out;
   for (const auto& [lane, settings] : lanes) out.lanes.push_back(lane_policy(lane, *settings));
   out.api = api;
   out.api_port = config.listen_endpoint().port;
   out.connections_per_device = static_cast<std::uint32_t>(config.firewall.connections_per_device);
-  auto look = []() -> Result<Upstreams> { return Upstreams::of_host(); };
-  TRY(auto host_upstreams, co_await runtime.offload(Blocking::file, look));
-  out.dns = host_upstreams.v4;
-  out.dns6 = host_upstreams.v6;
-  if (!config.dns.upstream.empty()) {
-    TRY(out.dns, dns_endpoint(config.dns.upstream));
-  }
-  if (!config.dns.upstream6.empty()) {
-    TRY(out.dns6, dns_endpoint(config.dns.upstream6));
-  }
-  if (!out.dns && !in_memory())
-    co_return Error(errc::invalid_config, "dns.upstream: resolv.conf names no resolver a lane can reach; set one");
+  TRY(auto resolvers, co_await upstreams(config.dns.upstream, config.dns.upstream6));
+  out.dns = resolvers.v4;
+  out.dns6 = resolvers.v6;
   resolves6 = out.dns6.has_value();
   out.access = access.rules();
   co_return out;
@@ -185,6 +191,8 @@ Task<void> Gateway::Impl::put_table() {
     TRY(auto wanted, co_await policy());
     revision = access.revision();
     TRY(made, co_await compiled(std::move(wanted)));
+    // A request that has outlived the gateway's service puts back nothing that a teardown has removed.
+    if (stopping) co_return Error(errc::cancelled, "the gateway is stopping");
     auto changed = [&]() {
       return used != tor_mode || rights != access.shared_policy() || configured != config_revision;
     };

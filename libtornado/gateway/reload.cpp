@@ -39,21 +39,24 @@ Task<Config> Gateway::Impl::configuration() {
   co_return co_await runtime.offload(Blocking::file, read);
 }
 
+/// One at a time; each reads anew, so that the last one has what was written last.
 Task<std::vector<ConfigChange>> Gateway::Impl::reload() {
-  if (reloading) co_return Error(errc::unavailable, "another reload is under way");
+  while (reloading) {
+    bool ended = co_await reloaded.wait(reloaded.revision());
+    if (!ended) co_return Error(errc::cancelled);
+  }
   reloading = true;
-  auto read = co_await configuration();
-  std::vector<ConfigChange> changes;
-  Result<void> done = read ? Result<void>() : Result<void>(read.error());
-  if (read) {
-    changes = changes_between(config, *read);
-    done = co_await take_over(changes);
-  }
+  auto changes = co_await read_and_take_over();
   reloading = false;
-  if (!done) {
-    runtime.log().write(LogLevel::error, "config_not_reloaded", {{"detail", done.error().detail()}});
-    co_return done.error();
-  }
+  reloaded.notify();
+  if (!changes) runtime.log().write(LogLevel::error, "config_not_reloaded", {{"detail", changes.error().detail()}});
+  co_return changes;
+}
+
+Task<std::vector<ConfigChange>> Gateway::Impl::read_and_take_over() {
+  TRY(auto wanted, co_await configuration());
+  auto changes = changes_between(config, wanted);
+  TRY_VOID(co_await take_over(changes));
   co_return changes;
 }
 
@@ -69,6 +72,9 @@ Task<void> Gateway::Impl::take_over(const std::vector<ConfigChange>& changes) {
   if (!fits)
     co_return Error(errc::invalid_config, fits.error().detail() + "; some of the file holds after a restart only");
   const bool firewall = std::any_of(changes.begin(), changes.end(), is_of_firewall);
+  if (firewall) TRY_VOID(co_await upstreams(merged.dns.upstream, merged.dns.upstream6));
+  if (stopping) co_return Error(errc::cancelled, "the gateway is stopping");
+  const LogLevel former = config.log_level();
   // Key by key: others read theirs beside the loop.
   for (const ConfigChange& change : changes)
     if (change.reloadable) TRY_VOID(config.set(change.key, change.wanted));
@@ -76,15 +82,19 @@ Task<void> Gateway::Impl::take_over(const std::vector<ConfigChange>& changes) {
   boost::json::object fields;
   fields["applied"] = std::move(applied);
   fields["waiting"] = std::move(waiting);
-  const std::string told = to_json(fields);
-  runtime.log().write(LogLevel::info, "config_reloaded", {{"keys", told}});
+  // At a level that lets it through, if the former or the new one does.
+  runtime.log().least(std::min(former, config.log_level()));
+  runtime.log().write(LogLevel::info, "config_reloaded",
+                      {{"applied", to_json(fields["applied"])}, {"waiting", to_json(fields["waiting"])}});
   runtime.log().least(config.log_level());
-  events.publish("config_reloaded", told);
+  events.publish("config_reloaded", to_json(fields));
   // Chains that are known from now on, or not any more.
   (void)co_await check_foreign_chains();
   if (!firewall) co_return Result<void>();
   auto put = co_await apply_firewall();
   if (put) co_return Result<void>();
+  // Whole, whatever else is put into it meanwhile.
+  table_damaged = true;
   want_firewall();
   co_return Error(put.error().code(),
                   "the configuration is taken over, and the firewall follows by itself: " + put.error().detail());

@@ -246,6 +246,11 @@ Task<void> TorController::Impl::ensure_process(bool only_to_end) {
     status.adopted = child.adopted;
     status.restarts = child.restarts;
     if (child.state == ChildState::running) co_return Result<void>();
+    if (child.state == ChildState::starting) {
+      if (status.phase != TorPhase::up) enter(TorPhase::launching);
+      publish();
+      co_return Error(errc::cancelled, "it has been started and does not answer yet");
+    }
     if (child.state == ChildState::broken)
       co_return Error(errc::tor_breaker, "tor has ended five times within a minute: " + child.reason);
     co_return tor_failure(Error(errc::backend_failed, child.reason));
@@ -276,7 +281,9 @@ asio::awaitable<void> TorController::Impl::stop_wished() {
 
 /// Returns when it answers, when it has ended, and when it is to be stopped, which does not wait for it.
 Task<void> TorController::Impl::launch(ChildSpec spec) {
-  if (status.wish == TorWish::stopped) co_return Error(errc::cancelled, "it is to be stopped");
+  // Two that wait together do not know that their parent was cancelled before.
+  bool leave = co_await is_cancelled();
+  if (leave || status.wish == TorWish::stopped) co_return Error(errc::cancelled, "it is to be stopped");
   spec.ready_within = options.patience;
   auto ensured = supervisor.ensure(std::move(spec));
   auto unwished = stop_wished();
@@ -405,8 +412,9 @@ Task<void> TorController::Impl::step() {
     co_return Result<void>();
   }
   auto launched = co_await ensure_process();
-  // The next step ends what there is of it.
-  if (!launched && status.wish == TorWish::stopped) co_return Result<void>();
+  // It is to be stopped, which the next step does; or what comes of it is told, and then there is another step.
+  if (!launched && (status.wish == TorWish::stopped || launched.error().code() == errc::cancelled))
+    co_return Result<void>();
   TRY_VOID(std::move(launched));
   TRY_VOID(co_await ensure_control());
   TRY_VOID(co_await ensure_network(status.wish == TorWish::up));

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <boost/asio/io_context.hpp>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -263,13 +264,41 @@ TEST_F(TorControllerTest, StopDoesNotWaitForOneThatIsSlowToBegin) {
   options_.patience = Seconds(3600);
   behave(R"({"mute": true})");
   start();
-  settled(*tor_, [](const TorStatus& now) { return now.phase == TorPhase::launching; });
+  // It runs, and does not answer.
+  settled(*tor_, [this](const TorStatus&) { return std::filesystem::exists(options_.children + "/tor.json"); });
   ASSERT_TRUE(runtime_.wait(tor_->wish(TorWish::stopped)));
   settled(TorPhase::stopped);
   ASSERT_TRUE(runtime_.wait(tor_->wish(TorWish::up)));
   settled(*tor_, [](const TorStatus& now) { return now.phase == TorPhase::launching; });
   behave("{}");
   EXPECT_FALSE(settled(TorPhase::up).error);
+}
+
+TEST_F(TorControllerTest, AnEndDoesNotWaitForOneThatIsSlowToBegin) {
+  options_.patience = Seconds(3600);
+  behave(R"({"mute": true})");
+  // At whatever moment of the launch the end comes.
+  for (int turns = 0; turns < 40; ++turns) {
+    TorController tor(runtime_, options_);
+    bool ended = false;
+    auto run = [&]() -> Task<void> {
+      (void)co_await tor.run(TorWish::up);
+      ended = true;
+      co_return Result<void>();
+    };
+    Background running = runtime_.spawn(run());
+    boost::asio::io_context& loop = runtime_.loop();
+    loop.restart();
+    for (int turn = 0; turn < turns; ++turn) loop.run_one_for(std::chrono::milliseconds(1));
+    running.stop();
+    const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (!ended && std::chrono::steady_clock::now() < limit) {
+      loop.restart();
+      loop.run_one_for(std::chrono::milliseconds(10));
+    }
+    ASSERT_TRUE(ended) << "after " << turns << " turns";
+  }
+  behave("{}");
 }
 
 TEST_F(TorControllerTest, ALostCircuitEndsUp) {

@@ -1,4 +1,5 @@
 // Another configuration for a gateway that runs.
+#include "base/try.hpp"
 #include "support/world.hpp"
 
 namespace tornado::test {
@@ -20,7 +21,10 @@ class Reload : public ::testing::Test {
     return done;
   }
   const Config& running() { return world_.gateway->config(); }
-  bool table_has(const std::string& text) { return world_.gateway->firewall_text().find(text) != std::string::npos; }
+  /// In the kernel, whatever is wanted.
+  bool table_has(const std::string& text) {
+    return to_text(*world_.firewall->applied()).find(text) != std::string::npos;
+  }
 
   World world_;
   Login login_;
@@ -53,6 +57,33 @@ TEST_F(Reload, TakesOverWhatItMayAndNamesTheRest) {
   EXPECT_TRUE(world_.beat(login_));
   world_.pass(Seconds(120));
   world_.expect_sound("reloaded");
+}
+
+TEST_F(Reload, AnIntervalHoldsFromItsNextRoundOn) {
+  const auto readings = [&]() {
+    const int before = world_.steps.done();
+    world_.pass(Seconds(20));
+    return world_.steps.done() - before;
+  };
+  const int slow = readings();
+  world_.file->session.sample_interval = 1;
+  reload().value();
+  world_.pass(Seconds(5));
+  EXPECT_GE(readings(), slow + 10);
+}
+
+TEST_F(Reload, TwoAtOnceFollowEachOtherAndTheLastOneCounts) {
+  std::vector<std::size_t> changes;
+  auto one = [&]() -> Task<void> {
+    TRY(auto made, co_await world_.gateway->reload());
+    changes.push_back(made.size());
+    co_return Result<void>();
+  };
+  world_.file->ipam.warn_percent = 91;
+  Background first = world_.runtime.spawn(one()), second = world_.runtime.spawn(one());
+  world_.settle();
+  EXPECT_EQ(changes, (std::vector<std::size_t>{1, 0}));
+  EXPECT_EQ(running().ipam.warn_percent, 91);
 }
 
 TEST_F(Reload, WhatIsWrongChangesNothing) {

@@ -49,6 +49,14 @@ class Reload(LabCase):
         self.assertEqual(client.heartbeat().status, 200)
         self.assertEqual((self.gateway.process.pid, self.session_of(client)["vpn_ip"]), (pid, address))
 
+    def test_the_log_has_the_level_that_is_configured(self):
+        def told(level):
+            before = len(self.gateway.logged("config_reloaded"))
+            self.gateway.write_configuration({"dns": {"upstream": DNS}, "log": {"level": level}})
+            self.gateway.ctl("config", "reload")
+            return len(self.gateway.logged("config_reloaded")) - before
+        self.assertEqual([told("error"), told("error"), told("info"), told("info")], [1, 0, 1, 1])
+
     def test_a_signal_does_the_same(self):
         client = self.client().connect("vpn")
         for upstream, answers in ((NOBODY, False), (DNS, True)):
