@@ -5,7 +5,6 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
-#include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/program_options.hpp>
 #include <csignal>
@@ -105,14 +104,13 @@ Task<void> reload_on(boost::asio::signal_set& hangups, Gateway& gateway) {
     notify_service_manager("RELOADING=1");
     // What came of it is in the log.
     (void)co_await gateway.reload();
-    auto state = co_await boost::asio::this_coro::cancellation_state;
-    if (state.cancelled() != boost::asio::cancellation_type::none) co_return Error(errc::cancelled);
+    if (!gateway.ready()) co_return Error(errc::cancelled);
     notify_service_manager("READY=1\nSTATUS=serving");
   }
 }
 
 Task<void> run(Runtime& runtime, Gateway& gateway, ApiServer& api, MetricsServer& metrics, ControlServer& control,
-               boost::asio::signal_set& hangups, std::vector<int> sockets) {
+               boost::asio::signal_set& hangups, Background& reloading, std::vector<int> sockets) {
   boost::asio::signal_set signals(runtime.loop(), SIGTERM, SIGINT);
   if (auto started = co_await gateway.start(); !started) co_return started;
   if (auto opened = control.listen(); !opened) co_return opened;
@@ -123,9 +121,8 @@ Task<void> run(Runtime& runtime, Gateway& gateway, ApiServer& api, MetricsServer
   notify_service_manager("READY=1\nSTATUS=serving");
   // What the start has read leaves gaps that are not at the end.
   (void)malloc_trim(0);
-  Background reloading = runtime.spawn(reload_on(hangups, gateway));
+  reloading = runtime.spawn(reload_on(hangups, gateway));
   auto [ec, number] = co_await signals.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
-  reloading.stop();
   notify_service_manager("STOPPING=1");
   runtime.log().write(LogLevel::info, "stopping", {{"signal", ec ? "none" : std::to_string(number)}});
   co_return co_await api.drain(Seconds(3));
@@ -147,7 +144,8 @@ int serve(const Options& options, std::function<Result<Config>()> configuration,
   MetricsServer metrics(runtime, gateway);
   ControlServer control(runtime, gateway);
   Background watchdog = runtime.spawn(beat_watchdog(runtime));
-  auto ended = runtime.wait(run(runtime, gateway, api, metrics, control, hangups, std::move(sockets)));
+  Background reloading;  // from the end of the start to that of the stop, which waits for none
+  auto ended = runtime.wait(run(runtime, gateway, api, metrics, control, hangups, reloading, std::move(sockets)));
   control.close();
   auto stopped = runtime.wait(options.teardown ? gateway.teardown() : gateway.stop());
   ::unlink((options.config.runtime_dir + "/tornadod.pid").c_str());

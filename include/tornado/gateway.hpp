@@ -321,8 +321,9 @@ class TORNADO_API Gateway {
   /// store_unavailable (it cannot be read), failed_precondition (`GatewayParts::configuration` is empty).
   Task<std::vector<ConfigChange>> config_changes();
   /// Takes over of these what is reloadable; returns what differed. Intervals change when the one that runs is over,
-  /// the firewall before this returns. Errors: those of `config_changes`, and then nothing is changed; unavailable
-  /// (another one runs); those of the firewall, which then follows by itself.
+  /// the firewall before this returns. One that comes while another runs reads anew after it. Errors: those of
+  /// `config_changes` and cancelled (the gateway stops), and then nothing is changed; those of the firewall, which then
+  /// follows by itself.
   Task<std::vector<ConfigChange>> reload();
   Users& users() noexcept;
   Auth& auth() noexcept;

@@ -75,6 +75,7 @@ struct Gateway::Impl {
   void step_done(std::string name);
   LanePolicy lane_policy(const Lane& lane, const LaneConfig& settings) const;
   Task<GatewayPolicy> policy();
+  Task<Upstreams> upstreams(std::string v4, std::string v6);
   Task<std::vector<Endpoint>> api_endpoints();
   bool in_memory() const { return choice.backend == WireGuardBackend::memory; }
   bool in_kernel() const { return choice.backend == WireGuardBackend::kernel; }
@@ -305,16 +306,15 @@ struct Gateway::Impl {
   void look_at_doubts();
   Task<void> settle_access();
 
-  // sessions.cpp: who asks, and with what.
-  Result<PublicKey> acceptable_key(std::string_view text, const DeviceId& device) const;
-  Task<TunnelConfig> tunnel_config(Session session);
-
-  // reload.cpp
-  Task<Upstreams> upstreams(std::string v4, std::string v6);
+  // reload.cpp: another configuration.
   Task<Config> configuration();
   Task<std::vector<ConfigChange>> reload();
   Task<std::vector<ConfigChange>> read_and_take_over();
   Task<void> take_over(const std::vector<ConfigChange>& changes);
+
+  // sessions.cpp: who asks, and with what.
+  Result<PublicKey> acceptable_key(std::string_view text, const DeviceId& device) const;
+  Task<TunnelConfig> tunnel_config(Session session);
   Result<void> check_place(const Caller& caller) const;
   Address origin(const Caller& caller) const;
   /// The same, or nothing: it comes through a tunnel whose outer end is not known yet.
