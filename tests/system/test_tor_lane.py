@@ -49,11 +49,16 @@ class TorLaneCase(LabCase):
         cls.network = tor_network.shared(cls.lab)
         cls.network.wait_usable()
         settings = {"tor.launch": "supervised", "tor.options": cls.network.client_options(),
-                    "tor.probe_name": "www.example.org", **cls.SETTINGS}
+                    "tor.probe_name": "www.example.org", **cls.SETTINGS, **cls.settings_of_network()}
         cls.gateway = Gateway(cls.__name__, **settings)
         cls.addClassCleanup(cls.finish_gateway)
         cls.addClassCleanup(cls.end_tor)
         cls.gateway.start()
+
+    @classmethod
+    def settings_of_network(cls):
+        """More of them, which only the network knows."""
+        return {}
 
     @classmethod
     def end_tor(cls):

@@ -31,6 +31,8 @@ AUTHORITIES = {f"auth{i}": f"10.99.0.1{i}" for i in (1, 2, 3)}
 RELAYS = {f"relay{i}": f"10.99.0.2{i}" for i in (1, 2)}
 EXITS = {f"exit{i}": f"10.99.0.3{i}" for i in (1, 2)}
 
+BRIDGE, BRIDGE_OBFS4_PORT = "10.99.0.41", 9443
+
 # Clients go by the summary of a microdescriptor, which leaves private ranges out: a policy that names only the lab's
 # addresses reads as "no exit". The namespace is the wall.
 EXIT_POLICY = "ExitPolicy accept *:*"
@@ -103,6 +105,30 @@ class TorNetwork:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.last_words()}") from None
         return self
+
+    def bridge(self):
+        """Starts a bridge, which no consensus lists, unless there is one. Its line for clients, plain and obfs4."""
+        directory = f"{self.directory}/bridge"
+        if "bridge" not in self.processes:
+            run("ip", "-n", NAMESPACE, "addr", "add", BRIDGE + "/32", "dev", "lo")
+            os.makedirs(directory, mode=0o700)
+            self._write("bridge", [
+                f"ORPort {BRIDGE}:9001", f"Address {BRIDGE}", f"OutboundBindAddress {BRIDGE}", "BridgeRelay 1",
+                "PublishServerDescriptor 0", "ExitPolicy reject *:*", "ExtORPort auto",
+                "ServerTransportPlugin obfs4 exec /usr/bin/obfs4proxy",
+                f"ServerTransportListenAddr obfs4 {BRIDGE}:{BRIDGE_OBFS4_PORT}", *self.authority_lines])
+            self._launch("bridge")
+
+        def made():
+            words = [line.split() for line in self._lines("bridge", "fingerprint")]
+            offers = [line.split() for line in self._lines("bridge", "pt_state/obfs4_bridgeline.txt") if line.startswith("Bridge ")]
+            return words and offers and self._has_everybody("bridge") and (words[0][1], offers[0][-2:])
+        try:
+            fingerprint, certificate = until(made, "the bridge is there", 60, every=0.1)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.last_words()}") from None
+        return {"plain": f"{BRIDGE}:9001 {fingerprint}",
+                "obfs4": f"obfs4 {BRIDGE}:{BRIDGE_OBFS4_PORT} {fingerprint} {' '.join(certificate)}"}
 
     def last_words(self):
         """The end of every process's log, for a failed test."""
