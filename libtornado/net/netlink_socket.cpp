@@ -18,6 +18,7 @@
 #include "base/notifier.hpp"
 #include "base/pace.hpp"
 #include "base/try.hpp"
+#include "net/netlink_receive.hpp"
 
 #ifndef SOL_NETLINK
 #define SOL_NETLINK 270
@@ -104,6 +105,8 @@ struct NetlinkSocket::State {
   void disarm();
   Result<bool> send(const std::string& bytes);
   Result<std::optional<std::vector<NetlinkMessage>>> read();
+  Result<std::optional<std::vector<NetlinkMessage>>> read_ahead();
+  Result<std::vector<NetlinkMessage>> split(const std::string& bytes, const NetlinkReceived& received);
 
   static Task<void> drain(std::shared_ptr<State> state);
   static Task<void> send_all(std::shared_ptr<State> state, const std::string& bytes, bool off_loop);
@@ -116,6 +119,9 @@ struct NetlinkSocket::State {
   Result<void> hand_over(NetlinkExchange& exchange, Reader& reader);
   bool grow();
   static Task<std::vector<NetlinkMessage>> next(std::shared_ptr<State> state);
+  static Task<std::vector<NetlinkMessage>> next_ahead(std::shared_ptr<State> state);
+  static Task<void> nobody_ahead(std::shared_ptr<State> state);
+  void wake_ahead();
   static Task<void> under_way(std::shared_ptr<State> state);
   static Task<void> ready(std::shared_ptr<State> state, asio::posix::stream_descriptor::wait_type what);
 
@@ -124,6 +130,7 @@ struct NetlinkSocket::State {
   asio::steady_timer timer;
   Notifier freed;
   std::string buffer;
+  std::unique_ptr<ReceiveAhead> ahead;  // of a dump; the last one's too, until its thread has ended
   std::optional<Error> broken;
   std::uint32_t port = 0;
   std::uint32_t sequence = 0;
@@ -174,6 +181,7 @@ void NetlinkSocket::State::arm(const std::shared_ptr<State>& self) {
     if (ec || self->epoch != mine) return;
     self->expired = true;
     self->descriptor.cancel();
+    self->wake_ahead();
   });
 }
 
@@ -184,27 +192,29 @@ void NetlinkSocket::State::disarm() {
 
 /// Nothing: no datagram is waiting.
 Result<std::optional<std::vector<NetlinkMessage>>> NetlinkSocket::State::read() {
-  for (;;) {
-    sockaddr_nl from{};
-    iovec part{buffer.data(), buffer.size()};
-    msghdr header{};
-    header.msg_name = &from;
-    header.msg_namelen = sizeof from;
-    header.msg_iov = &part;
-    header.msg_iovlen = 1;
-    ssize_t n = ::recvmsg(descriptor.native_handle(), &header, MSG_DONTWAIT);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && errno == EAGAIN) return std::optional<std::vector<NetlinkMessage>>();
-    if (n < 0 && errno == ENOBUFS) return Error(errc::data_loss, "netlink: receive queue overflowed");
-    if (n < 0) return system_error("receive", errno);
-    if (from.nl_pid != 0) continue;  // only the kernel is believed
-    truncated = (header.msg_flags & MSG_TRUNC) != 0;
-    if (truncated) return Error(errc::protocol_error, "netlink: truncated datagram");
-    auto messages = split_netlink(std::string_view(buffer.data(), std::size_t(n)));
-    if (secret) OPENSSL_cleanse(buffer.data(), std::size_t(n));
-    if (!messages) return messages.error();
-    return std::optional(std::move(*messages));
-  }
+  TRY_PLAIN(auto received, receive_netlink(descriptor.native_handle(), buffer));
+  if (!received) return std::optional<std::vector<NetlinkMessage>>();
+  auto messages = split(buffer, *received);
+  if (secret) OPENSSL_cleanse(buffer.data(), received->size);
+  if (!messages) return messages.error();
+  return std::optional(std::move(*messages));
+}
+
+Result<std::vector<NetlinkMessage>> NetlinkSocket::State::split(const std::string& bytes,
+                                                                const NetlinkReceived& received) {
+  truncated = received.truncated;
+  if (truncated) return Error(errc::protocol_error, "netlink: truncated datagram");
+  return split_netlink(std::string_view(bytes).substr(0, received.size));
+}
+
+/// What was received ahead, until nothing of it is left.
+Result<std::optional<std::vector<NetlinkMessage>>> NetlinkSocket::State::read_ahead() {
+  TRY_PLAIN(auto datagram, ahead->take());
+  if (!datagram) return std::optional<std::vector<NetlinkMessage>>();
+  auto messages = split(datagram->bytes, datagram->received);
+  ahead->give_back(std::move(*datagram));
+  if (!messages) return messages.error();
+  return std::optional(std::move(*messages));
 }
 
 /// Gives the reader what the exchange has kept.
@@ -276,7 +286,37 @@ Task<void> NetlinkSocket::State::drain(std::shared_ptr<State> state) {
   }
 }
 
-/// The kernel makes the next part of a dump while the last one is read: there may always be something to read.
+void NetlinkSocket::State::wake_ahead() {
+  if (ahead) ahead->wake();
+}
+
+/// The messages of the next datagram of a dump that is received ahead; here, if nobody does so any more.
+Task<std::vector<NetlinkMessage>> NetlinkSocket::State::next_ahead(std::shared_ptr<State> state) {
+  for (;;) {
+    TRY_VOID(co_await under_way(state));
+    const bool last = state->ahead->ended();
+    TRY(auto messages, state->read_ahead());
+    if (messages) co_return std::move(*messages);
+    if (last) break;
+    (void)co_await state->ahead->wait();
+  }
+  state->ahead.reset();
+  co_return co_await next(state);
+}
+
+/// Two that receive would take each other's answers.
+Task<void> NetlinkSocket::State::nobody_ahead(std::shared_ptr<State> state) {
+  while (state->ahead && !state->ahead->ended()) {
+    TRY_VOID(co_await under_way(state));
+    state->ahead->stop();
+    (void)co_await state->ahead->wait();
+  }
+  state->ahead.reset();
+  co_return Result<void>();
+}
+
+/// The kernel makes the next part of a dump while the last one is read: there may always be something to read. What has
+/// more than one part is received beside the loop, which only looks at it.
 Task<void> NetlinkSocket::State::collect(std::shared_ptr<State> state, NetlinkExchange& exchange, Reader* reader) {
   Pace pace(state->runtime);
   while (!exchange.complete()) {
@@ -284,15 +324,18 @@ Task<void> NetlinkSocket::State::collect(std::shared_ptr<State> state, NetlinkEx
       co_await pace.yield();
       TRY_VOID(co_await under_way(state));
     }
-    TRY(auto messages, state->read());
-    if (!messages) {
-      TRY_VOID(co_await ready(state, asio::posix::stream_descriptor::wait_read));
-      continue;
-    }
     Secrets taken(state->secret);
-    taken.received = std::move(*messages);
+    if (state->ahead) {
+      TRY(taken.received, co_await next_ahead(state));
+    } else {
+      TRY(taken.received, co_await next(state));
+    }
     for (NetlinkMessage& message : taken.received) TRY_VOID(exchange.take(std::move(message)));
-    if (reader != nullptr) TRY_VOID(state->hand_over(exchange, *reader));
+    if (reader == nullptr) continue;
+    TRY_VOID(state->hand_over(exchange, *reader));
+    if (exchange.complete() || state->ahead) continue;
+    state->ahead = std::make_unique<ReceiveAhead>(state->runtime, state->descriptor.native_handle(),
+                                                  state->buffer.size(), state->secret);
   }
   co_return Result<void>();
 }
@@ -337,6 +380,7 @@ Task<NetlinkReply> NetlinkSocket::State::run(std::shared_ptr<State> state, std::
     State& state;
     explicit Turn(State& s) : state(s) { state.busy = true; }
     ~Turn() {
+      if (state.ahead) state.ahead->stop();
       state.busy = false;
       state.disarm();
       state.freed.notify();
@@ -347,6 +391,7 @@ Task<NetlinkReply> NetlinkSocket::State::run(std::shared_ptr<State> state, std::
   state->truncated = false;
   bool dump = secrets.sent.size() == 1 && is_dump(secrets.sent.front());
   for (int number = 0; number < dump_attempts; ++number) {
+    TRY_VOID(co_await nobody_ahead(state));
     TRY_VOID(co_await drain(state));
     if (reader != nullptr) reader->begin();
     auto reply = co_await attempt(state, secrets.sent, off_loop, keep, reader);
@@ -375,6 +420,7 @@ NetlinkSocket::~NetlinkSocket() {
   state_->closed = true;
   state_->disarm();
   state_->freed.notify();
+  state_->wake_ahead();
   boost::system::error_code ignored;
   state_->descriptor.close(ignored);
 }

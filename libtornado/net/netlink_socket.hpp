@@ -41,7 +41,8 @@ class NetlinkSocket {
   /// dump changed underneath ten times). What the kernel answers is in the reply.
   Task<NetlinkReply> exchange(std::string request, Keep keep = Keep::all);
 
-  /// The same for a dump whose messages go to a reader, and not into the reply. The reader outlives the task.
+  /// The same for a dump whose messages go to a reader, and not into the reply; those of a dump of many datagrams are
+  /// received on the blocking pool meanwhile. The reader is called on the loop thread and outlives the task.
   Task<NetlinkReply> dump(std::string request, Reader& reader);
 
   /// From now on requests and what a reader was given are wiped from memory after use: they hold private keys.

@@ -1,0 +1,372 @@
+#include "net/netlink_socket.hpp"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <sys/socket.h>
+
+#include <boost/asio/io_context.hpp>
+#include <future>
+#include <set>
+
+#include "base/try.hpp"
+#include "host/rtnl_codec.hpp"
+#include "net/netlink_receive.hpp"
+#include "support/network_lab.hpp"
+
+namespace tornado {
+namespace {
+
+constexpr auto patience = std::chrono::seconds(20);
+
+/// Keeps every thread of a blocking pool until it is told to let go.
+class BusyPool {
+ public:
+  BusyPool(Runtime& runtime, int threads) : runtime_(runtime) {
+    for (int i = 0; i < threads; ++i) jobs_.push_back(runtime.spawn(hold(runtime, begun_, released_)));
+    for (int i = 0; i < threads; ++i) {
+      // The jobs are handed over by the loop.
+      runtime.settle();
+      std::unique_lock lock(begun_.mutex);
+      EXPECT_TRUE(begun_.changed.wait_for(lock, patience, [&] { return begun_.count > i; }));
+    }
+  }
+  ~BusyPool() { release(); }
+  void release() {
+    if (!std::exchange(held_, false)) return;
+    let_go_.set_value();
+    jobs_.clear();
+  }
+
+ private:
+  struct Begun {
+    std::mutex mutex;
+    std::condition_variable changed;
+    int count = 0;
+  };
+  static Task<void> hold(Runtime& runtime, Begun& begun, std::shared_future<void> released) {
+    auto work = [&]() -> Result<void> {
+      {
+        std::lock_guard lock(begun.mutex);
+        ++begun.count;
+      }
+      begun.changed.notify_all();
+      released.wait_for(patience);
+      return {};
+    };
+    co_return co_await runtime.offload(Blocking::file, work);
+  }
+
+  Runtime& runtime_;
+  std::promise<void> let_go_;
+  std::shared_future<void> released_ = let_go_.get_future().share();
+  Begun begun_;
+  bool held_ = true;
+  std::vector<Background> jobs_;
+};
+
+/// Datagrams as the kernel's: those of a local socket have no other sender either.
+class ReceivingAhead : public ::testing::Test {
+ protected:
+  ReceivingAhead() : runtime_(RuntimeOptions().blocking_threads(1)) {
+    int pair[2];
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+    ours_.reset(pair[0]);
+    kernels_.reset(pair[1]);
+  }
+
+  /// Datagrams of their numbers, until the socket is full.
+  int write_some(int first) {
+    int next = first;
+    for (;; ++next) {
+      std::string bytes = std::to_string(next);
+      if (::send(kernels_.get(), bytes.data(), bytes.size(), 0) < 0) return next;
+    }
+  }
+  int left_in_socket() {
+    std::string buffer(64, '\0');
+    int out = 0;
+    while (receive_netlink(ours_.get(), buffer).value()) ++out;
+    return out;
+  }
+  static std::string text(const ReceiveAhead::Datagram& datagram) {
+    return datagram.bytes.substr(0, datagram.received.size);
+  }
+  /// Everything, in order, until it has ended.
+  static Task<std::vector<std::string>> all(ReceiveAhead& ahead) {
+    std::vector<std::string> out;
+    for (;;) {
+      const bool last = ahead.ended();
+      TRY(auto datagram, ahead.take());
+      if (datagram) {
+        out.push_back(text(*datagram));
+        ahead.give_back(std::move(*datagram));
+      } else if (last) {
+        co_return out;
+      } else {
+        bool woken = co_await ahead.wait();
+        if (!woken) co_return Error(errc::cancelled);
+      }
+    }
+  }
+  static Task<void> end_of(ReceiveAhead& ahead) {
+    while (!ahead.ended()) (void)co_await ahead.wait();
+    co_return Result<void>();
+  }
+  static std::vector<std::string> numbers(int end) {
+    std::vector<std::string> out;
+    for (int i = 0; i < end; ++i) out.push_back(std::to_string(i));
+    return out;
+  }
+
+  Runtime runtime_;
+  Descriptor ours_, kernels_;
+};
+
+TEST_F(ReceivingAhead, EverythingThatIsThereComesInOrder) {
+  const int count = write_some(0);
+  ASSERT_GT(count, 8) << "more than are received ahead";
+  ReceiveAhead ahead(runtime_, ours_.get(), 64, true);
+  EXPECT_EQ(runtime_.wait(all(ahead)).value(), numbers(count));
+  EXPECT_EQ(left_in_socket(), 0);
+}
+
+TEST_F(ReceivingAhead, WhoTakesReceivesUntilThereIsAThread) {
+  BusyPool busy(runtime_, 1);
+  const int count = write_some(0);
+  ReceiveAhead ahead(runtime_, ours_.get(), 64, false);
+  runtime_.settle();
+  std::vector<std::string> first;
+  for (int i = 0; i < 5; ++i) {
+    auto datagram = ahead.take().value();
+    ASSERT_TRUE(datagram);
+    first.push_back(text(*datagram));
+    ahead.give_back(std::move(*datagram));
+  }
+  EXPECT_EQ(first, numbers(5));
+  busy.release();
+  auto rest = runtime_.wait(all(ahead)).value();
+  first.insert(first.end(), rest.begin(), rest.end());
+  EXPECT_EQ(first, numbers(count));
+}
+
+TEST_F(ReceivingAhead, AFullPoolLeavesItToTheSocket) {
+  // The queue of a purpose holds 256.
+  BusyPool busy(runtime_, 1);
+  std::vector<Background> waiting;
+  auto nothing = [](Runtime& runtime) -> Task<void> {
+    auto work = []() -> Result<void> { return {}; };
+    co_return co_await runtime.offload(Blocking::file, work);
+  };
+  for (int i = 0; i < 256; ++i) waiting.push_back(runtime_.spawn(nothing(runtime_)));
+  runtime_.settle();
+  const int count = write_some(0);
+  ReceiveAhead ahead(runtime_, ours_.get(), 64, false);
+  runtime_.wait(end_of(ahead)).value();
+  EXPECT_FALSE(ahead.take().value());
+  EXPECT_EQ(left_in_socket(), count);
+  busy.release();
+}
+
+TEST_F(ReceivingAhead, StoppedBeforeItsThreadHasBegunNothingIsTouched) {
+  BusyPool busy(runtime_, 1);
+  const int count = write_some(0);
+  ReceiveAhead ahead(runtime_, ours_.get(), 64, false);
+  runtime_.settle();
+  ahead.stop();
+  EXPECT_TRUE(ahead.ended()) << "nobody has to wait for the pool";
+  busy.release();
+  runtime_.settle();
+  EXPECT_FALSE(ahead.take().value());
+  EXPECT_EQ(left_in_socket(), count);
+}
+
+TEST_F(ReceivingAhead, StoppedItTakesNothingMore) {
+  const int count = write_some(0);
+  ReceiveAhead ahead(runtime_, ours_.get(), 64, true);
+  auto some = [](ReceiveAhead& from) -> Task<void> {
+    for (int i = 0; i < 3;) {
+      TRY(auto datagram, from.take());
+      if (datagram) {
+        ++i;
+        from.give_back(std::move(*datagram));
+      } else {
+        (void)co_await from.wait();
+      }
+    }
+    co_return Result<void>();
+  };
+  runtime_.wait(some(ahead)).value();
+  ahead.stop();
+  runtime_.wait(end_of(ahead)).value();
+  EXPECT_FALSE(ahead.take().value()) << "what was received is void";
+  // Those taken, those received ahead, and one more that was on its way.
+  EXPECT_GE(left_in_socket(), count - 3 - 4 - 1);
+}
+
+TEST_F(ReceivingAhead, WhatDoesNotFitIsToldApart) {
+  const std::string large(100, 'x');
+  ASSERT_EQ(::send(kernels_.get(), large.data(), large.size(), 0), 100);
+  ReceiveAhead ahead(runtime_, ours_.get(), 64, false);
+  auto first = [](ReceiveAhead& from) -> Task<bool> {
+    for (;;) {
+      TRY(auto datagram, from.take());
+      if (datagram) co_return datagram->received.truncated;
+      (void)co_await from.wait();
+    }
+  };
+  EXPECT_TRUE(runtime_.wait(first(ahead)).value());
+}
+
+TEST_F(ReceivingAhead, AnErrorIsToldToWhoTakes) {
+  Descriptor file(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  ReceiveAhead ahead(runtime_, file.get(), 64, false);
+  auto outcome = runtime_.wait(all(ahead));
+  ASSERT_FALSE(outcome);
+  EXPECT_EQ(outcome.error().code(), errc::backend_failed);
+  EXPECT_NE(outcome.error().detail().find("receive"), std::string::npos) << outcome.error().detail();
+}
+
+TEST_F(ReceivingAhead, WithoutADescriptorLeftItLeavesItToTheSocket) {
+  ReceiveAhead ahead(runtime_, -1, 64, false);
+  EXPECT_TRUE(ahead.ended());
+  EXPECT_FALSE(ahead.take().value());
+}
+
+/// Addresses of a dump that goes over many datagrams, in a namespace of its own.
+class NetlinkDump : public ::testing::Test {
+ protected:
+  static constexpr std::size_t links = 20, addresses_each = 60;
+
+  NetlinkDump() : runtime_(RuntimeOptions().blocking_threads(1)) {}
+  void SetUp() override {
+    if (!lab::Namespace::available()) GTEST_SKIP() << "no network namespaces here";
+    namespace_.emplace();
+    inside_.emplace(*namespace_);
+    lab::sh(*namespace_,
+            "for i in $(seq 1 20); do echo link add l$i type bridge; for j in $(seq 1 60); do "
+            "echo address add 10.$i.$j.1/24 dev l$i; done; done | ip -batch -");
+    socket_.emplace(runtime_, NETLINK_ROUTE);
+  }
+
+  /// What was listed; from the `stop_at`th on the reader does something else.
+  class Listing final : public NetlinkSocket::Reader {
+   public:
+    void begin() override {
+      ++begun;
+      found.clear();
+      messages = 0;
+    }
+    Result<void> take(const NetlinkMessage& message) override {
+      if (++messages == stop_at) {
+        if (then) then();
+        if (failure) return *failure;
+      }
+      TRY_PLAIN(auto listed, rtnl::decode_address(message));
+      if (listed) found.insert(listed->address.address.str());
+      return {};
+    }
+    int begun = 0;
+    std::size_t messages = 0, stop_at = 0;
+    std::function<void()> then;
+    std::optional<Error> failure;
+    std::set<std::string> found;
+  };
+
+  static Task<void> list(NetlinkSocket& socket, Listing& listing) {
+    TRY(NetlinkReply reply, co_await socket.dump(rtnl::list_addresses(), listing));
+    co_return reply.check("list addresses");
+  }
+  Result<void> list(Listing& listing) { return runtime_.wait(list(*socket_, listing)); }
+  void expect_whole() {
+    Listing listing;
+    ASSERT_TRUE(list(listing));
+    EXPECT_EQ(listing.found.size(), links * addresses_each);
+    EXPECT_EQ(listing.begun, 1);
+  }
+
+  Runtime runtime_;
+  std::optional<lab::Namespace> namespace_;
+  std::optional<lab::Inside> inside_;
+  std::optional<NetlinkSocket> socket_;
+};
+
+TEST_F(NetlinkDump, IsReadWhole) {
+  for (int i = 0; i < 20; ++i) expect_whole();
+}
+
+TEST_F(NetlinkDump, IsReadWholeWithoutAThread) {
+  BusyPool busy(runtime_, 1);
+  expect_whole();
+  expect_whole();
+}
+
+TEST_F(NetlinkDump, OneThatItsReaderRefusesLeavesNothingToTheNext) {
+  for (std::size_t at = 1; at < links * addresses_each; at += 97) {
+    Listing refusing;
+    refusing.stop_at = at;
+    refusing.failure = Error(errc::protocol_error, "refused");
+    auto refused = list(refusing);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code(), errc::protocol_error);
+    expect_whole();
+  }
+}
+
+TEST_F(NetlinkDump, OneThatWasCancelledLeavesNothingToTheNext) {
+  for (std::size_t at = 1; at < links * addresses_each; at += 97) {
+    Listing listing;
+    std::optional<Result<void>> outcome;
+    auto keep = [](NetlinkSocket& socket, Listing& into, std::optional<Result<void>>& out) -> Task<void> {
+      auto done = co_await list(socket, into);
+      out = done;
+      co_return done;
+    };
+    Background listed = runtime_.spawn(keep(*socket_, listing, outcome));
+    listing.stop_at = at;
+    bool reached = false;
+    listing.then = [&] { reached = true; };
+    while (!reached) runtime_.loop().run_one_for(patience);
+    listed.stop();
+    ASSERT_TRUE(outcome);
+    EXPECT_TRUE(*outcome || outcome->error().code() == errc::cancelled);
+    expect_whole();
+  }
+}
+
+TEST_F(NetlinkDump, ASocketMayGoInTheMiddle) {
+  Listing listing;
+  std::optional<Result<void>> outcome;
+  auto keep = [](NetlinkSocket& socket, Listing& into, std::optional<Result<void>>& out) -> Task<void> {
+    auto done = co_await list(socket, into);
+    out = done;
+    co_return Result<void>();
+  };
+  listing.stop_at = 300;
+  Background listed = runtime_.spawn(keep(*socket_, listing, outcome));
+  bool reached = false;
+  listing.then = [&] { reached = true; };
+  while (!reached) runtime_.loop().run_one_for(patience);
+  socket_.reset();
+  while (!outcome) runtime_.loop().run_one_for(patience);
+  EXPECT_TRUE(*outcome || outcome->error().code() == errc::cancelled);
+}
+
+TEST_F(NetlinkDump, BesideOthersEachGetsItsOwn) {
+  Listing first, second;
+  std::optional<Result<void>> done;
+  auto beside = [](NetlinkSocket& socket, Listing& into, std::optional<Result<void>>& out) -> Task<void> {
+    auto listed = co_await list(socket, into);
+    out = listed;
+    co_return listed;
+  };
+  Background other = runtime_.spawn(beside(*socket_, second, done));
+  ASSERT_TRUE(list(first));
+  while (!done) runtime_.loop().run_one_for(patience);
+  ASSERT_TRUE(*done);
+  EXPECT_EQ(first.found, second.found);
+}
+
+}  // namespace
+}  // namespace tornado
