@@ -52,29 +52,41 @@ class KernelWireGuard final : public WireGuard {
   Task<Interface> get(std::string name) override { return read(std::move(name), DumpReader::Want::everything); }
   Task<Interface> counters(std::string name) override { return read(std::move(name), DumpReader::Want::counters); }
   Task<void> set(InterfaceChange change) override;
+  void expect(const std::string& name, std::size_t peers) override;
   std::size_t most_peers() const noexcept override { return 1 << 20; }  // MAX_PEERS_PER_DEVICE
 
  private:
-  Result<std::shared_ptr<InterfaceQueue>> queue(const std::string& name);
+  /// One interface.
+  class Line {
+   public:
+    Line(Runtime& runtime, const std::string& name) : queue(runtime, name) {}
+    InterfaceQueue queue;
+    std::size_t peers = 0;  // how many the last reading found
+  };
+
+  Result<Line*> line(const std::string& name);
   Task<std::uint16_t> family();
   Result<void> check(const NetlinkReply& reply, const std::string& name);
   Task<Interface> read(std::string name, DumpReader::Want want);
   Task<std::chrono::steady_clock::duration> send(std::string message, bool off_loop, const std::string& name);
 
   Runtime& runtime_;
+  // One for all: two that dump would wait for the same lock of the kernel, and keep two processors busy with it.
   NetlinkSocket generic_;
   NetlinkSocket route_;
-  std::map<std::string, std::shared_ptr<InterfaceQueue>> queues_;
+  std::map<std::string, Line> lines_;
   std::optional<std::uint16_t> family_;
-  std::map<std::string, std::size_t> peers_;  // how many the last reading found
   ChunkSizes chunks_;
 };
 
-Result<std::shared_ptr<InterfaceQueue>> KernelWireGuard::queue(const std::string& name) {
+Result<KernelWireGuard::Line*> KernelWireGuard::line(const std::string& name) {
   if (!is_interface_name(name)) return Error(errc::interface_missing, name);
-  auto& queue = queues_[name];
-  if (!queue) queue = std::make_shared<InterfaceQueue>(runtime_, name);
-  return queue;
+  return &lines_.try_emplace(name, runtime_, name).first->second;
+}
+
+void KernelWireGuard::expect(const std::string& name, std::size_t peers) {
+  auto line = this->line(name);
+  if (line && (*line)->peers == 0) (*line)->peers = std::min(peers, most_peers());
 }
 
 /// The number that the kernel has given the family; another one after the module was taken out and put in again.
@@ -113,15 +125,14 @@ Task<std::vector<std::string>> KernelWireGuard::list() {
 }
 
 Task<Interface> KernelWireGuard::read(std::string name, DumpReader::Want want) {
-  TRY(auto queue, this->queue(name));
-  TRY(auto mine, co_await queue->enter());
+  TRY(Line * line, this->line(name));
+  TRY(auto mine, co_await line->queue.enter());
   TRY(std::uint16_t family, co_await this->family());
-  std::size_t& peers = peers_[name];
-  DumpReader reader(family, want, peers + peers / 16);
+  DumpReader reader(family, want, line->peers + line->peers / 16);
   TRY(NetlinkReply reply, co_await generic_.dump(genl::get_device(family, name), reader));
   TRY_VOID(check(reply, name));
   Interface out = reader.take_interface();
-  peers = out.peers.size();
+  line->peers = out.peers.size();
   out.name = std::move(name);
   // What the caller does with it is a slice of its own.
   Pace pace(runtime_);
@@ -145,8 +156,8 @@ Task<std::chrono::steady_clock::duration> KernelWireGuard::send(std::string mess
 
 Task<void> KernelWireGuard::set(InterfaceChange change) {
   TRY_VOID(check_keys(change));
-  TRY(auto queue, this->queue(change.name));
-  TRY(auto mine, co_await queue->enter());
+  TRY(Line * line, this->line(change.name));
+  TRY(auto mine, co_await line->queue.enter());
   TRY(std::uint16_t family, co_await this->family());
   Pace pace(runtime_);
   genl::ChangeWriter writer(family, change);

@@ -15,11 +15,12 @@ namespace {
 /// Passes everything on to memory, counts, and spoils chosen calls of `set`.
 class SpoiledWireGuard final : public WireGuard {
  public:
-  explicit SpoiledWireGuard(Runtime& runtime) : inner(runtime, {"wg0", "wg1"}) {}
+  explicit SpoiledWireGuard(Runtime& runtime) : inner(runtime, {"wg0", "wg1"}), runtime_(runtime) {}
   Task<std::vector<std::string>> list() override { return inner.list(); }
   Task<Interface> get(std::string name) override {
     ++gets;
     if (unreadable) return failed<Interface>(*unreadable);
+    if (name == silent) return unanswered();
     return inner.get(std::move(name));
   }
   Task<void> set(InterfaceChange change) override { return spoiled(std::move(change)); }
@@ -33,8 +34,13 @@ class SpoiledWireGuard final : public WireGuard {
   bool applied = false;  // the change is made all the same
   std::set<PublicKey> refused, swallowed;
   std::optional<errc> unreadable;
+  std::string silent;  // the interface that does not answer who reads it
 
  private:
+  Task<Interface> unanswered() {
+    (void)co_await runtime_.sleep_until(runtime_.now() + std::chrono::hours(1));
+    co_return Error(errc::cancelled);
+  }
   template <class T>
   static Task<T> failed(errc code) {
     co_return Error(code, "spoiled");
@@ -54,6 +60,8 @@ class SpoiledWireGuard final : public WireGuard {
     if (fails) co_return Error(code, "spoiled");
     co_return Result<void>();
   }
+
+  Runtime& runtime_;
 };
 
 class CollectingLog final : public LogSink {
@@ -506,6 +514,46 @@ TEST_F(PeerProgrammerTest, forgets_nobody_while_an_interface_cannot_be_read) {
   EXPECT_EQ(reconcile().surplus, std::vector{test_key(1)});
   EXPECT_TRUE(on("wg0").empty());
   EXPECT_FALSE(peers_.owner_of(test_key(1)));
+}
+
+TEST_F(PeerProgrammerTest, forgets_nobody_when_it_is_cancelled_while_it_reads) {
+  ASSERT_TRUE(add(peer("a", 1, 7)));
+  peers_.want({});
+  // The peer is still on the other interface; on the one that answers nobody is.
+  take_away("wg0", 1);
+  for (const char* silent : {"wg1", "wg0"}) {
+    wireguard_.silent = silent;
+    std::optional<Result<void>> outcome;
+    auto pass = [](PeerProgrammer& peers, std::optional<Result<void>>& out) -> Task<void> {
+      auto found = co_await peers.reconcile();
+      out = found ? Result<void>() : Result<void>(found.error());
+      co_return Result<void>();
+    };
+    Background running = runtime_.spawn(pass(peers_, outcome));
+    runtime_.settle();
+    EXPECT_FALSE(outcome) << "it waits for " << silent;
+    running.stop();
+    ASSERT_TRUE(outcome);
+    EXPECT_EQ(outcome->error().code(), errc::cancelled);
+    EXPECT_EQ(peers_.owner_of(test_key(1)), Owner("a"));
+    EXPECT_EQ(on("wg1").size(), 1U) << "nothing is done about what was not compared";
+  }
+  wireguard_.silent.clear();
+  EXPECT_EQ(reconcile().surplus, std::vector{test_key(1)});
+  EXPECT_TRUE(on("wg1").empty());
+  EXPECT_FALSE(peers_.owner_of(test_key(1)));
+}
+
+TEST_F(PeerProgrammerTest, reads_both_lanes_at_the_same_time) {
+  wireguard_.silent = "wg0";
+  wireguard_.gets = 0;
+  auto pass = [](PeerProgrammer& peers) -> Task<void> {
+    auto found = co_await peers.difference();
+    co_return found ? Result<void>() : Result<void>(found.error());
+  };
+  Background running = runtime_.spawn(pass(peers_));
+  runtime_.settle();
+  EXPECT_EQ(wireguard_.gets, 2);
 }
 
 TEST_F(PeerProgrammerTest, restores_wanted_and_retired_peers_after_a_restart) {
