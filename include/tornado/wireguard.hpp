@@ -72,7 +72,7 @@ class TORNADO_API WireGuard {
   virtual Task<Interface> counters(std::string name) { return get(std::move(name)); }
   /// Applies a change in chunks of at most 32 peers; not atomic across peers.
   virtual Task<void> set(InterfaceChange change) = 0;
-  /// Says that about so many peers are there, to whom it helps in reading an interface for the first time.
+  /// A hint for the first reading of an interface: about so many peers are there.
   virtual void expect(const std::string& /*name*/, std::size_t /*peers*/) {}
   /// How many peers an interface can hold. Default: what wireguard-go takes.
   virtual std::size_t most_peers() const noexcept { return 65'536; }

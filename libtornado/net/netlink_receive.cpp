@@ -11,7 +11,13 @@
 #include <boost/asio/post.hpp>
 #include <cerrno>
 #include <cstring>
+#include <deque>
+#include <mutex>
+#include <utility>
+#include <vector>
 
+#include "base/descriptor.hpp"
+#include "base/notifier.hpp"
 #include "base/try.hpp"
 
 namespace asio = boost::asio;
@@ -20,9 +26,13 @@ namespace tornado::inline v1 {
 namespace {
 
 constexpr std::size_t most_ahead = 4;
-constexpr auto patience = std::chrono::seconds(5);
 
 }  // namespace
+
+Error netlink_error(const char* what, int error) {
+  errc code = error == EPERM || error == EACCES ? errc::permission_denied : errc::backend_failed;
+  return Error(code, std::string("netlink: ") + what + ": " + std::strerror(error));
+}
 
 Result<std::optional<NetlinkReceived>> receive_netlink(int socket, std::string& buffer) {
   for (;;) {
@@ -37,10 +47,7 @@ Result<std::optional<NetlinkReceived>> receive_netlink(int socket, std::string& 
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) return std::optional<NetlinkReceived>();
     if (n < 0 && errno == ENOBUFS) return Error(errc::data_loss, "netlink: receive queue overflowed");
-    if (n < 0) {
-      errc code = errno == EPERM || errno == EACCES ? errc::permission_denied : errc::backend_failed;
-      return Error(code, std::string("netlink: receive: ") + std::strerror(errno));
-    }
+    if (n < 0) return netlink_error("receive", errno);
     if (from.nl_pid != 0) continue;  // only the kernel is believed
     NetlinkReceived out;
     out.size = static_cast<std::size_t>(n);
@@ -49,7 +56,6 @@ Result<std::optional<NetlinkReceived>> receive_netlink(int socket, std::string& 
   }
 }
 
-/// Shared with the thread: everything under the mutex but what belongs to the loop.
 struct ReceiveAhead::State : std::enable_shared_from_this<State> {
   State(Runtime& runtime_, int socket_, std::size_t buffer, bool secret_)
       : runtime(runtime_), socket(::fcntl(socket_, F_DUPFD_CLOEXEC, 0)), secret(secret_), arrived(runtime_) {
@@ -60,48 +66,47 @@ struct ReceiveAhead::State : std::enable_shared_from_this<State> {
   void wipe(Datagram& datagram) const {
     if (secret) OPENSSL_cleanse(datagram.bytes.data(), datagram.received.size);
   }
+  /// Under the mutex.
   void give_up() {
     for (Datagram& datagram : full) wipe(datagram);
     full.clear();
     spare.clear();
   }
 
-  /// On the thread.
+  /// On a thread of the pool.
   Result<void> receive();
-  bool begin();
   bool next_buffer(std::string& buffer);
   void put(Datagram datagram);
+  void leave(Result<void> outcome);
 
-  Result<std::optional<Datagram>> receive_here();
+  void ask();
   static Task<void> run(std::shared_ptr<State> self);
+  Result<std::optional<Datagram>> receive_here();
 
   Runtime& runtime;
   const Descriptor socket;
   const bool secret;
 
   std::mutex mutex;
-  std::condition_variable freed;
   std::vector<std::string> spare;
   std::deque<Datagram> full;
+  bool receiving = false;  // a thread does, and nobody else
+  bool over = false;
   std::optional<Error> failed;
-  bool begun = false;  // by the thread, which alone receives from now on
   bool stopped = false;
   bool waited_for = false;
 
-  Notifier arrived;    // loop
-  bool ended = false;  // loop
+  // Of the loop.
+  Notifier arrived;
+  bool asked = false;    // a thread was asked for, and is not done
+  bool refused = false;  // the pool is full
 };
 
-bool ReceiveAhead::State::begin() {
-  std::lock_guard lock(mutex);
-  begun = !stopped;
-  return begun;
-}
-
+/// False: the thread is not to receive, now or any more.
 bool ReceiveAhead::State::next_buffer(std::string& buffer) {
-  std::unique_lock lock(mutex);
-  bool in_time = freed.wait_for(lock, patience, [this] { return stopped || !spare.empty(); });
-  if (!in_time || stopped) return false;
+  std::lock_guard lock(mutex);
+  receiving = !stopped && !over && !spare.empty();
+  if (!receiving) return false;
   buffer = std::move(spare.back());
   spare.pop_back();
   return true;
@@ -111,29 +116,56 @@ void ReceiveAhead::State::put(Datagram datagram) {
   bool tell = false;
   {
     std::lock_guard lock(mutex);
+    if (stopped) return wipe(datagram);
     full.push_back(std::move(datagram));
     tell = std::exchange(waited_for, false);
   }
   if (tell) asio::post(runtime.loop(), [self = shared_from_this()] { self->arrived.notify(); });
 }
 
+void ReceiveAhead::State::leave(Result<void> outcome) {
+  std::lock_guard lock(mutex);
+  receiving = false;
+  over = true;
+  if (!outcome) failed = outcome.error();
+}
+
 Result<void> ReceiveAhead::State::receive() {
-  if (!begin()) return {};
   Datagram datagram;
   while (next_buffer(datagram.bytes)) {
-    TRY_PLAIN(auto received, receive_netlink(socket.get(), datagram.bytes));
-    if (!received) return {};
-    datagram.received = *received;
+    auto received = receive_netlink(socket.get(), datagram.bytes);
+    if (!received || !*received) {
+      leave(received ? Result<void>() : received.error());
+      break;
+    }
+    datagram.received = **received;
     put(std::move(datagram));
   }
   return {};
 }
 
-/// Under the mutex, before the thread has begun.
+void ReceiveAhead::State::ask() {
+  if (asked || refused) return;
+  asked = true;
+  asio::co_spawn(runtime.loop(), run(shared_from_this()), asio::detached);
+}
+
+Task<void> ReceiveAhead::State::run(std::shared_ptr<State> self) {
+  auto work = [&self] { return self->receive(); };
+  auto outcome = co_await self->runtime.offload(Blocking::file, work);
+  self->asked = false;
+  self->refused = !outcome && outcome.error().code() == errc::overloaded;
+  if (!outcome && !self->refused) self->leave(outcome);
+  self->arrived.notify();
+  co_return Result<void>();
+}
+
+/// Under the mutex, while no thread receives.
 Result<std::optional<ReceiveAhead::Datagram>> ReceiveAhead::State::receive_here() {
   std::optional<Datagram> out;
   TRY_PLAIN(auto received, receive_netlink(socket.get(), spare.back()));
-  if (!received) return out;
+  over = !received;
+  if (over) return out;
   out.emplace();
   out->bytes = std::move(spare.back());
   out->received = *received;
@@ -141,22 +173,11 @@ Result<std::optional<ReceiveAhead::Datagram>> ReceiveAhead::State::receive_here(
   return out;
 }
 
-Task<void> ReceiveAhead::State::run(std::shared_ptr<State> self) {
-  auto work = [&self] { return self->receive(); };
-  auto outcome = co_await self->runtime.offload(Blocking::file, work);
-  // A full pool is no failure of the socket.
-  if (!outcome && outcome.error().code() != errc::overloaded) self->failed = outcome.error();
-  self->ended = true;
-  if (self->stopped) self->give_up();
-  self->arrived.notify();
-  co_return Result<void>();
-}
-
 ReceiveAhead::ReceiveAhead(Runtime& runtime, int socket, std::size_t buffer, bool secret)
     : state_(std::make_shared<State>(runtime, socket, buffer, secret)) {
-  state_->ended = !state_->socket;
-  if (state_->ended) return;
-  asio::co_spawn(runtime.loop(), State::run(state_), asio::detached);
+  // Without a descriptor for the duplicate there is nothing to receive from.
+  state_->over = !state_->socket;
+  if (!state_->over) state_->ask();
 }
 
 ReceiveAhead::~ReceiveAhead() {
@@ -173,17 +194,25 @@ Result<std::optional<ReceiveAhead::Datagram>> ReceiveAhead::take() {
   }
   if (state_->failed) return *state_->failed;
   state_->waited_for = true;
-  if (state_->begun || state_->ended || state_->spare.empty()) return out;
-  return state_->receive_here();
+  const bool possible = !state_->receiving && !state_->over && !state_->stopped && !state_->spare.empty();
+  return possible ? state_->receive_here() : out;
 }
 
 void ReceiveAhead::give_back(Datagram datagram) {
   state_->wipe(datagram);
+  bool room = false;
   {
     std::lock_guard lock(state_->mutex);
+    if (state_->stopped) return;
     state_->spare.push_back(std::move(datagram.bytes));
+    room = !state_->over && state_->spare.size() + 1 >= most_ahead;
   }
-  state_->freed.notify_one();
+  if (room) state_->ask();
+}
+
+bool ReceiveAhead::over() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->over && state_->full.empty();
 }
 
 asio::awaitable<bool> ReceiveAhead::wait() {
@@ -195,17 +224,14 @@ void ReceiveAhead::wake() {
 }
 
 void ReceiveAhead::stop() {
-  {
-    std::lock_guard lock(state_->mutex);
-    state_->stopped = true;
-    if (!state_->begun) state_->ended = true;
-  }
-  state_->freed.notify_one();
-  if (state_->ended) state_->give_up();
+  std::lock_guard lock(state_->mutex);
+  state_->stopped = true;
+  state_->give_up();
 }
 
-bool ReceiveAhead::ended() const noexcept {
-  return state_->ended;
+bool ReceiveAhead::busy() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->receiving;
 }
 
 }  // namespace tornado::inline v1

@@ -1,19 +1,17 @@
 #pragma once
 
-#include <condition_variable>
+#include <boost/asio/awaitable.hpp>
 #include <cstddef>
-#include <deque>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
-#include <vector>
 
-#include "base/descriptor.hpp"
-#include "base/notifier.hpp"
 #include "tornado/runtime.hpp"
 
 namespace tornado::inline v1 {
+
+/// What a system call on a netlink socket has failed with: permission_denied or backend_failed.
+Error netlink_error(const char* what, int error);
 
 /// The part of a buffer that a datagram of the kernel fills.
 class NetlinkReceived {
@@ -26,12 +24,11 @@ class NetlinkReceived {
 /// Errors: data_loss (the queue of the socket overflowed), permission_denied, backend_failed.
 Result<std::optional<NetlinkReceived>> receive_netlink(int socket, std::string& buffer);
 
-/// Receives on a thread of the blocking pool, a few datagrams ahead of the one who takes them: the kernel makes the
-/// parts of a dump while they are received. Until the pool has a thread for it, whoever takes receives. Ends when
-/// nothing is left to receive, which is also the end of a dump, when it was stopped, and when nobody has taken anything
-/// for 5 s.
+/// Receives the datagrams of a dump on the blocking pool, a few ahead of the one who takes them: the kernel makes the
+/// parts of a dump while they are received. The pool's thread is given back when it is as far ahead as it may be. As
+/// long as no thread of the pool receives, whoever takes does.
 ///
-/// Loop thread. The thread may outlive this object by one system call; `ended` says when it is done with the socket.
+/// Loop thread. A thread may go on after this object for one system call.
 class ReceiveAhead {
  public:
   class Datagram {
@@ -40,8 +37,7 @@ class ReceiveAhead {
     NetlinkReceived received;
   };
 
-  /// `socket` is duplicated; without a descriptor for that, this has ended. `buffer`: the largest datagram. `secret`:
-  /// what was received is wiped from the buffers.
+  /// `socket` is duplicated. `buffer`: the largest datagram. `secret`: what was received is wiped from the buffers.
   ReceiveAhead(Runtime& runtime, int socket, std::size_t buffer, bool secret);
   ~ReceiveAhead();
   ReceiveAhead(const ReceiveAhead&) = delete;
@@ -51,14 +47,17 @@ class ReceiveAhead {
   Result<std::optional<Datagram>> take();
   /// Lets its buffer be used again.
   void give_back(Datagram datagram);
-  /// Until there is something to take, the end, or `wake`. False: cancelled.
+  /// Nothing is left, here or in the socket, which is also the end of a dump.
+  bool over() const;
+
+  /// Until there may be something to take, a thread has ended, or `wake`. False: cancelled.
   boost::asio::awaitable<bool> wait();
   void wake();
 
-  /// What was not taken is void.
+  /// What was not taken is void, and nothing is received from now on but by a thread that has begun to.
   void stop();
-  /// Nothing is received any more; some may be left to take.
-  bool ended() const noexcept;
+  /// A thread receives.
+  bool busy() const;
 
  private:
   struct State;

@@ -34,11 +34,6 @@ constexpr int dump_attempts = 10;
 constexpr int socket_memory = 8 << 20;
 constexpr std::size_t largest_buffer = 1 << 20;
 
-Error system_error(const char* what, int error) {
-  errc code = error == EPERM || error == EACCES ? errc::permission_denied : errc::backend_failed;
-  return Error(code, std::string("netlink: ") + what + ": " + std::strerror(error));
-}
-
 void stamp(std::string& message, std::uint32_t sequence, bool acknowledge) {
   nlmsghdr header;
   std::memcpy(&header, message.data(), sizeof header);
@@ -56,7 +51,7 @@ Result<bool> send_to_kernel(int fd, const std::string& bytes) {
                          reinterpret_cast<sockaddr*>(&kernel), sizeof kernel);
     if (n >= 0) return true;
     if (errno == EAGAIN) return false;
-    if (errno != EINTR) return system_error("send", errno);
+    if (errno != EINTR) return netlink_error("send", errno);
   }
 }
 
@@ -145,7 +140,7 @@ struct NetlinkSocket::State {
 
 Result<void> NetlinkSocket::State::open(int protocol, const std::vector<int>& groups) {
   int fd = ::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
-  if (fd < 0) return system_error("socket", errno);
+  if (fd < 0) return netlink_error("socket", errno);
   descriptor.assign(fd);
   int on = 1;
   ::setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof on);
@@ -156,13 +151,13 @@ Result<void> NetlinkSocket::State::open(int protocol, const std::vector<int>& gr
   ::setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &socket_memory, sizeof socket_memory);
   sockaddr_nl address{};
   address.nl_family = AF_NETLINK;
-  if (::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) < 0) return system_error("bind", errno);
+  if (::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) < 0) return netlink_error("bind", errno);
   socklen_t size = sizeof address;
-  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) < 0) return system_error("getsockname", errno);
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) < 0) return netlink_error("getsockname", errno);
   port = address.nl_pid;
   for (int group : groups)
     if (::setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) < 0)
-      return system_error("subscribe", errno);
+      return netlink_error("subscribe", errno);
   return {};
 }
 
@@ -251,7 +246,7 @@ Task<void> NetlinkSocket::State::ready(std::shared_ptr<State> state, asio::posix
 /// On a descriptor of its own: the socket may be closed meanwhile, and its number be given to another.
 Task<bool> NetlinkSocket::State::send_off_loop(std::shared_ptr<State> state, const std::string& bytes) {
   int copy = ::fcntl(state->descriptor.native_handle(), F_DUPFD_CLOEXEC, 0);
-  if (copy < 0) co_return system_error("dup", errno);
+  if (copy < 0) co_return netlink_error("dup", errno);
   auto work = [&]() -> Result<bool> { return send_to_kernel(copy, bytes); };
   auto sent = co_await state->runtime.offload(Blocking::file, work);
   ::close(copy);
@@ -294,7 +289,7 @@ void NetlinkSocket::State::wake_ahead() {
 Task<std::vector<NetlinkMessage>> NetlinkSocket::State::next_ahead(std::shared_ptr<State> state) {
   for (;;) {
     TRY_VOID(co_await under_way(state));
-    const bool last = state->ahead->ended();
+    const bool last = state->ahead->over();
     TRY(auto messages, state->read_ahead());
     if (messages) co_return std::move(*messages);
     if (last) break;
@@ -306,9 +301,9 @@ Task<std::vector<NetlinkMessage>> NetlinkSocket::State::next_ahead(std::shared_p
 
 /// Two that receive would take each other's answers.
 Task<void> NetlinkSocket::State::nobody_ahead(std::shared_ptr<State> state) {
-  while (state->ahead && !state->ahead->ended()) {
+  if (state->ahead) state->ahead->stop();
+  while (state->ahead && state->ahead->busy()) {
     TRY_VOID(co_await under_way(state));
-    state->ahead->stop();
     (void)co_await state->ahead->wait();
   }
   state->ahead.reset();
@@ -420,6 +415,7 @@ NetlinkSocket::~NetlinkSocket() {
   state_->closed = true;
   state_->disarm();
   state_->freed.notify();
+  if (state_->ahead) state_->ahead->stop();
   state_->wake_ahead();
   boost::system::error_code ignored;
   state_->descriptor.close(ignored);

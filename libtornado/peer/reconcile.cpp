@@ -23,8 +23,7 @@ class LanePlan {
   LanePtr lane;
   std::uint64_t doubt;  // when the comparison began
   SnapshotPtr snapshot;
-  Error unread = Error(errc::cancelled);  // why there is none
-  std::size_t right = 0;                  // wanted peers that are as they should be
+  std::size_t right = 0;  // wanted peers that are as they should be
   std::vector<PublicKey> set, strip, remove;
   bool good = true;
   Result<void> outcome;
@@ -46,8 +45,6 @@ class Pass {
   boost::asio::awaitable<void> end();
 
  private:
-  Task<void> at_once(const char* name, Task<void> (Pass::*body)(LanePlan&));
-  Task<void> read(LanePlan& plan);
   Task<void> read();
   boost::asio::awaitable<void> judge_wanted();
   bool judge(const WantedPeer& peer);
@@ -79,46 +76,33 @@ class Pass {
   Difference difference_;
 };
 
-/// For every lane, at the same time: their interfaces have nothing to do with each other.
-Task<void> Pass::at_once(const char* name, Task<void> (Pass::*body)(LanePlan&)) {
-  TaskGroup lanes(my_.runtime);
-  for (LanePlan& plan : plans_) lanes.add(name, (this->*body)(plan));
-  co_await lanes.settled(1);
-  if (lanes.size() == 0) co_return Result<void>();
-  co_await lanes.stop_all();
-  co_return Error(errc::cancelled);
-}
-
-Task<void> Pass::read(LanePlan& plan) {
-  auto snapshot = co_await plan.lane->read();
-  if (snapshot) {
-    plan.snapshot = *snapshot;
-  } else {
-    plan.unread = snapshot.error();
-  }
-  co_return Result<void>();
-}
-
+/// One after the other: the kernel makes one answer at a time, and who changes a lane is not to wait for two.
 Task<void> Pass::read() {
-  for (const LanePlan& plan : plans_) my_.wireguard.expect(plan.lane->interface(), my_.book.held_count());
-  (void)co_await at_once("read_lane", &Pass::read);
   Result<void> outcome;
   for (LanePlan& plan : plans_) {
-    if (plan.snapshot) continue;
+    my_.wireguard.expect(plan.lane->interface(), my_.book.held_count());
+    auto snapshot = co_await plan.lane->read();
+    if (snapshot) {
+      plan.snapshot = *snapshot;
+      continue;
+    }
+    if (snapshot.error().code() == errc::cancelled) co_return snapshot.error();
     plan.good = false;
     all_read_ = false;
-    if (plan.unread.code() == errc::interface_missing) {
+    if (snapshot.error().code() == errc::interface_missing) {
       difference_.interfaces_missing.push_back(plan.lane->interface());
     } else if (outcome) {
-      outcome = plan.unread;
+      outcome = snapshot.error();
     }
   }
   co_return outcome;
 }
 
-/// Compares. An error: some lane could not be read; the difference covers the others (`take`).
+/// Compares. An error: some lane could not be read; the difference covers the others (`take`). Cancelled: nothing was
+/// compared.
 Task<void> Pass::compare() {
   auto complete = co_await read();
+  if (!complete && complete.error().code() == errc::cancelled) co_return complete;
   auto task = judge_wanted();
   co_await std::move(task);
   for (LanePlan& plan : plans_) {
@@ -345,7 +329,6 @@ boost::asio::awaitable<void> Pass::note_swallowed(LanePlan& plan) {
 
 /// Carries out the plan of a lane, what is wanted first: addresses move before their former holders go.
 Task<void> Pass::apply(LanePlan& plan) {
-  if (!plan.snapshot) co_return Result<void>();
   auto task = note_swallowed(plan);
   co_await std::move(task);
   if (!my_.refusals.empty()) {
@@ -363,6 +346,7 @@ Task<void> Pass::apply(LanePlan& plan) {
   co_return Result<void>();
 }
 
+/// The lanes at the same time: their interfaces have nothing to do with each other.
 Task<void> Pass::apply() {
   for (std::size_t at = 0; at < absent_.size(); at += told_at_once) {
     std::vector<AbsentPeer> absent;
@@ -373,7 +357,14 @@ Task<void> Pass::apply() {
     (void)co_await my_.tell_absent(std::move(absent));
     if (pace_.due()) co_await pace_.yield();
   }
-  TRY_VOID(co_await at_once("reconcile_lane", &Pass::apply));
+  TaskGroup lanes(my_.runtime);
+  for (LanePlan& plan : plans_)
+    if (plan.snapshot) lanes.add("reconcile_lane", apply(plan));
+  co_await lanes.settled(1);
+  if (lanes.size() > 0) {
+    co_await lanes.stop_all();
+    co_return Error(errc::cancelled);
+  }
   for (const LanePlan& plan : plans_)
     if (!plan.outcome) co_return plan.outcome.error();
   co_return Result<void>();

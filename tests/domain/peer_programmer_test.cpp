@@ -34,6 +34,8 @@ class SpoiledWireGuard final : public WireGuard {
   bool applied = false;  // the change is made all the same
   std::set<PublicKey> refused, swallowed;
   std::optional<errc> unreadable;
+  void expect(const std::string& name, std::size_t peers) override { expected[name] = peers; }
+  std::map<std::string, std::size_t> expected;
   std::string silent;  // the interface that does not answer who reads it
 
  private:
@@ -544,16 +546,11 @@ TEST_F(PeerProgrammerTest, forgets_nobody_when_it_is_cancelled_while_it_reads) {
   EXPECT_FALSE(peers_.owner_of(test_key(1)));
 }
 
-TEST_F(PeerProgrammerTest, reads_both_lanes_at_the_same_time) {
-  wireguard_.silent = "wg0";
-  wireguard_.gets = 0;
-  auto pass = [](PeerProgrammer& peers) -> Task<void> {
-    auto found = co_await peers.difference();
-    co_return found ? Result<void>() : Result<void>(found.error());
-  };
-  Background running = runtime_.spawn(pass(peers_));
-  runtime_.settle();
-  EXPECT_EQ(wireguard_.gets, 2);
+TEST_F(PeerProgrammerTest, says_how_many_peers_to_expect_before_it_reads) {
+  ASSERT_TRUE(add(peer("a", 1, 7)));
+  ASSERT_TRUE(add(on_vpn("b", 2, 8)));
+  (void)difference();
+  EXPECT_EQ(wireguard_.expected, (std::map<std::string, std::size_t>{{"wg0", 2}, {"wg1", 2}}));
 }
 
 TEST_F(PeerProgrammerTest, restores_wanted_and_retired_peers_after_a_restart) {

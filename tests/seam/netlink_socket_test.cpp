@@ -7,8 +7,14 @@
 #include <sys/socket.h>
 
 #include <boost/asio/io_context.hpp>
+#include <chrono>
+#include <condition_variable>
+#include <functional>
 #include <future>
+#include <mutex>
+#include <optional>
 #include <set>
+#include <thread>
 
 #include "base/try.hpp"
 #include "host/rtnl_codec.hpp"
@@ -93,26 +99,41 @@ class ReceivingAhead : public ::testing::Test {
   static std::string text(const ReceiveAhead::Datagram& datagram) {
     return datagram.bytes.substr(0, datagram.received.size);
   }
-  /// Everything, in order, until it has ended.
+  /// Everything, in order, until nothing is left.
   static Task<std::vector<std::string>> all(ReceiveAhead& ahead) {
     std::vector<std::string> out;
     for (;;) {
-      const bool last = ahead.ended();
+      const bool last = ahead.over();
       TRY(auto datagram, ahead.take());
       if (datagram) {
         out.push_back(text(*datagram));
         ahead.give_back(std::move(*datagram));
       } else if (last) {
         co_return out;
-      } else {
+      } else if (!ahead.over()) {
         bool woken = co_await ahead.wait();
         if (!woken) co_return Error(errc::cancelled);
       }
     }
   }
-  static Task<void> end_of(ReceiveAhead& ahead) {
-    while (!ahead.ended()) (void)co_await ahead.wait();
+  static Task<ReceiveAhead::Datagram> one(ReceiveAhead& ahead) {
+    for (;;) {
+      TRY(auto datagram, ahead.take());
+      if (datagram) co_return std::move(*datagram);
+      (void)co_await ahead.wait();
+    }
+  }
+  static Task<void> idle(ReceiveAhead& ahead) {
+    while (ahead.busy()) (void)co_await ahead.wait();
     co_return Result<void>();
+  }
+  /// Whatever the pool was asked for before is done.
+  void pass_through_the_pool() {
+    auto nothing = [](Runtime& runtime) -> Task<void> {
+      auto work = []() -> Result<void> { return {}; };
+      co_return co_await runtime.offload(Blocking::file, work);
+    };
+    ASSERT_TRUE(runtime_.wait(nothing(runtime_)));
   }
   static std::vector<std::string> numbers(int end) {
     std::vector<std::string> out;
@@ -151,7 +172,7 @@ TEST_F(ReceivingAhead, WhoTakesReceivesUntilThereIsAThread) {
   EXPECT_EQ(first, numbers(count));
 }
 
-TEST_F(ReceivingAhead, AFullPoolLeavesItToTheSocket) {
+TEST_F(ReceivingAhead, WithAFullPoolWhoTakesReceivesEverything) {
   // The queue of a purpose holds 256.
   BusyPool busy(runtime_, 1);
   std::vector<Background> waiting;
@@ -163,10 +184,18 @@ TEST_F(ReceivingAhead, AFullPoolLeavesItToTheSocket) {
   runtime_.settle();
   const int count = write_some(0);
   ReceiveAhead ahead(runtime_, ours_.get(), 64, false);
-  runtime_.wait(end_of(ahead)).value();
-  EXPECT_FALSE(ahead.take().value());
-  EXPECT_EQ(left_in_socket(), count);
+  runtime_.settle();
+  EXPECT_EQ(runtime_.wait(all(ahead)).value(), numbers(count));
   busy.release();
+}
+
+TEST_F(ReceivingAhead, TheThreadIsGivenBackWhenItIsFarEnoughAhead) {
+  const int count = write_some(0);
+  ReceiveAhead ahead(runtime_, ours_.get(), 64, false);
+  pass_through_the_pool();
+  EXPECT_FALSE(ahead.busy());
+  EXPECT_EQ(left_in_socket(), count - 4) << "nobody takes anything";
+  EXPECT_EQ(runtime_.wait(all(ahead)).value(), numbers(4));
 }
 
 TEST_F(ReceivingAhead, StoppedBeforeItsThreadHasBegunNothingIsTouched) {
@@ -175,48 +204,37 @@ TEST_F(ReceivingAhead, StoppedBeforeItsThreadHasBegunNothingIsTouched) {
   ReceiveAhead ahead(runtime_, ours_.get(), 64, false);
   runtime_.settle();
   ahead.stop();
-  EXPECT_TRUE(ahead.ended()) << "nobody has to wait for the pool";
+  EXPECT_FALSE(ahead.busy()) << "nobody has to wait for the pool";
   busy.release();
-  runtime_.settle();
+  pass_through_the_pool();
   EXPECT_FALSE(ahead.take().value());
   EXPECT_EQ(left_in_socket(), count);
 }
 
 TEST_F(ReceivingAhead, StoppedItTakesNothingMore) {
-  const int count = write_some(0);
-  ReceiveAhead ahead(runtime_, ours_.get(), 64, true);
-  auto some = [](ReceiveAhead& from) -> Task<void> {
-    for (int i = 0; i < 3;) {
-      TRY(auto datagram, from.take());
-      if (datagram) {
-        ++i;
-        from.give_back(std::move(*datagram));
-      } else {
-        (void)co_await from.wait();
-      }
-    }
-    co_return Result<void>();
-  };
-  runtime_.wait(some(ahead)).value();
-  ahead.stop();
-  runtime_.wait(end_of(ahead)).value();
-  EXPECT_FALSE(ahead.take().value()) << "what was received is void";
-  // Those taken, those received ahead, and one more that was on its way.
-  EXPECT_GE(left_in_socket(), count - 3 - 4 - 1);
+  for (int i = 0; i < 100; ++i) {
+    (void)write_some(0);
+    ReceiveAhead ahead(runtime_, ours_.get(), 64, true);
+    auto first = runtime_.wait(one(ahead)).value();
+    auto second = runtime_.wait(one(ahead)).value();
+    ahead.give_back(std::move(first));
+    ahead.stop();
+    ASSERT_TRUE(runtime_.wait(idle(ahead)));
+    EXPECT_FALSE(ahead.take().value()) << "what was received is void";
+    (void)left_in_socket();
+    const int count = write_some(0);
+    ahead.give_back(std::move(second));
+    pass_through_the_pool();
+    EXPECT_FALSE(ahead.take().value());
+    EXPECT_EQ(left_in_socket(), count);
+  }
 }
 
 TEST_F(ReceivingAhead, WhatDoesNotFitIsToldApart) {
   const std::string large(100, 'x');
   ASSERT_EQ(::send(kernels_.get(), large.data(), large.size(), 0), 100);
   ReceiveAhead ahead(runtime_, ours_.get(), 64, false);
-  auto first = [](ReceiveAhead& from) -> Task<bool> {
-    for (;;) {
-      TRY(auto datagram, from.take());
-      if (datagram) co_return datagram->received.truncated;
-      (void)co_await from.wait();
-    }
-  };
-  EXPECT_TRUE(runtime_.wait(first(ahead)).value());
+  EXPECT_TRUE(runtime_.wait(one(ahead)).value().received.truncated);
 }
 
 TEST_F(ReceivingAhead, AnErrorIsToldToWhoTakes) {
@@ -230,7 +248,7 @@ TEST_F(ReceivingAhead, AnErrorIsToldToWhoTakes) {
 
 TEST_F(ReceivingAhead, WithoutADescriptorLeftItLeavesItToTheSocket) {
   ReceiveAhead ahead(runtime_, -1, 64, false);
-  EXPECT_TRUE(ahead.ended());
+  EXPECT_TRUE(ahead.over());
   EXPECT_FALSE(ahead.take().value());
 }
 
@@ -314,57 +332,86 @@ TEST_F(NetlinkDump, OneThatItsReaderRefusesLeavesNothingToTheNext) {
   }
 }
 
+TEST_F(NetlinkDump, OneThatChangedUnderneathIsRepeatedWithoutAThread) {
+  BusyPool busy(runtime_, 1);
+  Listing listing;
+  listing.stop_at = 100;
+  listing.then = [&] {
+    if (listing.begun == 1) lab::sh(*namespace_, "ip addr add 10.99.0.1/24 dev l1");
+  };
+  const auto began = std::chrono::steady_clock::now();
+  ASSERT_TRUE(list(listing));
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(4)) << "it does not wait for the pool";
+  EXPECT_EQ(listing.begun, 2);
+  EXPECT_EQ(listing.found.size(), links * addresses_each + 1);
+}
+
+/// A dump in the background.
+class Reading {
+ public:
+  Reading(Runtime& runtime, NetlinkSocket& socket, NetlinkSocket::Reader& reader)
+      : running_(runtime.spawn(read(socket, reader, outcome))) {}
+  void stop() { running_.stop(); }
+  std::optional<Result<void>> outcome;
+
+ private:
+  static Task<void> read(NetlinkSocket& socket, NetlinkSocket::Reader& reader, std::optional<Result<void>>& out) {
+    auto reply = co_await socket.dump(rtnl::list_addresses(), reader);
+    out = reply ? reply->check("list addresses") : Result<void>(reply.error());
+    co_return Result<void>();
+  }
+  Background running_;
+};
+
 TEST_F(NetlinkDump, OneThatWasCancelledLeavesNothingToTheNext) {
-  for (std::size_t at = 1; at < links * addresses_each; at += 97) {
+  for (std::size_t at = 1; at < links * addresses_each / 2; at += 97) {
     Listing listing;
-    std::optional<Result<void>> outcome;
-    auto keep = [](NetlinkSocket& socket, Listing& into, std::optional<Result<void>>& out) -> Task<void> {
-      auto done = co_await list(socket, into);
-      out = done;
-      co_return done;
-    };
-    Background listed = runtime_.spawn(keep(*socket_, listing, outcome));
-    listing.stop_at = at;
+    Reading reading(runtime_, *socket_, listing);
     bool reached = false;
-    listing.then = [&] { reached = true; };
-    while (!reached) runtime_.loop().run_one_for(patience);
-    listed.stop();
-    ASSERT_TRUE(outcome);
-    EXPECT_TRUE(*outcome || outcome->error().code() == errc::cancelled);
+    listing.stop_at = at;
+    listing.then = [&] {
+      reached = true;
+      // Longer than a turn of the loop is to be.
+      std::this_thread::sleep_for(std::chrono::milliseconds(3));
+    };
+    for (int turn = 0; turn < 1000 && !reached; ++turn) runtime_.loop().run_one_for(patience);
+    ASSERT_TRUE(reached);
+    EXPECT_FALSE(reading.outcome) << "it gives others a turn";
+    reading.stop();
+    ASSERT_TRUE(reading.outcome);
+    ASSERT_FALSE(*reading.outcome);
+    EXPECT_EQ(reading.outcome->error().code(), errc::cancelled);
     expect_whole();
   }
 }
 
 TEST_F(NetlinkDump, ASocketMayGoInTheMiddle) {
   Listing listing;
-  std::optional<Result<void>> outcome;
-  auto keep = [](NetlinkSocket& socket, Listing& into, std::optional<Result<void>>& out) -> Task<void> {
-    auto done = co_await list(socket, into);
-    out = done;
-    co_return Result<void>();
-  };
-  listing.stop_at = 300;
-  Background listed = runtime_.spawn(keep(*socket_, listing, outcome));
+  Reading reading(runtime_, *socket_, listing);
   bool reached = false;
-  listing.then = [&] { reached = true; };
-  while (!reached) runtime_.loop().run_one_for(patience);
+  listing.stop_at = 300;
+  listing.then = [&] {
+    reached = true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(3));
+  };
+  for (int turn = 0; turn < 1000 && !reached; ++turn) runtime_.loop().run_one_for(patience);
+  ASSERT_TRUE(reached);
+  EXPECT_FALSE(reading.outcome);
   socket_.reset();
-  while (!outcome) runtime_.loop().run_one_for(patience);
-  EXPECT_TRUE(*outcome || outcome->error().code() == errc::cancelled);
+  for (int turn = 0; turn < 1000 && !reading.outcome; ++turn) runtime_.loop().run_one_for(patience);
+  ASSERT_TRUE(reading.outcome);
+  ASSERT_FALSE(*reading.outcome);
+  EXPECT_EQ(reading.outcome->error().code(), errc::cancelled);
 }
 
 TEST_F(NetlinkDump, BesideOthersEachGetsItsOwn) {
   Listing first, second;
-  std::optional<Result<void>> done;
-  auto beside = [](NetlinkSocket& socket, Listing& into, std::optional<Result<void>>& out) -> Task<void> {
-    auto listed = co_await list(socket, into);
-    out = listed;
-    co_return listed;
-  };
-  Background other = runtime_.spawn(beside(*socket_, second, done));
+  Reading beside(runtime_, *socket_, second);
   ASSERT_TRUE(list(first));
-  while (!done) runtime_.loop().run_one_for(patience);
-  ASSERT_TRUE(*done);
+  for (int turn = 0; turn < 1000 && !beside.outcome; ++turn) runtime_.loop().run_one_for(patience);
+  ASSERT_TRUE(beside.outcome);
+  ASSERT_TRUE(*beside.outcome);
+  EXPECT_EQ(first.found.size(), links * addresses_each);
   EXPECT_EQ(first.found, second.found);
 }
 
