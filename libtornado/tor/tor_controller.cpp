@@ -148,10 +148,11 @@ void TorController::Impl::failed(const Error& error) {
   publish();
 }
 
-bool TorController::Impl::watched() const {
-  for (const auto& child : supervisor.status())
-    if (child.name == child_name) return child.state != ChildState::stopped;
-  return false;
+/// Null: no process of ours is started or watched.
+std::optional<ChildStatus> TorController::Impl::child() const {
+  for (ChildStatus& child : supervisor.status())
+    if (child.name == child_name && child.state != ChildState::stopped) return std::move(child);
+  return std::nullopt;
 }
 
 Result<ControlConnection*> TorController::Impl::connected() {
@@ -234,45 +235,58 @@ Task<void> TorController::Impl::look_up() {
   co_return Result<void>();
 }
 
-/// `only_to_end`: one that a former daemon has left is taken over, whatever is wished.
-Task<void> TorController::Impl::ensure_process(bool only_to_end) {
+/// Error: it does not run.
+Result<void> TorController::Impl::runs(const ChildStatus& child) {
+  status.pid = child.pid;
+  status.adopted = child.adopted;
+  status.restarts = child.restarts;
+  if (child.state == ChildState::running) return {};
+  if (child.state == ChildState::starting) {
+    if (status.phase != TorPhase::up) enter(TorPhase::launching);
+    publish();
+    return Error(errc::cancelled, "it has been started and does not answer yet");
+  }
+  if (child.state == ChildState::broken)
+    return Error(errc::tor_breaker, "tor has ended five times within a minute: " + child.reason);
+  return tor_failure(Error(errc::backend_failed, child.reason));
+}
+
+ChildSpec TorController::Impl::spec() {
+  ChildSpec out;
+  out.name = child_name;
+  out.argv = options.launcher;
+  for (const char* word : {options.program.c_str(), "--defaults-torrc", "/dev/null", "-f"}) out.argv.push_back(word);
+  out.argv.push_back(options.directory + "/torrc");
+  out.environment = {"PATH=/usr/bin:/bin", "HOME=" + data()};
+  out.probe = [this]() -> Task<void> { return answers(); };
+  return out;
+}
+
+Task<void> TorController::Impl::ensure_process() {
   if (external()) {
     if (status.phase != TorPhase::up && status.phase != TorPhase::failed && !control) enter(TorPhase::launching);
     co_return Result<void>();
   }
-  for (const auto& child : supervisor.status()) {
-    if (child.name != child_name || child.state == ChildState::stopped) continue;
-    status.pid = child.pid;
-    status.adopted = child.adopted;
-    status.restarts = child.restarts;
-    if (child.state == ChildState::running) co_return Result<void>();
-    if (child.state == ChildState::starting) {
-      if (status.phase != TorPhase::up) enter(TorPhase::launching);
-      publish();
-      co_return Error(errc::cancelled, "it has been started and does not answer yet");
-    }
-    if (child.state == ChildState::broken)
-      co_return Error(errc::tor_breaker, "tor has ended five times within a minute: " + child.reason);
-    co_return tor_failure(Error(errc::backend_failed, child.reason));
-  }
+  if (auto child = this->child()) co_return runs(*child);
   if (status.phase != TorPhase::up) enter(TorPhase::launching);
   publish();
   if (::access(options.program.c_str(), X_OK) != 0)
     co_return Error(errc::tor_missing, options.program + ": " + std::strerror(errno));
   TRY_VOID(co_await prepare());
-  ChildSpec spec;
-  spec.name = child_name;
-  spec.argv = options.launcher;
-  for (const char* word : {options.program.c_str(), "--defaults-torrc", "/dev/null", "-f"}) spec.argv.push_back(word);
-  spec.argv.push_back(options.directory + "/torrc");
-  spec.environment = {"PATH=/usr/bin:/bin", "HOME=" + data()};
-  spec.probe = [this]() -> Task<void> { return answers(); };
-  auto launching = only_to_end ? supervisor.ensure(std::move(spec)) : launch(std::move(spec));
-  auto ensured = co_await std::move(launching);
-  if (ensured) co_return Result<void>();
+  auto launched = co_await launch();
+  if (launched) co_return Result<void>();
   // One of ours whose record was lost: the data directory and its cookie are nobody else's.
-  if (ensured.error().detail().find("another Tor process is running") != std::string::npos) co_await halt_other();
-  co_return tor_failure(ensured.error());
+  if (launched.error().detail().find("another Tor process is running") != std::string::npos) co_await halt_other();
+  co_return tor_failure(launched.error());
+}
+
+/// The process that a former daemon has left, so that it can be ended: by its record nothing else could.
+Task<void> TorController::Impl::take_over() {
+  auto read = [this]() -> Result<std::string> { return read_file(options.children + "/tor.json", 4096); };
+  auto left = co_await runtime.offload(Blocking::file, read);
+  if (!left || child()) co_return Result<void>();
+  TRY_VOID(co_await prepare());
+  co_return co_await supervisor.ensure(spec());
 }
 
 asio::awaitable<void> TorController::Impl::stop_wished() {
@@ -280,12 +294,13 @@ asio::awaitable<void> TorController::Impl::stop_wished() {
 }
 
 /// Returns when it answers, when it has ended, and when it is to be stopped, which does not wait for it.
-Task<void> TorController::Impl::launch(ChildSpec spec) {
+Task<void> TorController::Impl::launch() {
   // Two that wait together do not know that their parent was cancelled before.
   bool leave = co_await is_cancelled();
   if (leave || status.wish == TorWish::stopped) co_return Error(errc::cancelled, "it is to be stopped");
-  spec.ready_within = options.patience;
-  auto ensured = supervisor.ensure(std::move(spec));
+  ChildSpec wanted = spec();
+  wanted.ready_within = options.patience;
+  auto ensured = supervisor.ensure(std::move(wanted));
   auto unwished = stop_wished();
   auto first = co_await (std::move(ensured) || std::move(unwished));
   if (first.index() == 0) co_return std::get<0>(std::move(first));
@@ -382,7 +397,7 @@ Task<void> TorController::Impl::judge() {
 Task<void> TorController::Impl::end_process() {
   if (external() && control) (void)co_await control->ask("SIGNAL HALT");
   if (external()) control.reset();
-  if (!watched()) co_return Result<void>();
+  if (!child()) co_return Result<void>();
   control.reset();
   auto stopped = co_await supervisor.stop(std::string(child_name));
   if (!stopped && stopped.error().code() != errc::not_found) co_return stopped.error();
@@ -396,12 +411,12 @@ Task<void> TorController::Impl::end_process() {
 /// One step in the direction of the wish. An error: it failed, and is to be repeated.
 Task<void> TorController::Impl::step() {
   if (status.wish == TorWish::stopped) {
-    if (external()) TRY_VOID(co_await rest_service());
-    // One that a former daemon has left is taken over first: nothing else could end it.
-    auto read = [this]() -> Result<std::string> { return read_file(options.children + "/tor.json", 4096); };
-    auto left = co_await runtime.offload(Blocking::file, read);
-    if (left && !watched() && !external()) (void)co_await ensure_process(true);
-    if (!external()) TRY_VOID(co_await end_process());
+    if (external()) {
+      TRY_VOID(co_await rest_service());
+    } else {
+      (void)co_await take_over();
+      TRY_VOID(co_await end_process());
+    }
     status.bootstrap = 0;
     status.tag.clear();
     status.summary.clear();
@@ -437,7 +452,7 @@ milliseconds TorController::Impl::pause_after_failure() {
   Instant now = runtime.now();
   failed_at.push_back(now);
   while (failed_at.front() + breaker_window <= now) failed_at.pop_front();
-  if (failed_at.size() >= breaker_failures && !watched() && !external()) {
+  if (failed_at.size() >= breaker_failures && !child() && !external()) {
     failed_at.clear();
     failed(Error(errc::tor_breaker, "five starts within a minute failed, the last: " + status.reason));
     return breaker_pause;

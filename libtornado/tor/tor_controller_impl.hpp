@@ -20,8 +20,11 @@ struct TorController::Impl {
   Task<void> look_up();
   Task<void> converge();
   Task<void> step();
-  Task<void> ensure_process(bool only_to_end = false);
-  Task<void> launch(ChildSpec spec);
+  Task<void> ensure_process();
+  Task<void> take_over();
+  Result<void> runs(const ChildStatus& child);
+  ChildSpec spec();
+  Task<void> launch();
   boost::asio::awaitable<void> stop_wished();
   Task<void> prepare();
   boost::asio::awaitable<void> halt_other();
@@ -34,7 +37,7 @@ struct TorController::Impl {
   void failed(const Error& error);
   void rested();
   std::chrono::milliseconds pause_after_failure();
-  bool watched() const;
+  std::optional<ChildStatus> child() const;
 
   // tor_service.cpp: a tor that a service manager runs.
   Task<void> configure();
