@@ -212,7 +212,7 @@ void ReceiveAhead::give_back(Datagram datagram) {
 
 bool ReceiveAhead::over() const {
   std::lock_guard lock(state_->mutex);
-  return state_->over && state_->full.empty();
+  return state_->over && state_->full.empty() && !state_->failed;
 }
 
 asio::awaitable<bool> ReceiveAhead::wait() {

@@ -47,7 +47,8 @@ class ReceiveAhead {
   Result<std::optional<Datagram>> take();
   /// Lets its buffer be used again.
   void give_back(Datagram datagram);
-  /// Nothing is left, here or in the socket, which is also the end of a dump.
+  /// Nothing is left, here or in the socket, which is also the end of a dump; and no error is to be told. Nobody wakes
+  /// who waits after that.
   bool over() const;
 
   /// Until there may be something to take, a thread has ended, or `wake`. False: cancelled.

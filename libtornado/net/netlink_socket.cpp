@@ -289,10 +289,9 @@ void NetlinkSocket::State::wake_ahead() {
 Task<std::vector<NetlinkMessage>> NetlinkSocket::State::next_ahead(std::shared_ptr<State> state) {
   for (;;) {
     TRY_VOID(co_await under_way(state));
-    const bool last = state->ahead->over();
     TRY(auto messages, state->read_ahead());
     if (messages) co_return std::move(*messages);
-    if (last) break;
+    if (state->ahead->over()) break;
     (void)co_await state->ahead->wait();
   }
   state->ahead.reset();

@@ -103,14 +103,13 @@ class ReceivingAhead : public ::testing::Test {
   static Task<std::vector<std::string>> all(ReceiveAhead& ahead) {
     std::vector<std::string> out;
     for (;;) {
-      const bool last = ahead.over();
       TRY(auto datagram, ahead.take());
       if (datagram) {
         out.push_back(text(*datagram));
         ahead.give_back(std::move(*datagram));
-      } else if (last) {
+      } else if (ahead.over()) {
         co_return out;
-      } else if (!ahead.over()) {
+      } else {
         bool woken = co_await ahead.wait();
         if (!woken) co_return Error(errc::cancelled);
       }
@@ -170,6 +169,15 @@ TEST_F(ReceivingAhead, WhoTakesReceivesUntilThereIsAThread) {
   auto rest = runtime_.wait(all(ahead)).value();
   first.insert(first.end(), rest.begin(), rest.end());
   EXPECT_EQ(first, numbers(count));
+}
+
+TEST_F(ReceivingAhead, WhoFindsNothingBeforeThereIsAThreadIsNotToWait) {
+  BusyPool busy(runtime_, 1);
+  ReceiveAhead ahead(runtime_, ours_.get(), 64, false);
+  runtime_.settle();
+  EXPECT_FALSE(ahead.over());
+  EXPECT_FALSE(ahead.take().value());
+  EXPECT_TRUE(ahead.over());
 }
 
 TEST_F(ReceivingAhead, WithAFullPoolWhoTakesReceivesEverything) {
@@ -302,7 +310,8 @@ class NetlinkDump : public ::testing::Test {
   Result<void> list(Listing& listing) { return runtime_.wait(list(*socket_, listing)); }
   void expect_whole() {
     Listing listing;
-    ASSERT_TRUE(list(listing));
+    auto listed = list(listing);
+    ASSERT_TRUE(listed) << name(listed.error().code()) << ": " << listed.error().detail();
     EXPECT_EQ(listing.found.size(), links * addresses_each);
     EXPECT_EQ(listing.begun, 1);
   }
@@ -353,8 +362,13 @@ TEST_F(NetlinkDump, OneThatChangedUnderneathIsRepeatedWithoutAThread) {
 class Reading {
  public:
   Reading(Runtime& runtime, NetlinkSocket& socket, NetlinkSocket::Reader& reader)
-      : running_(runtime.spawn(read(socket, reader, outcome))) {}
+      : runtime_(runtime), running_(runtime.spawn(read(socket, reader, outcome))) {}
   void stop() { running_.stop(); }
+  /// Until it has ended, or something else has happened.
+  void run_until(const bool& happened) {
+    const auto end = std::chrono::steady_clock::now() + patience;
+    while (!happened && !outcome && std::chrono::steady_clock::now() < end) runtime_.loop().run_one_for(patience);
+  }
   std::optional<Result<void>> outcome;
 
  private:
@@ -363,6 +377,7 @@ class Reading {
     out = reply ? reply->check("list addresses") : Result<void>(reply.error());
     co_return Result<void>();
   }
+  Runtime& runtime_;
   Background running_;
 };
 
@@ -374,7 +389,7 @@ TEST_F(NetlinkDump, OneThatWasCancelledLeavesNothingToTheNext) {
     listing.stop_at = at;
     listing.slow = true;
     listing.then = [&] { reached = true; };
-    for (int turn = 0; turn < 1000 && !reached; ++turn) runtime_.loop().run_one_for(patience);
+    reading.run_until(reached);
     ASSERT_TRUE(reached);
     EXPECT_FALSE(reading.outcome) << "it gives others a turn";
     reading.stop();
@@ -392,11 +407,11 @@ TEST_F(NetlinkDump, ASocketMayGoInTheMiddle) {
   listing.stop_at = 300;
   listing.slow = true;
   listing.then = [&] { reached = true; };
-  for (int turn = 0; turn < 1000 && !reached; ++turn) runtime_.loop().run_one_for(patience);
+  reading.run_until(reached);
   ASSERT_TRUE(reached);
   EXPECT_FALSE(reading.outcome);
   socket_.reset();
-  for (int turn = 0; turn < 1000 && !reading.outcome; ++turn) runtime_.loop().run_one_for(patience);
+  reading.run_until(false);
   ASSERT_TRUE(reading.outcome);
   ASSERT_FALSE(*reading.outcome);
   EXPECT_EQ(reading.outcome->error().code(), errc::cancelled);
@@ -406,7 +421,7 @@ TEST_F(NetlinkDump, BesideOthersEachGetsItsOwn) {
   Listing first, second;
   Reading beside(runtime_, *socket_, second);
   ASSERT_TRUE(list(first));
-  for (int turn = 0; turn < 1000 && !beside.outcome; ++turn) runtime_.loop().run_one_for(patience);
+  beside.run_until(false);
   ASSERT_TRUE(beside.outcome);
   ASSERT_TRUE(*beside.outcome);
   EXPECT_EQ(first.found.size(), links * addresses_each);
