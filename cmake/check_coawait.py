@@ -5,7 +5,9 @@
    a conditional operator (seen: the arm that was not chosen was evaluated, g++ 12.2).
 2. co_await as the condition of `if` or `while`: where it is a function's only co_await, its frame can end up eight
    bytes off and a resume reads garbage (seen with sleep_until in `for (;;)`). The result goes into a named variable.
-3. A statement that is nothing but `co_await something;` where the Result is dropped: `(void)` or TRY says it is meant.
+3. Asio's operator|| between awaitables: `first_of` (base/cancellation.hpp) is what does not wait for ever where the
+   caller was cancelled before.
+4. A statement that is nothing but `co_await something;` where the Result is dropped: `(void)` or TRY says it is meant.
 """
 import re
 import sys
@@ -20,6 +22,8 @@ CONDITION = re.compile(r"\b(?:if|while)\s*\(\s*!?\s*co_await\b")
 DROPPED = re.compile(r"^\s*co_await\s+(?!boost::|asio::)[^;=]*;", re.M)
 # Awaitables that carry nothing: drains, joins and bare Asio operations.
 PLAIN = re.compile(r"async_|use_awaitable|this_coro|sleep_until|\bsettled\(|\.wait\(|yield\(|stop_all\(|std::move\(task\)|\bdrain\(|\bjoin\(|\brun\(batch\)")
+OPERATORS = re.compile(r"\bawaitable_operators\b")
+FIRST_OF = ROOT / "libtornado/base/cancellation.hpp"
 
 
 def strip(text: str) -> str:
@@ -46,6 +50,8 @@ def statements(text: str):
 def check(path: Path) -> list[str]:
     text = strip(path.read_text())
     found = []
+    if path != FIRST_OF and OPERATORS.search(text):
+        found.append(f"{path.relative_to(ROOT)}: Asio's operators on awaitables; first_of knows of a former cancellation")
     for line, statement in statements(text):
         flat = " ".join(statement.split())
         tail = flat[flat.index("co_await") :]

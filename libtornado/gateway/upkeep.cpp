@@ -1,16 +1,12 @@
 // What a gateway does by time: deadlines, counters, reconciling, history.
 #include <time.h>
 
-#include <boost/asio/experimental/awaitable_operators.hpp>
-#include <boost/asio/this_coro.hpp>
-
+#include "base/cancellation.hpp"
 #include "base/json.hpp"
 #include "base/try.hpp"
 #include "gateway/gateway_impl.hpp"
 #include "limits/usage_repo.hpp"
 #include "session/history_repo.hpp"
-
-using namespace boost::asio::experimental::awaitable_operators;
 
 namespace tornado::inline v1 {
 namespace {
@@ -306,13 +302,11 @@ Task<void> Gateway::Impl::run_reconcile_timer() {
 }
 
 boost::asio::awaitable<bool> Gateway::Impl::rest_until(Instant rest, std::uint64_t up) {
-  // Two that wait together do not know that their parent was cancelled before.
-  auto state = co_await boost::asio::this_coro::cancellation_state;
-  if (state.cancelled() != boost::asio::cancellation_type::none) co_return false;
   auto slept = runtime.sleep_until(rest);
   auto hurried = process_came_up.wait(up);
-  auto first = co_await (std::move(slept) || std::move(hurried));
-  co_return first.index() == 0 ? std::get<0>(first) : std::get<1>(first);
+  auto first = co_await first_of(std::move(slept), std::move(hurried));
+  if (!first) co_return false;
+  co_return first->index() == 0 ? std::get<0>(*first) : std::get<1>(*first);
 }
 
 /// A pass as soon as anybody asks for one. What is told while one runs asks for another; one that failed is repeated

@@ -10,11 +10,11 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <cerrno>
 #include <cstring>
 
+#include "base/cancellation.hpp"
 #include "base/notifier.hpp"
 #include "base/pace.hpp"
 #include "base/try.hpp"
@@ -229,8 +229,8 @@ bool NetlinkSocket::State::grow() {
 }
 
 Task<void> NetlinkSocket::State::under_way(std::shared_ptr<State> state) {
-  auto cancellation = co_await asio::this_coro::cancellation_state;
-  if (state->closed || cancellation.cancelled() != asio::cancellation_type::none) co_return Error(errc::cancelled);
+  bool cancelled = co_await is_cancelled();
+  if (state->closed || cancelled) co_return Error(errc::cancelled);
   if (state->expired) co_return Error(errc::deadline_exceeded, "netlink: no answer");
   co_return Result<void>();
 }
@@ -324,6 +324,8 @@ Task<void> NetlinkSocket::State::collect(std::shared_ptr<State> state, NetlinkEx
     } else {
       TRY(taken.received, co_await next(state));
     }
+    // Of a dump that goes on, however slowly, nothing would be gained by beginning anew.
+    state->arm(state);
     for (NetlinkMessage& message : taken.received) TRY_VOID(exchange.take(std::move(message)));
     if (reader == nullptr) continue;
     TRY_VOID(state->hand_over(exchange, *reader));

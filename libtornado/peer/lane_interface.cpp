@@ -1,8 +1,8 @@
 #include "peer/lane_interface.hpp"
 
 #include <algorithm>
-#include <boost/asio/this_coro.hpp>
 
+#include "base/cancellation.hpp"
 #include "base/pace.hpp"
 #include "base/try.hpp"
 
@@ -120,9 +120,8 @@ Task<void> LaneInterface::confirm(Peer peer) {
   auto run = [this](std::vector<Change*>& batch) { return put_together(batch); };
   co_await changes_.join(self, run);
   // The one that led was cancelled, not this.
-  auto state = co_await boost::asio::this_coro::cancellation_state;
-  bool again = !self.result && self.result.error().code() == errc::cancelled &&
-               state.cancelled() == boost::asio::cancellation_type::none;
+  bool cancelled = co_await is_cancelled();
+  bool again = !self.result && self.result.error().code() == errc::cancelled && !cancelled;
   if (again) self.result = co_await put_one(peer);
   auto done = self.result;
   bool unknown =

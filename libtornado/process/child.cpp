@@ -11,7 +11,6 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/json.hpp>
 #include <cerrno>
@@ -20,6 +19,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "base/cancellation.hpp"
 #include "base/try.hpp"
 
 namespace asio = boost::asio;
@@ -215,8 +215,8 @@ asio::awaitable<bool> Process::ends_within(std::chrono::milliseconds time) {
 asio::awaitable<bool> Process::finish(std::chrono::milliseconds grace) {
   signal(SIGTERM);
   bool gone = co_await ends_within(grace);
-  auto cancellation = co_await asio::this_coro::cancellation_state;
-  if (gone || cancellation.cancelled() != asio::cancellation_type::none) co_return gone;
+  bool cancelled = co_await is_cancelled();
+  if (gone || cancelled) co_return gone;
   signal(SIGKILL);
   co_return co_await ends_within(grace);
 }

@@ -4,17 +4,15 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <boost/asio/experimental/awaitable_operators.hpp>
-#include <boost/asio/this_coro.hpp>
 #include <deque>
 #include <map>
 
+#include "base/cancellation.hpp"
 #include "base/notifier.hpp"
 #include "base/try.hpp"
 #include "process/child.hpp"
 
 namespace asio = boost::asio;
-using namespace boost::asio::experimental::awaitable_operators;
 
 namespace tornado::inline v1 {
 namespace {
@@ -74,8 +72,8 @@ class Child {
 
 /// True when the watch is to end: the child is being stopped, or the Supervisor goes and leaves it running.
 asio::awaitable<bool> leaving(const Child& child) {
-  auto state = co_await asio::this_coro::cancellation_state;
-  co_return child.stopping || state.cancelled() != asio::cancellation_type::none;
+  bool cancelled = co_await is_cancelled();
+  co_return child.stopping || cancelled;
 }
 
 }  // namespace
@@ -262,7 +260,7 @@ Task<void> Supervisor::Impl::revive(Child& child, Error why) {
     Instant again = runtime.now() + pause_after_death(child);
     auto slept = runtime.sleep_until(again);
     auto told = child.alarm.wait(child.alarm.revision());
-    (void)co_await (std::move(slept) || std::move(told));
+    (void)co_await first_of(std::move(slept), std::move(told));
     bool leave = co_await leaving(child);
     if (leave) co_return Error(errc::cancelled);
     auto begun = co_await begin(child, false);

@@ -5,18 +5,16 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <boost/asio/experimental/awaitable_operators.hpp>
-#include <boost/asio/this_coro.hpp>
 #include <cerrno>
 #include <cstring>
 
+#include "base/cancellation.hpp"
 #include "base/file.hpp"
 #include "base/try.hpp"
 #include "tor/tor_controller_impl.hpp"
 #include "tor/tor_failure.hpp"
 
 namespace asio = boost::asio;
-using namespace boost::asio::experimental::awaitable_operators;
 
 namespace tornado::inline v1 {
 namespace {
@@ -69,11 +67,6 @@ Result<void> prepare_files(const TorOptions& options, const std::string& data, c
   for (const std::string& path : {data, file})
     if (::chown(path.c_str(), account->pw_uid, account->pw_gid) != 0) return directory_error(path);
   return let_through(options);
-}
-
-asio::awaitable<bool> is_cancelled() {
-  auto state = co_await asio::this_coro::cancellation_state;
-  co_return state.cancelled() != asio::cancellation_type::none;
 }
 
 }  // namespace
@@ -295,15 +288,13 @@ asio::awaitable<void> TorController::Impl::stop_wished() {
 
 /// Returns when it answers, when it has ended, and when it is to be stopped, which does not wait for it.
 Task<void> TorController::Impl::launch() {
-  // Two that wait together do not know that their parent was cancelled before.
-  bool leave = co_await is_cancelled();
-  if (leave || status.wish == TorWish::stopped) co_return Error(errc::cancelled, "it is to be stopped");
+  if (status.wish == TorWish::stopped) co_return Error(errc::cancelled, "it is to be stopped");
   ChildSpec wanted = spec();
   wanted.ready_within = options.patience;
   auto ensured = supervisor.ensure(std::move(wanted));
   auto unwished = stop_wished();
-  auto first = co_await (std::move(ensured) || std::move(unwished));
-  if (first.index() == 0) co_return std::get<0>(std::move(first));
+  auto first = co_await first_of(std::move(ensured), std::move(unwished));
+  if (first && first->index() == 0) co_return std::get<0>(std::move(*first));
   co_return Error(errc::cancelled, "it is to be stopped");
 }
 
@@ -477,7 +468,7 @@ Task<void> TorController::Impl::converge() {
     }
     auto slept = runtime.sleep_until(again);
     auto told = nudge.wait(seen);
-    (void)co_await (std::move(slept) || std::move(told));
+    (void)co_await first_of(std::move(slept), std::move(told));
     leave = co_await is_cancelled();
     if (leave) co_return Error(errc::cancelled);
   }
@@ -556,7 +547,7 @@ Task<TorStatus> TorController::changed(std::uint64_t since, std::optional<Second
   while (impl_->status.revision <= since && impl_->runtime.now() < end) {
     auto told = impl_->changed.wait(impl_->changed.revision());
     auto slept = impl_->runtime.sleep_until(end);
-    (void)co_await (std::move(told) || std::move(slept));
+    (void)co_await first_of(std::move(told), std::move(slept));
     bool leave = co_await is_cancelled();
     if (leave) co_return Error(errc::cancelled);
   }

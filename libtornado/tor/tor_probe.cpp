@@ -1,13 +1,13 @@
 // Whether somebody on the other side of the network answers.
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/buffer.hpp>
-#include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/udp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <cstring>
 
+#include "base/cancellation.hpp"
 #include "base/try.hpp"
 #include "base/uuid.hpp"
 #include "dns/dns_codec.hpp"
@@ -15,7 +15,6 @@
 
 namespace asio = boost::asio;
 using asio::ip::udp;
-using namespace boost::asio::experimental::awaitable_operators;
 
 namespace tornado::inline v1 {
 namespace {
@@ -53,10 +52,10 @@ Task<void> TorController::Impl::probe() {
   auto expired = timer.async_wait(completion);
   // Whoever wishes something else now need not wait for an answer.
   auto interrupted = wished.wait(wished.revision());
-  auto first = co_await (std::move(received) || std::move(expired) || std::move(interrupted));
-  if (first.index() == 1) co_return failed("no answer in 10 s to " + options.probe_name);
-  if (first.index() == 2) co_return failed("given up");
-  auto [receive_error, size] = std::get<0>(first);
+  auto first = co_await first_of(std::move(received), std::move(expired), std::move(interrupted));
+  if (!first || first->index() == 2) co_return failed("given up");
+  if (first->index() == 1) co_return failed("no answer in 10 s to " + options.probe_name);
+  auto [receive_error, size] = std::get<0>(*first);
   if (receive_error == asio::error::connection_refused)
     co_return Error(errc::backend_failed, "tor does not listen on " + options.dns.front().str());
   if (receive_error) co_return failed(receive_error.message());

@@ -8,12 +8,12 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <deque>
 #include <map>
 
+#include "base/cancellation.hpp"
 #include "base/pace.hpp"
 #include "base/try.hpp"
 #include "tornado/wireguard.hpp"
@@ -121,11 +121,6 @@ bool ends_answer(const Answer& answer) {
   const std::string& last = answer.blocks.back();
   if (last.size() >= 2) return last.ends_with("\n\n");
   return last == "\n" && (answer.blocks.size() == 1 || answer.blocks[answer.blocks.size() - 2].ends_with('\n'));
-}
-
-asio::awaitable<bool> is_cancelled() {
-  auto state = co_await asio::this_coro::cancellation_state;
-  co_return state.cancelled() != asio::cancellation_type::none;
 }
 
 Result<std::string> UapiWireGuard::path_of(const std::string& name) const {

@@ -286,7 +286,7 @@ class NetlinkDump : public ::testing::Test {
     }
     Result<void> take(const NetlinkMessage& message) override {
       // Longer than a turn of the loop is to be, in every datagram.
-      if (slow && messages >= stop_at && messages % 50 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(3));
+      if (slow && messages >= stop_at && messages % 50 == 0) std::this_thread::sleep_for(pause);
       if (++messages == stop_at) {
         if (then) then();
         if (failure) return *failure;
@@ -298,6 +298,7 @@ class NetlinkDump : public ::testing::Test {
     int begun = 0;
     std::size_t messages = 0, stop_at = 0;
     bool slow = false;
+    std::chrono::milliseconds pause{3};
     std::function<void()> then;
     std::optional<Error> failure;
     std::set<std::string> found;
@@ -415,6 +416,18 @@ TEST_F(NetlinkDump, ASocketMayGoInTheMiddle) {
   ASSERT_TRUE(reading.outcome);
   ASSERT_FALSE(*reading.outcome);
   EXPECT_EQ(reading.outcome->error().code(), errc::cancelled);
+}
+
+TEST_F(NetlinkDump, OneThatGoesOnSlowlyIsNotGivenUp) {
+  Listing listing;
+  listing.slow = true;
+  listing.pause = std::chrono::milliseconds(150);
+  const auto began = std::chrono::steady_clock::now();
+  auto listed = list(listing);
+  ASSERT_TRUE(listed) << name(listed.error().code()) << ": " << listed.error().detail();
+  EXPECT_GT(std::chrono::steady_clock::now() - began, std::chrono::seconds(5)) << "longer than a silence may be";
+  EXPECT_EQ(listing.found.size(), links * addresses_each);
+  EXPECT_EQ(listing.begun, 1);
 }
 
 TEST_F(NetlinkDump, BesideOthersEachGetsItsOwn) {

@@ -6,7 +6,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/this_coro.hpp>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -16,6 +21,7 @@
 #include "support/scratch.hpp"
 
 using namespace tornado;
+namespace asio = boost::asio;
 
 namespace {
 
@@ -123,6 +129,29 @@ TEST_F(TorControllerTest, MaintenanceAndStopAreWishesThatNothingElseChanges) {
   EXPECT_EQ(settled(TorPhase::stopped).pid, 0);
   ASSERT_TRUE(runtime_.wait(tor_->wish(TorWish::up)));
   settled(TorPhase::up);
+}
+
+/// As whoever follows the phase does, stopped in the middle of what it does about it.
+asio::awaitable<void> follow_though_cancelled(TorController& tor, asio::cancellation_signal& signal,
+                                              std::optional<errc>& told) {
+  co_await asio::this_coro::throw_if_cancelled(false);
+  signal.emit(asio::cancellation_type::terminal);
+  auto changed = co_await tor.changed(tor.status().revision);
+  told = changed ? errc::internal : changed.error().code();
+}
+
+TEST_F(TorControllerTest, WhoWasCancelledBeforeDoesNotWaitForAChange) {
+  start();
+  settled(TorPhase::up);
+  asio::cancellation_signal signal;
+  std::optional<errc> told;
+  asio::co_spawn(runtime_.loop(), follow_though_cancelled(*tor_, signal, told),
+                 asio::bind_cancellation_slot(signal.slot(), asio::detached));
+  runtime_.settle();
+  EXPECT_EQ(told, errc::cancelled);
+  // Should it wait after all.
+  (void)runtime_.wait(tor_->wish(TorWish::maintenance));
+  settled(TorPhase::maintenance);
 }
 
 TEST_F(TorControllerTest, IsAdoptedByTheNextOne) {

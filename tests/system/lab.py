@@ -79,7 +79,8 @@ gateways = weakref.WeakSet()
 
 
 def until(condition, what, seconds=10.0, every=0.03):
-    """Polls until the condition is true and returns its value."""
+    """Polls until the condition is true and returns its value. `what`: what is waited for, or a function that says it
+    at the end."""
     global waiting_for
     waiting_for = what
     end = time.monotonic() + seconds * SLOW
@@ -88,7 +89,7 @@ def until(condition, what, seconds=10.0, every=0.03):
         if value:
             return value
         if time.monotonic() > end:
-            raise AssertionError(f"not within {seconds * SLOW:g} s: {what}")
+            raise AssertionError(f"not within {seconds * SLOW:g} s: {what() if callable(what) else what}")
         time.sleep(every)
 
 
@@ -407,7 +408,7 @@ class Gateway:
                 return self.get("/health")[0] == 200
             except OSError:
                 return False
-        until(answers, f"the gateway is ready; log: {self.lines[-5:]}", seconds)
+        until(answers, lambda: f"the gateway is ready; log: {self.lines[-8:]}", seconds)
 
     def get(self, path, port=API_PORT):
         with inside("gw"):
@@ -428,7 +429,10 @@ class Gateway:
 
     def gone(self, seconds=20):
         """Waits for the end of the process."""
-        code = self.process.wait(seconds * SLOW)
+        try:
+            code = self.process.wait(seconds * SLOW)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"tornadod has not ended within {seconds * SLOW:g} s; log: {self.lines[-8:]}") from None
         self.reader.join(5)
         self.process = None
         return code

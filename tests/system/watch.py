@@ -16,7 +16,8 @@ def begin(seconds):
 
 
 def tell(seconds):
-    print(f"\nrunning for {seconds:g} s; waiting for: {lab.waiting_for}", file=sys.stderr)
+    what = lab.waiting_for
+    print(f"\nrunning for {seconds:g} s; waiting for: {what() if callable(what) else what}", file=sys.stderr)
     faulthandler.dump_traceback()
     for gateway in list(lab.gateways):
         print(f"-- {gateway.directory}", *gateway.lines[-12:], *gateway.other_output[-12:], sep="\n", file=sys.stderr)
