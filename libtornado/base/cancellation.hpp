@@ -10,9 +10,9 @@ namespace tornado::inline v1 {
 /// Whether the calling coroutine was cancelled, also while it did something that cannot be.
 boost::asio::awaitable<bool> is_cancelled();
 
-/// Waits for the first of its parts, as Asio's operator|| does, and cancels the others: a variant with what it returned.
-/// Nothing: the caller was cancelled before, and no part was begun. Operator|| alone would begin them, and they would
-/// not know: a coroutine that was cancelled while it did something that cannot be would then wait for ever.
+/// Waits for the first of its parts, as Asio's operator|| does, and cancels the others: a variant with what it
+/// returned. Nothing: the caller was cancelled before, and no part was begun. Operator|| alone would begin them, and
+/// they would not know: a coroutine that was cancelled while it did something that cannot be would then wait for ever.
 template <class First, class... Others>
 auto first_of(First first, Others... others) {
   using namespace boost::asio::experimental::awaitable_operators;

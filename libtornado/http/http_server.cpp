@@ -287,8 +287,8 @@ asio::awaitable<void> HttpServer::drain(Seconds within) {
       Impl::close(c);
   }
   while (!impl_->connections.empty()) {
-    std::uint64_t seen = impl_->ended.revision();
-    if (impl_->connections.empty() || !co_await impl_->ended.wait(seen)) break;
+    bool told = co_await impl_->ended.wait(impl_->ended.revision());
+    if (!told) break;
   }
 }
 

@@ -6,6 +6,7 @@
 #include "base/encoding.hpp"
 #include "base/file.hpp"
 #include "base/json.hpp"
+#include "base/notifier.hpp"
 #include "base/task_group.hpp"
 #include "base/try.hpp"
 #include "base/uuid.hpp"
@@ -294,13 +295,17 @@ struct KeyRotator::Impl {
     co_return Result<void>();
   }
 
-  /// One rotation at a time; whoever comes meanwhile shares the running one's result by waiting for it.
+  /// One rotation at a time.
   Task<void> exclusively(std::vector<KeyUse> uses) {
-    while (rotating) (void)co_await runtime.sleep_until(runtime.now() + std::chrono::milliseconds(20));
+    while (rotating) {
+      bool ended = co_await rotated.wait(rotated.revision());
+      if (!ended) co_return Error(errc::cancelled);
+    }
     rotating = true;
     // Without a use, the set is only settled: keys hand over, retire or go.
     auto result = co_await add(std::move(uses), options.lead);
     rotating = false;
+    rotated.notify();
     co_return result;
   }
 
@@ -320,6 +325,7 @@ struct KeyRotator::Impl {
   std::vector<LoginKey> login_keys;
   std::uint64_t version = 0;
   bool rotating = false;
+  Notifier rotated{runtime};
   Instant last_settled;
   // g++ 12's atomic shared_ptr releases its lock relaxed after a load: a store may overtake the reading.
   mutable std::mutex mutex;

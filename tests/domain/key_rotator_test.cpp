@@ -164,6 +164,22 @@ TEST_F(Rotator, OldTokensVerifyUntilTheyExpireAndTheNewKeySignsAfterTheLead) {
 }
 
 // D-026: only public halves are archived, on disk as well.
+TEST_F(Rotator, OneRotationAtATimeAndNobodyIsHeldByIt) {
+  start_with_lent_keys();
+  const std::size_t before = rotator_->list().size();
+  auto first = runtime_.spawn(rotator_->rotate(KeyUse::access));
+  auto second = runtime_.spawn(rotator_->rotate(KeyUse::refresh));
+  auto third = runtime_.spawn(rotator_->rotate(KeyUse::access));
+  runtime_.settle();
+  EXPECT_EQ(rotator_->list().size(), before) << "the first still makes its key";
+  third.stop();
+  for (int i = 0; i < 4; ++i) settle();
+  ASSERT_EQ(rotator_->list().size(), before + 2);
+  rotator_.reset();
+  ASSERT_TRUE(start());
+  EXPECT_EQ(rotator_->list().size(), before + 2);
+}
+
 TEST_F(Rotator, ArchivedKeysArePublicOnly) {
   start_with_lent_keys();
   run();

@@ -385,7 +385,10 @@ class Gateway:
         self.reader = threading.Thread(target=self._read, args=(self.process, self.lines, kill_at), daemon=True)
         self.reader.start()
         if wait and not kill_at:
+            began = time.monotonic()
             self.wait_ready()
+            if SLOW > 1:
+                print(f"[ready after {time.monotonic() - began:.1f} s] ", end="", flush=True)
         return self
 
     def _read(self, process, lines, kill_at):
@@ -399,7 +402,7 @@ class Gateway:
             if kill_at and entry.get("event") == "start_step" and entry.get("step") == kill_at:
                 process.kill()
 
-    def wait_ready(self, seconds=15):
+    def wait_ready(self, seconds=30):
         def answers():
             if self.process.poll() is not None:
                 self.reader.join(2)
