@@ -14,6 +14,7 @@
 
 #include "api/operations.hpp"
 #include "api/rpc_codec.hpp"
+#include "base/cancellation.hpp"
 #include "base/json.hpp"
 #include "base/task_group.hpp"
 #include "base/try.hpp"
@@ -155,6 +156,9 @@ struct ControlServer::Impl {
         if (line->empty()) continue;
         bool go_on = co_await handle(socket, *line, peer, full);
         if (!go_on) co_return Result<void>();
+        // While it was handled, perhaps: then nothing interrupts the next wait.
+        bool cancelled = co_await is_cancelled();
+        if (cancelled) co_return Error(errc::cancelled);
       }
       if (!fed) {
         (void)co_await send(socket, rpc_error(json::value(nullptr), fed.error()));
@@ -163,7 +167,15 @@ struct ControlServer::Impl {
     }
   }
 
+  /// To one who does not read when we end, as much as there is room for.
   static asio::awaitable<bool> send(Local::socket& socket, std::string text) {
+    bool cancelled = co_await is_cancelled();
+    if (cancelled) {
+      boost::system::error_code ignored;
+      socket.non_blocking(true, ignored);
+      socket.write_some(asio::buffer(text), ignored);
+      co_return false;
+    }
     auto [ec, sent] = co_await asio::async_write(socket, asio::buffer(text), asio::as_tuple(asio::use_awaitable));
     co_return !ec;
   }

@@ -2,6 +2,7 @@
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/experimental/awaitable_operators.hpp>
+#include <boost/asio/this_coro.hpp>
 #include <optional>
 #include <utility>
 
@@ -10,13 +11,20 @@ namespace tornado::inline v1 {
 /// Whether the calling coroutine was cancelled, also while it did something that cannot be.
 boost::asio::awaitable<bool> is_cancelled();
 
+/// Operator|| begins its parts as coroutines of their own, which throw when they are cancelled unless they say so.
+template <class T>
+boost::asio::awaitable<T> without_throwing(boost::asio::awaitable<T> part) {
+  co_await boost::asio::this_coro::throw_if_cancelled(false);
+  co_return co_await std::move(part);
+}
+
 /// Waits for the first of its parts, as Asio's operator|| does, and cancels the others: a variant with what it
 /// returned. Nothing: the caller was cancelled before, and no part was begun. Operator|| alone would begin them, and
 /// they would not know: a coroutine that was cancelled while it did something that cannot be would then wait for ever.
 template <class First, class... Others>
 auto first_of(First first, Others... others) {
   using namespace boost::asio::experimental::awaitable_operators;
-  auto race = (std::move(first) || ... || std::move(others));
+  auto race = (without_throwing(std::move(first)) || ... || without_throwing(std::move(others)));
   auto run = [](decltype(race) begun) -> boost::asio::awaitable<std::optional<typename decltype(race)::value_type>> {
     bool cancelled = co_await is_cancelled();
     if (cancelled) co_return std::nullopt;

@@ -19,6 +19,7 @@
 #include <thread>
 
 #include "base/blocking_pool.hpp"
+#include "base/cancellation.hpp"
 
 namespace asio = boost::asio;
 
@@ -109,7 +110,9 @@ struct Runtime::Impl {
 
   /// Sleepers that were woken leave the map when they resume, after this handler.
   void rearm_later() {
-    asio::post(io, [this] { arm(); });
+    asio::post(io, [this, alive = std::weak_ptr<bool>(here)] {
+      if (!alive.expired()) arm();
+    });
   }
 
   void run_until(const bool& done) {
@@ -134,6 +137,7 @@ struct Runtime::Impl {
   std::chrono::steady_clock::time_point armed_at;
   std::atomic<std::thread::id> loop_thread{};
   std::atomic<bool> threaded{false};
+  std::shared_ptr<bool> here = std::make_shared<bool>();  // a lent loop may run what was posted when this has gone
   BlockingPool pool;
 };
 
@@ -171,15 +175,6 @@ int Runtime::hashing_threads() const noexcept {
 std::size_t Runtime::blocking_queue(Blocking purpose) const {
   return impl_->pool.waiting(purpose);
 }
-
-namespace {
-
-asio::awaitable<void> without_throwing(asio::awaitable<void> task) {
-  co_await asio::this_coro::throw_if_cancelled(false);
-  co_await std::move(task);
-}
-
-}  // namespace
 
 bool Runtime::drive(asio::awaitable<void> task) {
   if (on_loop_thread()) return false;

@@ -76,6 +76,7 @@ struct Gateway::Impl {
   LanePolicy lane_policy(const Lane& lane, const LaneConfig& settings) const;
   Task<GatewayPolicy> policy();
   Task<Upstreams> upstreams(std::string v4, std::string v6);
+  boost::asio::awaitable<void> resolve_endpoint();
   Task<std::vector<Endpoint>> api_endpoints();
   bool in_memory() const { return choice.backend == WireGuardBackend::memory; }
   bool in_kernel() const { return choice.backend == WireGuardBackend::kernel; }
@@ -371,6 +372,7 @@ struct Gateway::Impl {
   RestoredSessions restored;  // between reading and restoring
   std::vector<ForeignChain> foreign_chains;
   std::string endpoint_host;
+  std::pair<std::string, std::vector<Address>> endpoint_known;  // endpoint.host, and what it resolved to the last time
   std::vector<std::string> steps;
   bool ready = false;
   bool stopping = false;

@@ -89,6 +89,17 @@ Task<void> Gateway::Impl::prepare_directories() {
   co_return co_await runtime.offload(Blocking::file, work);
 }
 
+/// What a resolver that does not answer said before still holds: it knows nothing else.
+boost::asio::awaitable<void> Gateway::Impl::resolve_endpoint() {
+  const std::string host = config.endpoint.host;
+  if (endpoint_known.first != host) endpoint_known = std::make_pair(host, std::vector<Address>());
+  if (host.empty()) co_return;
+  auto look = [&host]() -> Result<std::vector<Address>> { return resolve_host(host); };
+  auto found = co_await runtime.offload(Blocking::file, look);
+  if (!found) runtime.log().write(LogLevel::warning, "endpoint_unresolved", {{"detail", found.error().detail()}});
+  if (found && endpoint_known.first == host) endpoint_known.second = std::move(*found);
+}
+
 Task<std::vector<Endpoint>> Gateway::Impl::api_endpoints() {
   const std::uint16_t port = config.listen_endpoint().port;
   std::vector<Endpoint> out;
@@ -109,13 +120,9 @@ Task<std::vector<Endpoint>> Gateway::Impl::api_endpoints() {
     else if (auto address = Address::parse(entry))
       add(Endpoint(*address, port));
   }
-  if (!config.endpoint.host.empty()) {
-    auto look = [this]() -> Result<std::vector<Address>> { return resolve_host(config.endpoint.host); };
-    auto found = co_await runtime.offload(Blocking::file, look);
-    if (!found) runtime.log().write(LogLevel::warning, "endpoint_unresolved", {{"detail", found.error().detail()}});
-    if (found)
-      for (const auto& address : *found) add(Endpoint(address, port));
-  }
+  auto task = resolve_endpoint();
+  co_await std::move(task);
+  for (const auto& address : endpoint_known.second) add(Endpoint(address, port));
   std::sort(out.begin(), out.end());
   co_return out;
 }

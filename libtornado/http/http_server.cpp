@@ -11,7 +11,9 @@
 #include <boost/asio/write.hpp>
 #include <cstring>
 #include <list>
+#include <set>
 
+#include "base/cancellation.hpp"
 #include "base/notifier.hpp"
 #include "base/task_group.hpp"
 
@@ -22,6 +24,7 @@ namespace tornado::inline v1 {
 namespace {
 
 constexpr Seconds first_request{1};
+constexpr int backlog = 4096;
 
 using SteadyTime = std::chrono::steady_clock::time_point;
 
@@ -72,16 +75,31 @@ struct HttpServer::Impl {
   asio::awaitable<Result<void>> accept(tcp::acceptor& acceptor) {
     asio::steady_timer pause(runtime.loop());
     for (;;) {
+      // A cancellation ends one wait at most: none of those that had ended just before it.
+      bool cancelled = co_await is_cancelled();
+      if (cancelled) co_return Error(errc::cancelled);
       tcp::socket socket(runtime.loop());
       auto [ec] = co_await acceptor.async_accept(socket, asio::as_tuple(asio::use_awaitable));
-      if (ec == asio::error::operation_aborted || !acceptor.is_open()) co_return Error(errc::cancelled);
-      if (ec) {
-        // Out of descriptors, most likely: waiting frees some.
-        pause.expires_after(std::chrono::milliseconds(50));
-        co_await pause.async_wait(asio::as_tuple(asio::use_awaitable));
+      if (!ec) {
+        welcome(std::move(socket));
         continue;
       }
-      welcome(std::move(socket));
+      if (ec == asio::error::operation_aborted || !acceptor.is_open()) co_return Error(errc::cancelled);
+      // Out of descriptors, most likely: waiting frees some.
+      pause.expires_after(std::chrono::milliseconds(50));
+      co_await pause.async_wait(asio::as_tuple(asio::use_awaitable));
+    }
+  }
+
+  /// Those who were connected before we stop listening: closing the socket would reset them. At one that was handed to
+  /// us they wait for who comes after us (I-12).
+  void accept_waiting(tcp::acceptor& acceptor) {
+    boost::system::error_code ec;
+    acceptor.non_blocking(true, ec);
+    for (int i = 0; i < backlog && !ec; ++i) {
+      tcp::socket socket(runtime.loop());
+      acceptor.accept(socket, ec);
+      if (!ec) welcome(std::move(socket));
     }
   }
 
@@ -206,6 +224,7 @@ struct HttpServer::Impl {
   HttpHandler& handler;
   HttpLimits limits;
   std::list<tcp::acceptor> acceptors;
+  std::set<int> inherited;  // descriptors of those that were handed to us
   Connections connections;
   std::unordered_map<Address, int> per_address;
   asio::steady_timer sweep;
@@ -238,7 +257,7 @@ Result<void> HttpServer::listen(const Endpoint& endpoint) {
   acceptor.open(local.protocol(), ec);
   if (!ec) acceptor.set_option(tcp::acceptor::reuse_address(true), ec);
   if (!ec) acceptor.bind(local, ec);
-  if (!ec) acceptor.listen(4096, ec);
+  if (!ec) acceptor.listen(backlog, ec);
   if (ec) return Error(errc::backend_failed, "cannot listen on " + endpoint.str() + ": " + ec.message());
   auto& kept = impl_->acceptors.emplace_back(std::move(acceptor));
   impl_->tasks.add("accept", impl_->accept(kept));
@@ -254,6 +273,7 @@ Result<void> HttpServer::adopt(int fd) {
   tcp::acceptor acceptor(impl_->runtime.loop());
   acceptor.assign(local.ss_family == AF_INET6 ? tcp::v6() : tcp::v4(), fd, ec);
   if (ec) return Error(errc::backend_failed, "inherited socket: " + ec.message());
+  impl_->inherited.insert(fd);
   auto& kept = impl_->acceptors.emplace_back(std::move(acceptor));
   impl_->tasks.add("accept", impl_->accept(kept));
   return {};
@@ -276,6 +296,8 @@ std::size_t HttpServer::connections() const noexcept {
 asio::awaitable<void> HttpServer::drain(Seconds within) {
   impl_->draining = true;
   co_await impl_->tasks.stop_all();
+  for (auto& acceptor : impl_->acceptors)
+    if (!impl_->inherited.contains(acceptor.native_handle())) impl_->accept_waiting(acceptor);
   impl_->acceptors.clear();
   const auto now = std::chrono::steady_clock::now();
   impl_->ask_until = std::min(impl_->ask_until, now + std::min(within, first_request));

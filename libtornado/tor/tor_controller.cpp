@@ -26,6 +26,7 @@ constexpr milliseconds first_pause{200}, longest_pause{30'000};
 constexpr milliseconds longest_wait{1000};  // for a tor that somebody else starts
 constexpr std::size_t breaker_failures = 5;
 constexpr Seconds breaker_window{60}, breaker_pause{60};
+constexpr Seconds longest_halt{10};
 constexpr Seconds look_again{1};  // while it bootstraps; events say most of it earlier
 constexpr int probes_forgiven = 3;
 
@@ -88,6 +89,7 @@ Result<TorWish> parse_tor_wish(std::string_view text) {
 TorController::Impl::Impl(Runtime& runtime_, TorOptions options_)
     : runtime(runtime_),
       options(std::move(options_)),
+      readers(runtime_),
       supervisor(runtime_, options.children),
       changed(runtime_),
       nudge(runtime_),
@@ -174,7 +176,7 @@ Task<void> TorController::Impl::answers() {
     if (!asked) co_return asked.error();
     co_return Result<void>();
   }
-  auto opened = co_await ControlConnection::open(runtime, tasks, place() + "/control", place() + "/cookie");
+  auto opened = co_await ControlConnection::open(runtime, readers, place() + "/control", place() + "/cookie");
   // Whatever is wrong with it, it has answered; what to do about it is not the supervisor's to decide.
   bool answered = opened || opened.error().code() == errc::tor_authentication ||
                   opened.error().code() == errc::tor_too_old || opened.error().code() == errc::cancelled;
@@ -195,16 +197,27 @@ Task<void> TorController::Impl::prepare() {
   co_return Result<void>();
 }
 
+namespace {
+
+/// Until tor has closed the connection.
+asio::awaitable<void> ended(ControlConnection& connection) {
+  for (bool open = true; open;) {
+    auto told = co_await connection.event();
+    open = told.has_value();
+  }
+}
+
+}  // namespace
+
 asio::awaitable<void> TorController::Impl::halt_other() {
   control.reset();
-  auto opened = co_await ControlConnection::open(runtime, tasks, place() + "/control", place() + "/cookie");
+  auto opened = co_await ControlConnection::open(runtime, readers, place() + "/control", place() + "/cookie");
   if (!opened) co_return;
   (void)co_await (*opened)->ask("SIGNAL HALT");
   // It answers, closes the socket, and is gone soon after.
-  for (bool open = true; open;) {
-    auto told = co_await (*opened)->event();
-    open = told.has_value();
-  }
+  auto closed = ended(**opened);
+  auto limit = runtime.sleep_until(runtime.now() + longest_halt);
+  (void)co_await first_of(std::move(closed), std::move(limit));
 }
 
 Task<void> TorController::Impl::look() {
@@ -302,7 +315,7 @@ Task<void> TorController::Impl::ensure_control() {
   if (control && !control->ended()) co_return Result<void>();
   control.reset();
   book.clear();
-  auto opened = co_await ControlConnection::open(runtime, tasks, place() + "/control", place() + "/cookie");
+  auto opened = co_await ControlConnection::open(runtime, readers, place() + "/control", place() + "/cookie");
   if (!opened) {
     // One that cannot be controlled is of no use, and only a new one has a cookie that holds.
     if (opened.error().code() == errc::tor_authentication) (void)co_await end_process();
@@ -513,6 +526,7 @@ Task<void> TorController::run(TorWish first) {
   auto ended = co_await impl_->converge();
   impl_->control.reset();
   co_await impl_->tasks.stop_all();
+  co_await impl_->readers.stop_all();
   co_return ended;
 }
 

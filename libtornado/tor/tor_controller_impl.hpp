@@ -67,6 +67,7 @@ struct TorController::Impl {
   Runtime& runtime;
   TorOptions options;
   std::string configuration;  // the torrc
+  TaskGroup readers;          // of control connections; the supervisor's probe opens some
   Supervisor supervisor;
   std::shared_ptr<ControlConnection> control;
   CircuitBook book;

@@ -3,9 +3,14 @@
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/io_context.hpp>
+#include <future>
+#include <list>
 #include <thread>
 
 namespace tornado::test {
@@ -98,6 +103,56 @@ TEST_F(Draining, WhoeverHasConnectedIsStillAnswered) {
   }
   stopping.join();
   EXPECT_LT(took, std::chrono::milliseconds(900));
+}
+
+TEST_F(Draining, WhoeverConnectsAtThatMomentIsAnswered) {
+  std::list<Caller> callers;
+  std::promise<void> ended;
+  // All in one turn of the loop: when the accepting is cancelled, the first of them has just been accepted.
+  runtime.call([&] {
+    for (int i = 0; i < 3; ++i) callers.emplace_back(port);
+    boost::asio::co_spawn(runtime.loop(), drained(Seconds(5)),
+                          [&](std::exception_ptr, Result<void>) { ended.set_value(); });
+    return true;
+  });
+  for (Caller& caller : callers) {
+    caller.say(request);
+    EXPECT_NE(caller.hear().find("200 OK"), std::string::npos);
+  }
+  EXPECT_EQ(ended.get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
+}
+
+/// No new descriptor for anybody in this process.
+class NoDescriptors {
+ public:
+  NoDescriptors() {
+    ::getrlimit(RLIMIT_NOFILE, &former_);
+    int lowest = ::dup(0);
+    ::close(lowest);
+    rlimit now = former_;
+    now.rlim_cur = static_cast<rlim_t>(lowest);
+    ::setrlimit(RLIMIT_NOFILE, &now);
+  }
+  ~NoDescriptors() { ::setrlimit(RLIMIT_NOFILE, &former_); }
+  NoDescriptors(const NoDescriptors&) = delete;
+  NoDescriptors& operator=(const NoDescriptors&) = delete;
+
+ private:
+  rlimit former_{};
+};
+
+TEST_F(Draining, EndsWithoutADescriptorLeft) {
+  std::optional<Caller> caller;
+  std::optional<NoDescriptors> none;
+  runtime.call([&] {
+    caller.emplace(port);
+    none.emplace();
+    return true;
+  });
+  drain(0);
+  stopping.join();
+  EXPECT_LT(took, std::chrono::seconds(5));
+  EXPECT_EQ(caller->hear(), "");
 }
 
 TEST_F(Draining, AConnectionBetweenRequestsGoesAtOnce) {

@@ -2,7 +2,7 @@
 
 import unittest
 
-from lab import DNS, GATEWAY, INSIDE, PUBLIC, WEB, ApiError, Client, connect, fetch, resolve, run
+from lab import DNS, GATEWAY, INSIDE, PUBLIC, WEB, WORK, ApiError, Client, connect, fetch, in_namespace, resolve, run
 from support import LabCase, inconsistencies, key_pair, until
 
 
@@ -229,6 +229,44 @@ class MainLine(LabCase):
         client = self.client().connect()
         logs = run("sh", "-c", f"cat {self.gateway.state}/children/*.log 2>/dev/null || true")
         self.assertNotIn(client.private, logs + "".join(map(str, self.gateway.lines)))
+
+
+class KnownByName(LabCase):
+    """I-22 for a gateway behind 1:1 NAT whose address is that of a name, which does not always resolve."""
+    NAME = "gate.lab.test"
+    SETTINGS = {"endpoint.host": NAME}
+    START = False
+
+    def resolves_to(self, *addresses):
+        with open(self.hosts, "w") as file:
+            file.write("".join(f"{address} {self.NAME}\n" for address in addresses) + "127.0.0.1 localhost\n")
+
+    def reached_at(self):
+        """The API's addresses once the gateway has looked at its host again."""
+        self.looks += 1
+        address = f"203.0.113.{100 + self.looks}"
+        run(*in_namespace("gw", "ip", "address", "add", address + "/32", "dev", "eth0"))
+
+        def listed():
+            text = run(*in_namespace("gw", "nft", "list", "table", "inet", "tornado"))
+            return address in text and text
+        return until(listed, "the ruleset with the new address", 10)
+
+    def test_the_last_answer_holds_while_there_is_none(self):
+        self.looks = 0
+        self.hosts = WORK + "/hosts"
+        self.resolves_to("198.18.0.1")
+        run("mount", "--bind", self.hosts, "/etc/hosts")
+        self.addCleanup(run, "umount", "/etc/hosts")
+        self.gateway.start()
+        self.assertIn("198.18.0.1", self.reached_at())
+        self.resolves_to()
+        self.assertIn("198.18.0.1", self.reached_at())
+        self.assertTrue(self.gateway.logged("endpoint_unresolved"))
+        self.resolves_to("198.18.0.2")
+        text = self.reached_at()
+        self.assertIn("198.18.0.2", text)
+        self.assertNotIn("198.18.0.1", text)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Sessions on the tor lane: through a long maintenance, and an address that changes hands."""
 
+import json
+import socket
 import threading
 import time
 
@@ -35,6 +37,20 @@ class Maintenance(TorLaneCase):
         self.gateway.call("tor.up")
         self.wait_up()
         self.fetched(self.on_tor())
+
+    def test_who_waits_for_news_does_not_hold_a_stop(self):
+        """On the socket that everybody may open, and whoever it is does not go when told that there is none."""
+        self.wait_up()
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(30 * SLOW)
+            sock.connect(self.gateway.control.replace("control.sock", "status.sock"))
+            params = {"since": self.status()["revision"] + 1000}
+            sock.sendall(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tor.status", "params": params}).encode() + b"\n")
+            self.gateway.call("tor.status")
+            began = time.monotonic()
+            self.gateway.restart()
+            self.assertLess(time.monotonic() - began, 15 * SLOW)
+            self.assertIn("error", json.loads(sock.makefile("rb").readline()))
 
     def test_a_session_lives_through_a_long_maintenance(self):
         self.wait_up()
