@@ -57,11 +57,12 @@ class InterfaceChange {
 /// Seam: WireGuard interfaces and their peers. Interfaces are made elsewhere (Host, or a userspace process).
 ///
 /// Loop thread. Operations on one interface are carried out in the order in which they were begun. Each carries its
-/// own deadline (5 s for each chunk and after each part of a reading, the time in the queue apart). Errors of all
-/// verbs: interface_missing, backend_failed (refused; nothing or a part of the batch was applied), permission_denied,
-/// deadline_exceeded, cancelled and protocol_error (outcome unknown: read back before relying on anything, see I-27),
-/// overloaded (the queue is full or stands still; nothing was done), invalid_argument (a key that is not 32 bytes;
-/// nothing was done). The interface's own public key as a peer is accepted and ignored, by every implementation (I-28).
+/// own deadline (5 s for each chunk; 5 s for a reading, from the kernel after each part of it and 30 s in all; the time
+/// in the queue apart). Errors of all verbs: interface_missing, backend_failed (refused; nothing or a part of the batch
+/// was applied), permission_denied, deadline_exceeded, cancelled and protocol_error (outcome unknown: read back before
+/// relying on anything, see I-27), overloaded (the queue is full or stands still; nothing was done), invalid_argument
+/// (a key that is not 32 bytes; nothing was done). The interface's own public key as a peer is accepted and ignored, by
+/// every implementation (I-28).
 class TORNADO_API WireGuard {
  public:
   virtual ~WireGuard() = default;

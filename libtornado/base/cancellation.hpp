@@ -11,7 +11,7 @@ namespace tornado::inline v1 {
 /// Whether the calling coroutine was cancelled, also while it did something that cannot be.
 boost::asio::awaitable<bool> is_cancelled();
 
-/// Operator|| begins its parts as coroutines of their own, which throw when they are cancelled unless they say so.
+/// What begins as a coroutine of its own throws when it is cancelled, unless it says that it will not.
 template <class T>
 boost::asio::awaitable<T> without_throwing(boost::asio::awaitable<T> part) {
   co_await boost::asio::this_coro::throw_if_cancelled(false);

@@ -3,8 +3,9 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
+
+#include "base/cancellation.hpp"
 
 namespace asio = boost::asio;
 
@@ -41,8 +42,8 @@ asio::awaitable<bool> Notifier::wait(std::uint64_t since) {
 asio::awaitable<bool> Notifier::wait_on(std::shared_ptr<State> state, std::uint64_t since) {
   while (state->revision <= since) {
     // Read each time: a coroutine that was cancelled while it did something else is not cancelled a second time.
-    auto cancellation = co_await asio::this_coro::cancellation_state;
-    if (state->gone || cancellation.cancelled() != asio::cancellation_type::none) co_return false;
+    bool cancelled = co_await is_cancelled();
+    if (state->gone || cancelled) co_return false;
     co_await state->timer.async_wait(asio::as_tuple(asio::use_awaitable));
   }
   co_return true;

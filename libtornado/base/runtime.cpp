@@ -99,8 +99,8 @@ struct Runtime::Impl {
     armed = true;
     armed_at = at;
     alarm.expires_at(at);
-    alarm.async_wait([this](const boost::system::error_code& ec) {
-      if (ec) return;
+    alarm.async_wait([this, alive = std::weak_ptr<bool>(here)](const boost::system::error_code& ec) {
+      if (ec || alive.expired()) return;
       armed = false;
       follow_steps();
       wake_due();
@@ -137,7 +137,7 @@ struct Runtime::Impl {
   std::chrono::steady_clock::time_point armed_at;
   std::atomic<std::thread::id> loop_thread{};
   std::atomic<bool> threaded{false};
-  std::shared_ptr<bool> here = std::make_shared<bool>();  // a lent loop may run what was posted when this has gone
+  std::shared_ptr<bool> here = std::make_shared<bool>();  // handlers in a lent loop may run when this has gone
   BlockingPool pool;
 };
 
@@ -273,8 +273,8 @@ Background Runtime::spawn(Task<void> task) {
 
 asio::awaitable<bool> Runtime::sleep_until(Instant instant) {
   // A cancellation that came while nothing could be cancelled is noticed here.
-  auto cancellation = co_await asio::this_coro::cancellation_state;
-  if (cancellation.cancelled() != asio::cancellation_type::none) co_return false;
+  bool cancelled = co_await is_cancelled();
+  if (cancelled) co_return false;
   impl_->follow_steps();
   struct Entry : Sleeper {
     Entry(Runtime::Impl& impl_, Instant at) : Sleeper(impl_.io), impl(impl_) {

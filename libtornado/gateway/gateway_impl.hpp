@@ -372,7 +372,7 @@ struct Gateway::Impl {
   RestoredSessions restored;  // between reading and restoring
   std::vector<ForeignChain> foreign_chains;
   std::string endpoint_host;
-  std::pair<std::string, std::vector<Address>> endpoint_known;  // endpoint.host, and what it resolved to the last time
+  std::vector<Address> endpoint_known;  // what endpoint.host resolved to the last time
   std::vector<std::string> steps;
   bool ready = false;
   bool stopping = false;

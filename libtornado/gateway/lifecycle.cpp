@@ -91,13 +91,11 @@ Task<void> Gateway::Impl::prepare_directories() {
 
 /// What a resolver that does not answer said before still holds: it knows nothing else.
 boost::asio::awaitable<void> Gateway::Impl::resolve_endpoint() {
-  const std::string host = config.endpoint.host;
-  if (endpoint_known.first != host) endpoint_known = std::make_pair(host, std::vector<Address>());
-  if (host.empty()) co_return;
-  auto look = [&host]() -> Result<std::vector<Address>> { return resolve_host(host); };
+  if (config.endpoint.host.empty()) co_return;
+  auto look = [this]() -> Result<std::vector<Address>> { return resolve_host(config.endpoint.host); };
   auto found = co_await runtime.offload(Blocking::file, look);
   if (!found) runtime.log().write(LogLevel::warning, "endpoint_unresolved", {{"detail", found.error().detail()}});
-  if (found && endpoint_known.first == host) endpoint_known.second = std::move(*found);
+  if (found) endpoint_known = std::move(*found);
 }
 
 Task<std::vector<Endpoint>> Gateway::Impl::api_endpoints() {
@@ -122,7 +120,7 @@ Task<std::vector<Endpoint>> Gateway::Impl::api_endpoints() {
   }
   auto task = resolve_endpoint();
   co_await std::move(task);
-  for (const auto& address : endpoint_known.second) add(Endpoint(address, port));
+  for (const auto& address : endpoint_known) add(Endpoint(address, port));
   std::sort(out.begin(), out.end());
   co_return out;
 }

@@ -67,7 +67,8 @@ Task<void> Gateway::Impl::tick() {
   for (const auto& [session, reason] : due) {
     co_await background.settled(most_closing_at_once);
     // What is begun after the group was told to stop is told nothing.
-    if (stopping) co_return Error(errc::cancelled);
+    bool cancelled = co_await is_cancelled();
+    if (cancelled) co_return Error(errc::cancelled);
     if (!gates.busy(session.device)) background.add("close_due", close_due(session.instance, reason));
   }
   look_at_doubts();
@@ -173,7 +174,8 @@ Task<void> Gateway::Impl::run_closing() {
     for (const auto& session : sessions.closing()) {
       if (leaving.contains(session.instance)) continue;
       co_await finishing.settled(most_closing_at_once * 4);
-      if (stopping) break;
+      bool cancelled = co_await is_cancelled();
+      if (cancelled) break;
       finishing.add("finish_closing", finish_closing(session.instance));
     }
     co_await finishing.settled(1);

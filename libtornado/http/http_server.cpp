@@ -75,7 +75,7 @@ struct HttpServer::Impl {
   asio::awaitable<Result<void>> accept(tcp::acceptor& acceptor) {
     asio::steady_timer pause(runtime.loop());
     for (;;) {
-      // A cancellation ends one wait at most: none of those that had ended just before it.
+      // A cancellation ends only the wait that is under way: one that has just ended does not see it.
       bool cancelled = co_await is_cancelled();
       if (cancelled) co_return Error(errc::cancelled);
       tcp::socket socket(runtime.loop());
@@ -91,8 +91,8 @@ struct HttpServer::Impl {
     }
   }
 
-  /// Those who were connected before we stop listening: closing the socket would reset them. At one that was handed to
-  /// us they wait for who comes after us (I-12).
+  /// Those who were connected before we stop listening: closing the socket would reset them. At an adopted one
+  /// they wait for who comes after us (I-12).
   void accept_waiting(tcp::acceptor& acceptor) {
     boost::system::error_code ec;
     acceptor.non_blocking(true, ec);
@@ -224,7 +224,7 @@ struct HttpServer::Impl {
   HttpHandler& handler;
   HttpLimits limits;
   std::list<tcp::acceptor> acceptors;
-  std::set<int> inherited;  // descriptors of those that were handed to us
+  std::set<int> adopted;  // descriptors of some
   Connections connections;
   std::unordered_map<Address, int> per_address;
   asio::steady_timer sweep;
@@ -273,7 +273,7 @@ Result<void> HttpServer::adopt(int fd) {
   tcp::acceptor acceptor(impl_->runtime.loop());
   acceptor.assign(local.ss_family == AF_INET6 ? tcp::v6() : tcp::v4(), fd, ec);
   if (ec) return Error(errc::backend_failed, "inherited socket: " + ec.message());
-  impl_->inherited.insert(fd);
+  impl_->adopted.insert(fd);
   auto& kept = impl_->acceptors.emplace_back(std::move(acceptor));
   impl_->tasks.add("accept", impl_->accept(kept));
   return {};
@@ -297,7 +297,7 @@ asio::awaitable<void> HttpServer::drain(Seconds within) {
   impl_->draining = true;
   co_await impl_->tasks.stop_all();
   for (auto& acceptor : impl_->acceptors)
-    if (!impl_->inherited.contains(acceptor.native_handle())) impl_->accept_waiting(acceptor);
+    if (within > Seconds(0) && !impl_->adopted.contains(acceptor.native_handle())) impl_->accept_waiting(acceptor);
   impl_->acceptors.clear();
   const auto now = std::chrono::steady_clock::now();
   impl_->ask_until = std::min(impl_->ask_until, now + std::min(within, first_request));

@@ -40,7 +40,8 @@ class HttpServer {
 
   /// Binds and listens. Errors: backend_failed naming the cause (port taken, address not ours).
   Result<void> listen(const Endpoint& endpoint);
-  /// Serves a listening socket somebody else has opened; the descriptor is ours from now on.
+  /// Serves a listening socket somebody else has opened; the descriptor is ours from now on. Whoever still waits there
+  /// when this ends is left to those who have the socket, too.
   Result<void> adopt(int listening_socket);
   std::vector<Endpoint> endpoints() const;
   /// Accepts nothing more and closes connections between requests. What is being answered has until the deadline;

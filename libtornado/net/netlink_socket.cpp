@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
@@ -29,7 +30,7 @@ namespace asio = boost::asio;
 namespace tornado::inline v1 {
 namespace {
 
-constexpr auto deadline = std::chrono::seconds(5);
+constexpr auto deadline = std::chrono::seconds(5), longest_exchange = std::chrono::seconds(30);
 constexpr int dump_attempts = 10;
 constexpr int socket_memory = 8 << 20;
 constexpr std::size_t largest_buffer = 1 << 20;
@@ -129,6 +130,7 @@ struct NetlinkSocket::State {
   std::optional<Error> broken;
   std::uint32_t port = 0;
   std::uint32_t sequence = 0;
+  std::chrono::steady_clock::time_point latest;   // for the end of this exchange
   std::chrono::steady_clock::duration sending{};  // of this attempt
   std::uint64_t epoch = 0;
   bool busy = false;
@@ -171,7 +173,7 @@ Result<bool> NetlinkSocket::State::send(const std::string& bytes) {
 /// The timer may fire after the exchange has ended: the epoch tells whose it was.
 void NetlinkSocket::State::arm(const std::shared_ptr<State>& self) {
   expired = false;
-  timer.expires_after(deadline);
+  timer.expires_at(std::min(std::chrono::steady_clock::now() + deadline, latest));
   timer.async_wait([self, mine = ++epoch](const boost::system::error_code& ec) {
     if (ec || self->epoch != mine) return;
     self->expired = true;
@@ -383,6 +385,7 @@ Task<NetlinkReply> NetlinkSocket::State::run(std::shared_ptr<State> state, std::
     }
   };
   Turn turn(*state);
+  state->latest = std::chrono::steady_clock::now() + longest_exchange;
   state->arm(state);
   state->truncated = false;
   bool dump = secrets.sent.size() == 1 && is_dump(secrets.sent.front());

@@ -12,9 +12,9 @@ namespace tornado::inline v1 {
 
 /// A netlink socket in the network namespace of the thread that makes it. Loop thread.
 ///
-/// Use it either for exchanges or, with multicast groups, for `receive`. An exchange ends 5 s after the kernel's last
-/// word at the latest. If the socket cannot be opened, every operation returns that error. Tasks of a socket that was
-/// destroyed end with `cancelled`.
+/// Use it either for exchanges or, with multicast groups, for `receive`. An exchange ends within 30 s, and 5 s after
+/// the kernel's last word at the latest. If the socket cannot be opened, every operation returns that error. Tasks of a
+/// socket that was destroyed end with `cancelled`.
 class NetlinkSocket {
  public:
   static constexpr std::size_t default_buffer = 65536;

@@ -193,6 +193,8 @@ Task<void> Supervisor::Impl::begin(Child& child, bool may_adopt) {
   child.become(ChildState::starting, runtime.now());
   Result<void> adopted = errc::not_found;
   if (may_adopt) adopted = co_await adopt(child);
+  bool leave = co_await leaving(child);
+  if (leave) co_return Error(errc::cancelled);
   if (adopted) {
     auto answers = co_await ready(child, std::min(child.spec.ready_within, probes_missed * child.spec.check_every));
     if (answers || answers.error().code() == errc::cancelled) co_return answers;
@@ -204,7 +206,7 @@ Task<void> Supervisor::Impl::begin(Child& child, bool may_adopt) {
   }
   TRY_VOID(co_await start(child));
   child.become(ChildState::starting, runtime.now());
-  bool leave = co_await leaving(child);
+  leave = co_await leaving(child);
   if (leave) co_return Error(errc::cancelled);
   co_return co_await ready(child, child.spec.ready_within);
 }
@@ -224,6 +226,8 @@ Task<void> Supervisor::Impl::live(Child& child) {
       TRY_VOID(co_await end(child));
       co_return Error(errc::backend_failed, "died: " + (output ? *output : std::string()));
     }
+    leave = co_await leaving(child);
+    if (leave) co_return Error(errc::cancelled);
     auto answer = co_await child.spec.probe();
     leave = co_await leaving(child);
     if (leave) co_return Error(errc::cancelled);

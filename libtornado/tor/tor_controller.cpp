@@ -526,7 +526,6 @@ Task<void> TorController::run(TorWish first) {
   auto ended = co_await impl_->converge();
   impl_->control.reset();
   co_await impl_->tasks.stop_all();
-  co_await impl_->readers.stop_all();
   co_return ended;
 }
 

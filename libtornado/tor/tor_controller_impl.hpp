@@ -67,9 +67,10 @@ struct TorController::Impl {
   Runtime& runtime;
   TorOptions options;
   std::string configuration;  // the torrc
-  TaskGroup readers;          // of control connections; the supervisor's probe opens some
-  Supervisor supervisor;
+  // What the supervisor's probe uses, which ends with it.
+  TaskGroup readers;  // of control connections
   std::shared_ptr<ControlConnection> control;
+  Supervisor supervisor;
   CircuitBook book;
   TorStatus status, published;
   Notifier changed, nudge, wished;

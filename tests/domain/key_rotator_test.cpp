@@ -163,7 +163,6 @@ TEST_F(Rotator, OldTokensVerifyUntilTheyExpireAndTheNewKeySignsAfterTheLead) {
   EXPECT_EQ(keys(KeyUse::access).size(), 1U) << "and goes then";
 }
 
-// D-026: only public halves are archived, on disk as well.
 TEST_F(Rotator, OneRotationAtATimeAndNobodyIsHeldByIt) {
   start_with_lent_keys();
   const std::size_t before = rotator_->list().size();
@@ -180,6 +179,7 @@ TEST_F(Rotator, OneRotationAtATimeAndNobodyIsHeldByIt) {
   EXPECT_EQ(rotator_->list().size(), before + 2);
 }
 
+// D-026: only public halves are archived, on disk as well.
 TEST_F(Rotator, ArchivedKeysArePublicOnly) {
   start_with_lent_keys();
   run();

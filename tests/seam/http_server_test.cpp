@@ -2,6 +2,7 @@
 #include "http/http_server.hpp"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -9,6 +10,7 @@
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <future>
 #include <list>
 #include <thread>
@@ -108,17 +110,18 @@ TEST_F(Draining, WhoeverHasConnectedIsStillAnswered) {
 TEST_F(Draining, WhoeverConnectsAtThatMomentIsAnswered) {
   std::list<Caller> callers;
   std::promise<void> ended;
-  // All in one turn of the loop: when the accepting is cancelled, the first of them has just been accepted.
-  runtime.call([&] {
-    for (int i = 0; i < 3; ++i) callers.emplace_back(port);
+  auto drain_now = [&] {
     boost::asio::co_spawn(runtime.loop(), drained(Seconds(5)),
                           [&](std::exception_ptr, Result<void>) { ended.set_value(); });
+  };
+  // A turn of the loop later, one of them has just been accepted and the next one already, but nobody was told.
+  auto later = [&] { boost::asio::post(runtime.loop(), drain_now); };
+  runtime.call([&] {
+    for (int i = 0; i < 3; ++i) callers.emplace_back(port).say(request);
+    boost::asio::post(runtime.loop(), later);
     return true;
   });
-  for (Caller& caller : callers) {
-    caller.say(request);
-    EXPECT_NE(caller.hear().find("200 OK"), std::string::npos);
-  }
+  for (Caller& caller : callers) EXPECT_NE(caller.hear().find("200 OK"), std::string::npos);
   EXPECT_EQ(ended.get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
 }
 
@@ -127,11 +130,12 @@ class NoDescriptors {
  public:
   NoDescriptors() {
     ::getrlimit(RLIMIT_NOFILE, &former_);
-    int lowest = ::dup(0);
+    int lowest = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+    EXPECT_GE(lowest, 0);
     ::close(lowest);
     rlimit now = former_;
     now.rlim_cur = static_cast<rlim_t>(lowest);
-    ::setrlimit(RLIMIT_NOFILE, &now);
+    EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &now), 0);
   }
   ~NoDescriptors() { ::setrlimit(RLIMIT_NOFILE, &former_); }
   NoDescriptors(const NoDescriptors&) = delete;

@@ -79,8 +79,7 @@ gateways = weakref.WeakSet()
 
 
 def until(condition, what, seconds=10.0, every=0.03):
-    """Polls until the condition is true and returns its value. `what`: what is waited for, or a function that says it
-    at the end."""
+    """Polls until the condition is true and returns its value. `what`: text, or a function that makes it at the end."""
     global waiting_for
     waiting_for = what
     end = time.monotonic() + seconds * SLOW
@@ -257,9 +256,7 @@ class Transfer:
     def __init__(self, namespace):
         self.sock = connect(namespace, WEB, EchoServer.PORT)
         self.sock.settimeout(30 * SLOW)
-        self.rounds = 0
-        self.error = None
-        self.stopping = False
+        self.rounds, self.error, self.stopping = 0, None, False
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 

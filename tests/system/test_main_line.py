@@ -254,15 +254,18 @@ class KnownByName(LabCase):
 
     def test_the_last_answer_holds_while_there_is_none(self):
         self.looks = 0
-        self.hosts = WORK + "/hosts"
+        self.hosts, nobody = WORK + "/hosts", WORK + "/nobody"
+        with open(nobody, "w") as file:
+            file.write("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
         self.resolves_to("198.18.0.1")
-        run("mount", "--bind", self.hosts, "/etc/hosts")
-        self.addCleanup(run, "umount", "/etc/hosts")
+        for source, target in ((self.hosts, "/etc/hosts"), (nobody, "/etc/resolv.conf")):
+            run("mount", "--bind", source, target)
+            self.addCleanup(run, "umount", target)
         self.gateway.start()
         self.assertIn("198.18.0.1", self.reached_at())
         self.resolves_to()
         self.assertIn("198.18.0.1", self.reached_at())
-        self.assertTrue(self.gateway.logged("endpoint_unresolved"))
+        until(lambda: self.gateway.logged("endpoint_unresolved"), "it is told")
         self.resolves_to("198.18.0.2")
         text = self.reached_at()
         self.assertIn("198.18.0.2", text)

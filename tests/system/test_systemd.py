@@ -166,6 +166,14 @@ class Form:
         self.assert_consistent()
         return prober.slowest
 
+    def slowest_of_few(self, disturb, gentle=False):
+        """I-12: under 4 s, in one of three: the machine may have been with others in just these seconds."""
+        for _ in range(3):
+            slowest = self.assert_unnoticed(disturb, gentle)
+            if slowest < 4 * SLOW:
+                return slowest
+        self.fail(f"the slowest answer took {slowest:.2f} s")
+
     def test_units_are_well_formed(self):
         units = [f"{UNITS}/{name}" for name in ("tornadod.service", "tornadod.socket", "tornado-wg@wg0.service", "tornado-tor.service")]
         self.assertEqual(self.machine.run("sh", "-c", "systemd-analyze verify " + " ".join(units) + " 2>&1"), "")
@@ -196,7 +204,7 @@ class Form:
         self.assertIsNotNone(fetch("c0"))
 
     def test_restart(self):
-        slowest = self.assert_unnoticed(lambda daemon: self.machine.systemctl("restart", "tornadod.service"), gentle=True)
+        slowest = self.slowest_of_few(lambda daemon: self.machine.systemctl("restart", "tornadod.service"), gentle=True)
         print(f"[restart: the slowest answer took {slowest:.2f} s] ", end="", flush=True)
 
     def test_reload(self):
@@ -210,7 +218,7 @@ class Form:
         self.assertEqual(self.machine.show("tornadod.service", "ActiveState"), "active")
 
     def test_kill_9(self):
-        slowest = self.assert_unnoticed(lambda daemon: os.kill(daemon, signal.SIGKILL))
+        slowest = self.slowest_of_few(lambda daemon: os.kill(daemon, signal.SIGKILL))
         print(f"[kill -9: the slowest answer took {slowest:.2f} s] ", end="", flush=True)
 
     def test_watchdog(self):

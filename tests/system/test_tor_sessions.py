@@ -26,14 +26,13 @@ class Maintenance(TorLaneCase):
         return time.monotonic() - began
 
     def test_stopped_at_any_moment_of_a_change(self):
-        """The wish changes the lane's mode and flushes its flows meanwhile; a daemon that is told to end then, ends."""
+        """The wish changes the lane's mode and flushes its flows meanwhile; a daemon that is told to end then, ends. Which
+        moment it is, is what varies."""
         self.wait_up()
         for moment in range(STOPS):
             self.gateway.call(("tor.down", "tor.up")[moment % 2])
             time.sleep(moment * LONGEST_CHANGE / STOPS)
-            began = time.monotonic()
             self.gateway.restart()
-            self.assertLess(time.monotonic() - began, 15 * SLOW)
         self.gateway.call("tor.up")
         self.wait_up()
         self.fetched(self.on_tor())
@@ -47,9 +46,7 @@ class Maintenance(TorLaneCase):
             params = {"since": self.status()["revision"] + 1000}
             sock.sendall(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tor.status", "params": params}).encode() + b"\n")
             self.gateway.call("tor.status")
-            began = time.monotonic()
             self.gateway.restart()
-            self.assertLess(time.monotonic() - began, 15 * SLOW)
             self.assertIn("error", json.loads(sock.makefile("rb").readline()))
 
     def test_a_session_lives_through_a_long_maintenance(self):
