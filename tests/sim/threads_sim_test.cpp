@@ -10,7 +10,7 @@
 using namespace tornado;
 
 TEST(ThreadsSim, AGatewayIsAskedFromForeignThreads) {
-  test::Scratch scratch;
+  test::Scratch scratch(test::in_memory());
   Config config;
   config.state_dir = scratch / "state";
   config.runtime_dir = scratch / "run";

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <unistd.h>
+
 #include <filesystem>
 #include <string>
 
@@ -7,10 +9,21 @@
 
 namespace tornado::test {
 
+/// For files that need to survive the end of a process only: memory, where there is enough. What is committed there a
+/// thousand times does not wait for a disk.
+inline std::filesystem::path in_memory() {
+  const std::filesystem::path memory = "/dev/shm";
+  std::error_code error;
+  auto space = std::filesystem::space(memory, error);
+  bool usable = !error && space.available >= (256u << 20) && ::access(memory.c_str(), W_OK) == 0;
+  return usable ? memory : std::filesystem::temp_directory_path();
+}
+
 /// A private directory that goes with its owner.
 class Scratch {
  public:
-  Scratch() : path_(std::filesystem::temp_directory_path() / ("tornado-" + uuid4())) {
+  explicit Scratch(const std::filesystem::path& where = std::filesystem::temp_directory_path())
+      : path_(where / ("tornado-" + uuid4())) {
     std::filesystem::create_directories(path_);
     std::filesystem::permissions(path_, std::filesystem::perms::owner_all);
   }

@@ -285,7 +285,7 @@ class World {
     expect_rights(used);
   }
 
-  Scratch scratch;
+  Scratch scratch{in_memory()};
   ManualClock clock;
   Config config;
   Result<Config> file = Config();  ///< what a reload finds
@@ -300,7 +300,7 @@ class World {
  private:
   /// RSA keys take longer to make than most tests: the first world of a process lends its own to the others.
   static std::string lent_keys() {
-    static Scratch lender;
+    static Scratch lender(in_memory());
     return lender / "signing-keys.json";
   }
   std::string keys_file() const { return config.state_dir + "/keys/signing-keys.json"; }
