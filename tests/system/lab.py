@@ -668,7 +668,7 @@ class Client:
         if not self.process:
             return
         self.process.kill()
-        self.process.wait(5)
+        self.process.wait(20 * SLOW)
         self.process = None
         # A line from before the tunnel went is of no use any more, as for the client's HTTP library.
         self.hang_up()

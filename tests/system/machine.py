@@ -162,7 +162,7 @@ class Machine:
     def close(self):
         if self.process:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(20)
             self.process = None
             self.console.close()
         until(lambda: not os.path.exists(self.group) or self.remove_groups(self.group), "its processes are gone", 10)
