@@ -224,7 +224,7 @@ struct HttpServer::Impl {
   HttpHandler& handler;
   HttpLimits limits;
   std::list<tcp::acceptor> acceptors;
-  std::set<int> adopted;  // descriptors of some
+  std::set<int> adopted;  // the descriptors among them that were given to us; they outlive us
   Connections connections;
   std::unordered_map<Address, int> per_address;
   asio::steady_timer sweep;

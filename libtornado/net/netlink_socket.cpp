@@ -30,7 +30,6 @@ namespace asio = boost::asio;
 namespace tornado::inline v1 {
 namespace {
 
-constexpr auto deadline = std::chrono::seconds(5), longest_exchange = std::chrono::seconds(30);
 constexpr int dump_attempts = 10;
 constexpr int socket_memory = 8 << 20;
 constexpr std::size_t largest_buffer = 1 << 20;
@@ -121,6 +120,8 @@ struct NetlinkSocket::State {
   static Task<void> under_way(std::shared_ptr<State> state);
   static Task<void> ready(std::shared_ptr<State> state, asio::posix::stream_descriptor::wait_type what);
 
+  static constexpr auto never = std::chrono::steady_clock::time_point::max();
+
   Runtime& runtime;
   asio::posix::stream_descriptor descriptor;
   asio::steady_timer timer;
@@ -128,10 +129,11 @@ struct NetlinkSocket::State {
   std::string buffer;
   std::unique_ptr<ReceiveAhead> ahead;  // of a dump; the last one's too, until its thread has ended
   std::optional<Error> broken;
+  Limits limits;
   std::uint32_t port = 0;
   std::uint32_t sequence = 0;
-  std::chrono::steady_clock::time_point latest;   // for the end of this exchange
-  std::chrono::steady_clock::duration sending{};  // of this attempt
+  std::chrono::steady_clock::time_point latest = never;  // for the end of this exchange
+  std::chrono::steady_clock::duration sending{};         // of this attempt
   std::uint64_t epoch = 0;
   bool busy = false;
   bool expired = false;
@@ -170,10 +172,10 @@ Result<bool> NetlinkSocket::State::send(const std::string& bytes) {
   return sent;
 }
 
-/// The timer may fire after the exchange has ended: the epoch tells whose it was.
+/// The timer may fire after the exchange has ended, or has heard from the kernel: the epoch tells for what it was set.
 void NetlinkSocket::State::arm(const std::shared_ptr<State>& self) {
   expired = false;
-  timer.expires_at(std::min(std::chrono::steady_clock::now() + deadline, latest));
+  timer.expires_at(std::min(std::chrono::steady_clock::now() + limits.silence, latest));
   timer.async_wait([self, mine = ++epoch](const boost::system::error_code& ec) {
     if (ec || self->epoch != mine) return;
     self->expired = true;
@@ -233,6 +235,9 @@ bool NetlinkSocket::State::grow() {
 Task<void> NetlinkSocket::State::under_way(std::shared_ptr<State> state) {
   bool cancelled = co_await is_cancelled();
   if (state->closed || cancelled) co_return Error(errc::cancelled);
+  // A dump whose next part is always there sets the timer again before it is its turn.
+  const bool late = std::chrono::steady_clock::now() >= state->latest;
+  if (late) co_return Error(errc::deadline_exceeded, "netlink: the answer has no end");
   if (state->expired) co_return Error(errc::deadline_exceeded, "netlink: no answer");
   co_return Result<void>();
 }
@@ -380,12 +385,13 @@ Task<NetlinkReply> NetlinkSocket::State::run(std::shared_ptr<State> state, std::
     ~Turn() {
       if (state.ahead) state.ahead->stop();
       state.busy = false;
+      state.latest = never;
       state.disarm();
       state.freed.notify();
     }
   };
   Turn turn(*state);
-  state->latest = std::chrono::steady_clock::now() + longest_exchange;
+  state->latest = std::chrono::steady_clock::now() + state->limits.whole;
   state->arm(state);
   state->truncated = false;
   bool dump = secrets.sent.size() == 1 && is_dump(secrets.sent.front());
@@ -435,6 +441,10 @@ Task<NetlinkReply> NetlinkSocket::dump(std::string request, Reader& reader) {
   std::vector<std::string> one;
   one.push_back(std::move(request));
   return State::run(state_, std::move(one), false, Keep::all, &reader);
+}
+
+void NetlinkSocket::limit(const Limits& limits) noexcept {
+  state_->limits = limits;
 }
 
 void NetlinkSocket::keep_secrets() noexcept {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -12,12 +13,18 @@ namespace tornado::inline v1 {
 
 /// A netlink socket in the network namespace of the thread that makes it. Loop thread.
 ///
-/// Use it either for exchanges or, with multicast groups, for `receive`. An exchange ends within 30 s, and 5 s after
-/// the kernel's last word at the latest. If the socket cannot be opened, every operation returns that error. Tasks of a
-/// socket that was destroyed end with `cancelled`.
+/// Use it either for exchanges or, with multicast groups, for `receive`. An exchange ends within its limits. If the
+/// socket cannot be opened, every operation returns that error. Tasks of a socket that was destroyed end with
+/// `cancelled`.
 class NetlinkSocket {
  public:
   static constexpr std::size_t default_buffer = 65536;
+
+  /// How long an exchange may take.
+  struct Limits {
+    std::chrono::milliseconds silence = std::chrono::seconds(5);  ///< since the kernel's last word
+    std::chrono::milliseconds whole = std::chrono::seconds(30);   ///< in all, repetitions included
+  };
 
   /// Takes the answers of a dump as they come, so that a large one is never in memory as a whole.
   class Reader {
@@ -45,6 +52,9 @@ class NetlinkSocket {
   /// The same for a dump whose messages go to a reader, and not into the reply; those of a dump of many datagrams are
   /// received on the blocking pool meanwhile. The reader is called on the loop thread and outlives the task.
   Task<NetlinkReply> dump(std::string request, Reader& reader);
+
+  /// For exchanges that begin from now on. Both are more than nothing.
+  void limit(const Limits& limits) noexcept;
 
   /// From now on requests and what a reader was given are wiped from memory after use: they hold private keys.
   void keep_secrets() noexcept;

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "system"))
 
 import tor_network  # noqa: E402
-from lab import WEB, Client, Gateway, Lab, WebServer, connect, fetch, inside, run, until  # noqa: E402,F401
+from client import Client  # noqa: E402,F401
+from lab import WEB, Gateway, Lab, WebServer, connect, fetch, inside, run, until  # noqa: E402,F401
 
 SOCKS, BLOB = 9050, 8000
 WEB_PAGE = WebServer.PAGE

@@ -421,13 +421,31 @@ TEST_F(NetlinkDump, ASocketMayGoInTheMiddle) {
 TEST_F(NetlinkDump, OneThatGoesOnSlowlyIsNotGivenUp) {
   Listing listing;
   listing.slow = true;
-  listing.pause = std::chrono::milliseconds(150);
+  listing.pause = std::chrono::milliseconds(60);
+  NetlinkSocket::Limits limits;
+  limits.silence = std::chrono::seconds(2);
+  socket_->limit(limits);
   const auto began = std::chrono::steady_clock::now();
   auto listed = list(listing);
   ASSERT_TRUE(listed) << name(listed.error().code()) << ": " << listed.error().detail();
-  EXPECT_GT(std::chrono::steady_clock::now() - began, std::chrono::seconds(5)) << "longer than a silence may be";
+  EXPECT_GT(std::chrono::steady_clock::now() - began, limits.silence);
   EXPECT_EQ(listing.found.size(), links * addresses_each);
   EXPECT_EQ(listing.begun, 1);
+}
+
+TEST_F(NetlinkDump, OneThatGoesOnForTooLongIsGivenUp) {
+  Listing listing;
+  listing.slow = true;
+  listing.pause = std::chrono::milliseconds(60);
+  NetlinkSocket::Limits limits;
+  limits.whole = std::chrono::milliseconds(300);
+  socket_->limit(limits);
+  auto listed = list(listing);
+  ASSERT_FALSE(listed);
+  EXPECT_EQ(listed.error().code(), errc::deadline_exceeded);
+  EXPECT_LT(listing.messages, links * addresses_each);
+  socket_->limit(NetlinkSocket::Limits());
+  expect_whole();
 }
 
 TEST_F(NetlinkDump, BesideOthersEachGetsItsOwn) {

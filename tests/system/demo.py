@@ -15,7 +15,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import lab  # noqa: E402
 import tor_network  # noqa: E402
-from lab import GATEWAY, TORNADOCTL, WEB, Client, Gateway, Lab, fetch, in_namespace, resolve, until  # noqa: E402
+from client import ApiError, Client  # noqa: E402
+from lab import GATEWAY, TORNADOCTL, WEB, Gateway, Lab, fetch, in_namespace, resolve, until  # noqa: E402
 
 BOLD, PLAIN = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
 
@@ -191,7 +192,7 @@ def main():
     except KeyboardInterrupt:
         print("\ndemo: interrupted")
         sys.exit(130)
-    except (AssertionError, OSError, RuntimeError, lab.ApiError) as error:
+    except (AssertionError, OSError, RuntimeError, ApiError) as error:
         sys.exit(f"demo: failed: {error}")
     finally:
         demo.close()

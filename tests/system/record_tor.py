@@ -15,7 +15,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import lab  # noqa: E402
 import tor_network  # noqa: E402
-from lab import WEB, Client, Gateway, Lab, fetch, resolve, until  # noqa: E402
+from client import Client  # noqa: E402
+from lab import WEB, Gateway, Lab, fetch, resolve, until  # noqa: E402
 
 PROOF = b"Tor safe cookie authentication controller-to-server hash"
 QUESTIONS = (

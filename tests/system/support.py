@@ -3,7 +3,9 @@
 import collections
 import unittest
 
-from lab import ApiError, Client, Gateway, Lab, key_pair, until
+from client import ApiError, Client
+from lab import Gateway, Lab, until
+from sealing import key_pair
 
 
 class LabCase(unittest.TestCase):

@@ -12,10 +12,11 @@ import time
 import unittest
 
 import jwt
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from lab import API_PORT, GATEWAY, SLOW, TORNADOCTL, WORK, Client, ControlError, b64, connect, in_namespace, seal
+from client import Client
+from lab import API_PORT, GATEWAY, SLOW, TORNADOCTL, WORK, ControlError, connect
+from sealing import b64, seal
 from support import ApiError, LabCase, inconsistencies, key_pair, until
 
 GENEROUS = {"auth.address_failures": 100000, "auth.account_failures": 100000}

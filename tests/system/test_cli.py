@@ -8,7 +8,8 @@ import subprocess
 import tempfile
 import unittest
 
-from lab import TORNADOCTL, TORNADOD, WORK, Client, Gateway, in_namespace
+from client import Client
+from lab import TORNADOCTL, TORNADOD, WORK, Gateway, in_namespace
 from support import LabCase
 
 

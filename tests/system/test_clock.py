@@ -4,7 +4,8 @@ import glob
 import os
 import unittest
 
-from lab import WORK, Client, Gateway, Lab, Transfer
+from client import Client
+from lab import WORK, Gateway, Lab, Transfer
 from support import LabCase, inconsistencies, until
 
 DAY = 86400

@@ -4,7 +4,8 @@ import os
 import subprocess
 import unittest
 
-from lab import TORNADOCTL, Client, Gateway, Lab, fetch
+from client import Client
+from lab import TORNADOCTL, Gateway, Lab, fetch
 from support import ApiError, inconsistencies, until
 
 

@@ -2,7 +2,8 @@
 
 import unittest
 
-from lab import DNS, GATEWAY, INSIDE, PUBLIC, WEB, WORK, ApiError, Client, connect, fetch, in_namespace, resolve, run
+from client import ApiError, Client
+from lab import DNS, GATEWAY, INSIDE, PUBLIC, WEB, WORK, connect, fetch, in_namespace, resolve, run
 from support import LabCase, inconsistencies, key_pair, until
 
 

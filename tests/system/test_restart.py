@@ -9,7 +9,8 @@ import threading
 import time
 import unittest
 
-from lab import SLOW, STEPS, ApiError, Client, ControlError, Gateway, Lab, Transfer, fetch, in_namespace, run
+from client import ApiError, Client
+from lab import SLOW, STEPS, ControlError, Gateway, Lab, Transfer, fetch, in_namespace, run
 from support import LabCase, inconsistencies, key_pair, until
 
 

@@ -8,11 +8,11 @@ import os
 import signal
 import threading
 import time
-import unittest
 
 import leaks
 import tor_network
-from lab import GATEWAY, WEB, Client, Transfer, fetch, in_namespace, run, until
+from client import Client
+from lab import GATEWAY, WEB, Transfer, fetch, in_namespace, run, until
 from leaks import Eyes, Probes
 from test_tor_lane import TorLaneCase
 
