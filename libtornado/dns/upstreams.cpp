@@ -1,11 +1,5 @@
 #include "dns/upstreams.hpp"
 
-#include <netdb.h>
-#include <netinet/in.h>
-
-#include <cstring>
-#include <memory>
-
 #include "base/file.hpp"
 
 namespace tornado::inline v1 {
@@ -37,27 +31,6 @@ Upstreams Upstreams::of_host() {
     if (found.v4 || found.v6) return found;
   }
   return Upstreams();
-}
-
-Result<std::vector<Address>> resolve_host(const std::string& name) {
-  if (auto literal = Address::parse(name)) return std::vector<Address>(1, *literal);
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* raw = nullptr;
-  int rc = ::getaddrinfo(name.c_str(), nullptr, &hints, &raw);
-  if (rc != 0) return Error(errc::not_found, name + ": " + ::gai_strerror(rc));
-  std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> list(raw, ::freeaddrinfo);
-  std::vector<Address> out;
-  for (const addrinfo* entry = raw; entry != nullptr; entry = entry->ai_next) {
-    if (entry->ai_family == AF_INET) {
-      out.push_back(Address::from_v4(ntohl(reinterpret_cast<sockaddr_in*>(entry->ai_addr)->sin_addr.s_addr)));
-    } else if (entry->ai_family == AF_INET6) {
-      std::array<std::uint8_t, 16> raw6{};
-      std::memcpy(raw6.data(), &reinterpret_cast<sockaddr_in6*>(entry->ai_addr)->sin6_addr, raw6.size());
-      out.push_back(Address::from_v6(raw6));
-    }
-  }
-  return out;
 }
 
 }  // namespace tornado::inline v1

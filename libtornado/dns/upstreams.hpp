@@ -18,7 +18,4 @@ class Upstreams {
   static Upstreams of_host();
 };
 
-/// Addresses of a host name, or of an address written as text. Blocking. not_found.
-Result<std::vector<Address>> resolve_host(const std::string& name);
-
 }  // namespace tornado::inline v1

@@ -55,8 +55,10 @@ Gateway::Impl::Impl(Runtime& runtime_, Config config_, GatewayParts parts_)
       cutter(runtime, peers, *parts.host, sessions),
       supervisor(runtime, config.state_dir + "/children"),
       policy_brought(runtime),
+      endpoint_name(runtime, config.endpoint.host),
       closing(runtime),
       reconcile_wanted(runtime),
+      lookup_wanted(runtime),
       process_came_up(runtime),
       background(runtime) {
   lanes = {{Lane("vpn"), &config.lanes.vpn}, {Lane("tor"), &config.lanes.tor}};

@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "base/task_group.hpp"
+#include "dns/name_lookup.hpp"
 #include "dns/responder.hpp"
 #include "dns/upstreams.hpp"
 #include "gateway/access_book.hpp"
@@ -76,7 +77,7 @@ struct Gateway::Impl {
   LanePolicy lane_policy(const Lane& lane, const LaneConfig& settings) const;
   Task<GatewayPolicy> policy();
   Task<Upstreams> upstreams(std::string v4, std::string v6);
-  boost::asio::awaitable<void> resolve_endpoint();
+  boost::asio::awaitable<void> look_up_endpoint(Seconds patience);
   Task<std::vector<Endpoint>> api_endpoints();
   bool in_memory() const { return choice.backend == WireGuardBackend::memory; }
   bool in_kernel() const { return choice.backend == WireGuardBackend::kernel; }
@@ -144,6 +145,8 @@ struct Gateway::Impl {
   Task<void> run_closing();
   Task<void> run_child_watch();
   Task<void> run_host_watch();
+  Task<void> catch_up_api();
+  Task<void> run_endpoint_watch();
   Task<void> run_firewall_watch();
   Task<void> close_due(Instance instance, CloseReason reason);
   Task<void> finish_closing(Instance instance);
@@ -372,6 +375,7 @@ struct Gateway::Impl {
   RestoredSessions restored;  // between reading and restoring
   std::vector<ForeignChain> foreign_chains;
   std::string endpoint_host;
+  NameLookup endpoint_name;
   std::vector<Address> endpoint_known;  // what endpoint.host resolved to the last time
   std::vector<std::string> steps;
   bool ready = false;
@@ -386,6 +390,7 @@ struct Gateway::Impl {
   std::map<Instance, bool> preshared_doubts;  // whether the client has one, where row and peer may say otherwise
   std::unordered_set<Instance> leaving;       // ended by their own devices, not yet cut
   Notifier reconcile_wanted;
+  Notifier lookup_wanted;
   Notifier process_came_up;
   std::chrono::milliseconds awake_at{0};
   Instant wall_at;

@@ -10,6 +10,9 @@
 namespace tornado::inline v1 {
 namespace {
 
+/// Of a start. A name that is found later is put in then.
+constexpr Seconds resolver_patience{5};
+
 Result<Endpoint> dns_endpoint(const std::string& text) {
   if (auto endpoint = Endpoint::parse(text)) return *endpoint;
   TRY_PLAIN(auto address, Address::parse(text));
@@ -62,6 +65,8 @@ Task<void> Gateway::Impl::start() {
   TRY_VOID(co_await prepare_tor());
   TRY_VOID(co_await load_policy());
   TRY_VOID(co_await read_sessions());
+  auto task = look_up_endpoint(resolver_patience);
+  co_await std::move(task);
   TRY_VOID(co_await apply_firewall());
   (void)co_await check_foreign_chains();
   step_done("firewall_applied");
@@ -89,13 +94,14 @@ Task<void> Gateway::Impl::prepare_directories() {
   co_return co_await runtime.offload(Blocking::file, work);
 }
 
-/// What a resolver that does not answer said before still holds: it knows nothing else.
-boost::asio::awaitable<void> Gateway::Impl::resolve_endpoint() {
-  if (config.endpoint.host.empty()) co_return;
-  auto look = [this]() -> Result<std::vector<Address>> { return resolve_host(config.endpoint.host); };
-  auto found = co_await runtime.offload(Blocking::file, look);
-  if (!found) runtime.log().write(LogLevel::warning, "endpoint_unresolved", {{"detail", found.error().detail()}});
+/// What a resolver that does not answer said before still holds: it knows nothing else. Nobody who changes the ruleset
+/// waits for it.
+boost::asio::awaitable<void> Gateway::Impl::look_up_endpoint(Seconds patience) {
+  if (endpoint_name.name().empty()) co_return;
+  auto found = co_await endpoint_name.addresses(patience);
   if (found) endpoint_known = std::move(*found);
+  if (!found && found.error().code() != errc::cancelled)
+    runtime.log().write(LogLevel::warning, "endpoint_unresolved", {{"detail", found.error().detail()}});
 }
 
 Task<std::vector<Endpoint>> Gateway::Impl::api_endpoints() {
@@ -118,8 +124,6 @@ Task<std::vector<Endpoint>> Gateway::Impl::api_endpoints() {
     else if (auto address = Address::parse(entry))
       add(Endpoint(*address, port));
   }
-  auto task = resolve_endpoint();
-  co_await std::move(task);
   for (const auto& address : endpoint_known) add(Endpoint(address, port));
   std::sort(out.begin(), out.end());
   co_return out;

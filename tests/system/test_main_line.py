@@ -1,9 +1,10 @@
 """The straight line: account, sign-in, tunnel, packets, and every way a session ends."""
 
+import socket
 import unittest
 
 from client import ApiError, Client
-from lab import DNS, GATEWAY, INSIDE, PUBLIC, WEB, WORK, connect, fetch, in_namespace, resolve, run
+from lab import DNS, GATEWAY, INSIDE, PUBLIC, SLOW, WEB, WORK, connect, fetch, in_namespace, inside, resolve, run
 from support import LabCase, inconsistencies, key_pair, until
 
 
@@ -237,6 +238,7 @@ class KnownByName(LabCase):
     NAME = "gate.lab.test"
     SETTINGS = {"endpoint.host": NAME}
     START = False
+    looks = 0
 
     def resolves_to(self, *addresses):
         with open(self.hosts, "w") as file:
@@ -244,7 +246,7 @@ class KnownByName(LabCase):
 
     def reached_at(self):
         """The API's addresses once the gateway has looked at its host again."""
-        self.looks += 1
+        KnownByName.looks += 1
         address = f"203.0.113.{100 + self.looks}"
         run(*in_namespace("gw", "ip", "address", "add", address + "/32", "dev", "eth0"))
 
@@ -253,24 +255,50 @@ class KnownByName(LabCase):
             return address in text and text
         return until(listed, "the ruleset with the new address", 10)
 
-    def test_the_last_answer_holds_while_there_is_none(self):
-        self.looks = 0
-        self.hosts, nobody = WORK + "/hosts", WORK + "/nobody"
-        with open(nobody, "w") as file:
-            file.write("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
-        self.resolves_to("198.18.0.1")
-        for source, target in ((self.hosts, "/etc/hosts"), (nobody, "/etc/resolv.conf")):
+    def ruleset(self):
+        return run(*in_namespace("gw", "nft", "list", "table", "inet", "tornado"), check=False)
+
+    def with_resolver(self, options):
+        """The host's name server is 127.0.0.1."""
+        self.hosts, resolvers = WORK + "/hosts", WORK + "/resolvers"
+        with open(resolvers, "w") as file:
+            file.write(f"nameserver 127.0.0.1\noptions {options}\n")
+        self.resolves_to()
+        for source, target in ((self.hosts, "/etc/hosts"), (resolvers, "/etc/resolv.conf")):
             run("mount", "--bind", source, target)
             self.addCleanup(run, "umount", target)
+        self.addCleanup(self.gateway.stop)
+
+    def test_the_last_answer_holds_while_there_is_none(self):
+        self.with_resolver("timeout:1 attempts:1")
+        self.resolves_to("198.18.0.1")
         self.gateway.start()
         self.assertIn("198.18.0.1", self.reached_at())
         self.resolves_to()
-        self.assertIn("198.18.0.1", self.reached_at())
+        self.reached_at()
         until(lambda: self.gateway.logged("endpoint_unresolved"), "it is told")
+        self.assertIn("198.18.0.1", self.reached_at())
         self.resolves_to("198.18.0.2")
-        text = self.reached_at()
-        self.assertIn("198.18.0.2", text)
-        self.assertNotIn("198.18.0.1", text)
+        self.reached_at()
+        until(lambda: "198.18.0.2" in self.ruleset(), "the new answer")
+        self.assertNotIn("198.18.0.1", self.ruleset())
+
+    def test_a_silent_resolver_holds_nothing(self):
+        """A lookup takes two and a half minutes here; no start, no ruleset and no stop waits for one."""
+        self.with_resolver("timeout:30 attempts:5")
+        with inside("gw"):
+            silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(silent.close)
+        silent.bind(("127.0.0.1", 53))
+        self.gateway.start()
+        silent.settimeout(5 * SLOW)
+        self.assertIn(self.NAME.split(".")[0].encode(), silent.recv(512))
+        self.assertIn("no answer within", self.gateway.logged("endpoint_unresolved")[0]["detail"])
+        self.reached_at()
+        run(*in_namespace("gw", "nft", "delete", "table", "inet", "tornado"))
+        until(lambda: "chain" in self.ruleset(), "the ruleset is back", 10)
+        self.gateway.process.terminate()
+        self.assertEqual(self.gateway.gone(10), 0)
 
 
 if __name__ == "__main__":
