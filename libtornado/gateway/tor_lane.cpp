@@ -18,16 +18,15 @@ struct Words {
 Words words_for(const TorStatus& status) {
   if (status.phase == TorPhase::launching || status.phase == TorPhase::bootstrapping) {
     std::string how_far = status.bootstrap > 0 ? " It is at " + std::to_string(status.bootstrap) + " percent." : "";
-    return {"Tor is connecting", "This connection goes through Tor only, and Tor is not ready yet." + how_far +
-                                     " Nothing was sent around it."};
+    return {"Tor is connecting", "This connection goes through Tor only, and Tor is not ready yet." + how_far};
   }
   if (status.phase == TorPhase::maintenance || status.phase == TorPhase::stopped)
     return {"Tor is switched off",
             "The operator of this gateway has taken the Tor lane out of service for now. "
-            "Nothing was sent around it. The other lane is not affected."};
+            "The other lane is not affected."};
   return {"Tor is not working",
           "This connection goes through Tor only, and Tor cannot be used at the moment. "
-          "It is tried again all the time. Nothing was sent around it."};
+          "It is tried again all the time."};
 }
 
 }  // namespace

@@ -50,7 +50,7 @@ def place(clients=1, options=(), settings=None):
 
 
 def page(client):
-    until(lambda: fetch(client.namespace, timeout=4) == WEB_PAGE, "a page", 30)
+    until(lambda: fetch(client.namespace, timeout=4) == WEB_PAGE, "a page", 120)
 
 
 def told(name, values, unit="ms", factor=1000):
