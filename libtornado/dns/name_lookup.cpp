@@ -44,6 +44,14 @@ Result<std::vector<Address>> resolve_host(const std::string& name) {
 
 namespace {
 
+Result<std::vector<Address>> ask(const NameLookup::Resolve& resolve, const std::string& name) {
+  try {
+    return resolve(name);
+  } catch (const std::exception& e) {
+    return Error(errc::internal, name + ": " + e.what());
+  }
+}
+
 /// Where the thread finds the loop, as long as there is one.
 struct Recipient {
   std::mutex mutex;
@@ -64,15 +72,17 @@ struct NameLookup::State {
   const std::shared_ptr<Recipient> recipient = std::make_shared<Recipient>();
   Notifier answered;
   std::optional<Result<std::vector<Address>>> answer;  // the last one
+  bool taken = true;                                   // by somebody who asked
   bool looking = false;
   bool gone = false;
 };
 
 Result<void> NameLookup::State::begin(const std::shared_ptr<State>& self) {
+  if (self->looking || !self->taken || Address::parse(self->name)) return {};
   // All that the thread has is its own: the state, and the runtime, may go before it ends.
   auto look = [name = self->name, resolve = self->resolve, recipient = self->recipient,
                state = std::weak_ptr<State>(self)] {
-    auto found = resolve(name);
+    auto found = ask(resolve, name);
     std::lock_guard lock(recipient->mutex);
     if (recipient->loop == nullptr) return;
     asio::post(*recipient->loop, [state, found = std::move(found)] {
@@ -80,6 +90,7 @@ Result<void> NameLookup::State::begin(const std::shared_ptr<State>& self) {
       if (!here) return;
       here->looking = false;
       here->answer = found;
+      here->taken = false;
       here->answered.notify();
     });
   };
@@ -110,6 +121,10 @@ const std::string& NameLookup::name() const noexcept {
   return state_->name;
 }
 
+Result<void> NameLookup::begin() {
+  return State::begin(state_);
+}
+
 Task<std::vector<Address>> NameLookup::addresses(Seconds patience) {
   return wait(state_, patience);
 }
@@ -117,7 +132,8 @@ Task<std::vector<Address>> NameLookup::addresses(Seconds patience) {
 Task<std::vector<Address>> NameLookup::wait(std::shared_ptr<State> state, Seconds patience) {
   if (auto literal = Address::parse(state->name)) co_return std::vector<Address>(1, *literal);
   const std::uint64_t seen = state->answered.revision();
-  if (!state->looking) TRY_VOID(State::begin(state));
+  if (!std::exchange(state->taken, true)) co_return *state->answer;
+  TRY_VOID(State::begin(state));
   auto told = state->answered.wait(seen);
   auto late = state->runtime.sleep_until(state->runtime.now() + patience);
   auto first = co_await first_of(std::move(told), std::move(late));
@@ -126,6 +142,7 @@ Task<std::vector<Address>> NameLookup::wait(std::shared_ptr<State> state, Second
   if (first->index() == 1)
     co_return Error(errc::deadline_exceeded,
                     state->name + ": no answer within " + std::to_string(patience.count()) + " s");
+  state->taken = true;
   co_return *state->answer;
 }
 

@@ -16,8 +16,8 @@ Result<std::vector<Address>> resolve_host(const std::string& name);
 /// Looks a name up as the host does (getaddrinfo(3): hosts file, DNS), without waiting for a resolver that is silent.
 ///
 /// Such a call takes as long as the resolver's own timeouts, half a minute and more, and cannot be stopped. It has a
-/// thread of its own, one at a time, that nobody joins: whoever lost patience leaves it to itself, and who asks next
-/// waits for its answer. Loop thread; the destructor waits for nothing.
+/// thread of its own, one at a time, that nobody joins: whoever lost patience leaves it to itself, and its answer is
+/// for who asks next. Loop thread; the destructor waits for nothing.
 class NameLookup {
  public:
   using Resolve = std::function<Result<std::vector<Address>>(const std::string&)>;
@@ -30,9 +30,13 @@ class NameLookup {
 
   const std::string& name() const noexcept;
 
-  /// The answer to a lookup that begins now, or goes on already. An address written as text is answered at once.
-  /// Errors: those of `resolve`; deadline_exceeded after `patience`, which is more than 0; unavailable (there is no
-  /// thread to be had), cancelled (also if the NameLookup goes).
+  /// Begins a lookup, unless one goes on or has an answer that nobody has taken. Error: unavailable (there is no thread
+  /// to be had).
+  Result<void> begin();
+
+  /// The answer to a lookup that begins now, goes on already, or ended while nobody waited. An address written as text
+  /// is answered at once. Errors: those of `resolve` (internal: it threw); deadline_exceeded after `patience`, which is
+  /// more than 0; that of `begin`; cancelled (also if the NameLookup goes).
   Task<std::vector<Address>> addresses(Seconds patience);
 
  private:

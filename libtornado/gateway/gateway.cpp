@@ -58,6 +58,7 @@ Gateway::Impl::Impl(Runtime& runtime_, Config config_, GatewayParts parts_)
       endpoint_name(runtime, config.endpoint.host),
       closing(runtime),
       reconcile_wanted(runtime),
+      api_wanted(runtime),
       lookup_wanted(runtime),
       process_came_up(runtime),
       background(runtime) {
@@ -295,6 +296,7 @@ std::string Gateway::firewall_text() const {
   for (const Chain& chain : now.chains)
     if (is_access(chain.name)) rights.chains.push_back(chain);
   replace_access(now, rights);
+  replace_api(now, impl_->api);
   return to_text(now);
 }
 

@@ -77,13 +77,23 @@ struct Gateway::Impl {
   LanePolicy lane_policy(const Lane& lane, const LaneConfig& settings) const;
   Task<GatewayPolicy> policy();
   Task<Upstreams> upstreams(std::string v4, std::string v6);
-  boost::asio::awaitable<void> look_up_endpoint(Seconds patience);
-  Task<std::vector<Endpoint>> api_endpoints();
   bool in_memory() const { return choice.backend == WireGuardBackend::memory; }
   bool in_kernel() const { return choice.backend == WireGuardBackend::kernel; }
   bool external() const {
     return choice.backend == WireGuardBackend::userspace && config.wireguard.launch == "external";
   }
+
+  // api_reach.cpp: where clients reach the API.
+  bool endpoint_is_name() const;
+  std::string endpoint_file() const;
+  Task<void> begin_endpoint_lookup();
+  Task<void> await_endpoint();
+  void tell_unresolved(const Error& error);
+  boost::asio::awaitable<void> look_up_endpoint(Seconds patience);
+  Task<std::vector<Endpoint>> api_endpoints();
+  Task<void> catch_up_api();
+  Task<void> run_api_watch();
+  Task<void> run_endpoint_watch();
 
   // external.cpp: WireGuard processes that belong to a service manager.
   Task<void> await_wireguard(const LaneConfig& lane, std::string name);
@@ -145,8 +155,6 @@ struct Gateway::Impl {
   Task<void> run_closing();
   Task<void> run_child_watch();
   Task<void> run_host_watch();
-  Task<void> catch_up_api();
-  Task<void> run_endpoint_watch();
   Task<void> run_firewall_watch();
   Task<void> close_due(Instance instance, CloseReason reason);
   Task<void> finish_closing(Instance instance);
@@ -377,6 +385,7 @@ struct Gateway::Impl {
   std::string endpoint_host;
   NameLookup endpoint_name;
   std::vector<Address> endpoint_known;  // what endpoint.host resolved to the last time
+  std::string endpoint_told;            // why it did not, as it was told last
   std::vector<std::string> steps;
   bool ready = false;
   bool stopping = false;
@@ -390,6 +399,7 @@ struct Gateway::Impl {
   std::map<Instance, bool> preshared_doubts;  // whether the client has one, where row and peer may say otherwise
   std::unordered_set<Instance> leaving;       // ended by their own devices, not yet cut
   Notifier reconcile_wanted;
+  Notifier api_wanted;
   Notifier lookup_wanted;
   Notifier process_came_up;
   std::chrono::milliseconds awake_at{0};

@@ -10,9 +10,6 @@
 namespace tornado::inline v1 {
 namespace {
 
-/// Of a start. A name that is found later is put in then.
-constexpr Seconds resolver_patience{5};
-
 Result<Endpoint> dns_endpoint(const std::string& text) {
   if (auto endpoint = Endpoint::parse(text)) return *endpoint;
   TRY_PLAIN(auto address, Address::parse(text));
@@ -53,6 +50,7 @@ void Gateway::Impl::step_done(std::string name) {
 
 Task<void> Gateway::Impl::start() {
   TRY_VOID(co_await prepare_directories());
+  TRY_VOID(co_await begin_endpoint_lookup());
   runtime.log().write(LogLevel::info, "wireguard_backend",
                       {{"backend", std::string(name(choice.backend))}, {"reason", choice.reason}});
   step_done("config");
@@ -65,8 +63,7 @@ Task<void> Gateway::Impl::start() {
   TRY_VOID(co_await prepare_tor());
   TRY_VOID(co_await load_policy());
   TRY_VOID(co_await read_sessions());
-  auto task = look_up_endpoint(resolver_patience);
-  co_await std::move(task);
+  TRY_VOID(co_await await_endpoint());
   TRY_VOID(co_await apply_firewall());
   (void)co_await check_foreign_chains();
   step_done("firewall_applied");
@@ -92,41 +89,6 @@ Task<void> Gateway::Impl::prepare_directories() {
     return make_directory(config.state_dir + "/children", 0700);
   };
   co_return co_await runtime.offload(Blocking::file, work);
-}
-
-/// What a resolver that does not answer said before still holds: it knows nothing else. Nobody who changes the ruleset
-/// waits for it.
-boost::asio::awaitable<void> Gateway::Impl::look_up_endpoint(Seconds patience) {
-  if (endpoint_name.name().empty()) co_return;
-  auto found = co_await endpoint_name.addresses(patience);
-  if (found) endpoint_known = std::move(*found);
-  if (!found && found.error().code() != errc::cancelled)
-    runtime.log().write(LogLevel::warning, "endpoint_unresolved", {{"detail", found.error().detail()}});
-}
-
-Task<std::vector<Endpoint>> Gateway::Impl::api_endpoints() {
-  const std::uint16_t port = config.listen_endpoint().port;
-  std::vector<Endpoint> out;
-  auto add = [&](Endpoint endpoint) {
-    if (std::find(out.begin(), out.end(), endpoint) == out.end()) out.push_back(endpoint);
-  };
-  for (const auto& lane : lane_names) {
-    Pool pool = config.pool(lane.str());
-    add(Endpoint(pool.gateway(), port));
-    if (pool.gateway6()) add(Endpoint(*pool.gateway6(), port));
-  }
-  TRY(auto addresses, co_await parts.host->addresses());
-  for (const auto& local : addresses)
-    if (!local.address.is_loopback()) add(Endpoint(local.address, port));
-  for (const auto& entry : config.client_api.publics) {
-    if (auto endpoint = Endpoint::parse(entry))
-      add(*endpoint);
-    else if (auto address = Address::parse(entry))
-      add(Endpoint(*address, port));
-  }
-  for (const auto& address : endpoint_known) add(Endpoint(address, port));
-  std::sort(out.begin(), out.end());
-  co_return out;
 }
 
 LanePolicy Gateway::Impl::lane_policy(const Lane& lane, const LaneConfig& settings) const {
@@ -181,6 +143,7 @@ Task<void> Gateway::Impl::apply_firewall() {
   if (!applied && access_version != 0) applied = co_await apply_closed(applied.error());
   if (!applied) co_return with_remedy(applied.error(), "the firewall could not be applied");
   components["firewall"] = Component("firewall", true, "applied");
+  api_wanted.notify();
   co_return Result<void>();
 }
 
@@ -191,9 +154,10 @@ Task<void> Gateway::Impl::apply_table() {
 Task<void> Gateway::Impl::put_table() {
   std::uint64_t revision = 0;
   std::shared_ptr<const Ruleset> made;
-  // The mode of the tor lane may change while this one waits, the policy, and the configuration.
+  // The mode of the tor lane may change while this one waits, the API's addresses, the policy, and the configuration.
   for (bool current = false; !current;) {
     const LaneMode used = tor_mode;
+    const auto reached = api;
     const auto rights = access.shared_policy();
     const auto configured = config_revision;
     tried_version = access_version;
@@ -203,7 +167,7 @@ Task<void> Gateway::Impl::put_table() {
     // A request that has outlived the gateway's service puts back nothing that a teardown has removed.
     if (stopping) co_return Error(errc::cancelled, "the gateway is stopping");
     auto changed = [&]() {
-      return used != tor_mode || rights != access.shared_policy() || configured != config_revision;
+      return used != tor_mode || reached != api || rights != access.shared_policy() || configured != config_revision;
     };
     if (changed()) continue;
     ruleset = made;

@@ -15,8 +15,6 @@ constexpr std::size_t most_closing_at_once = 64;
 constexpr std::chrono::milliseconds longest_closing_rest{500};
 constexpr int history_batch = 500;
 constexpr std::size_t most_ends_unasked = 20;
-/// Nobody waits for it: a lookup goes on for as long as the resolver's own timeouts are.
-constexpr Seconds longest_lookup{120};
 /// Between two passes, and between two looks at what the host has told.
 constexpr std::chrono::milliseconds least_rest{200}, longest_rest{600};
 /// A revision that no Notifier reaches.
@@ -44,7 +42,8 @@ void Gateway::Impl::start_upkeep() {
   background.add("closing", run_closing());
   background.add("child_watch", run_child_watch());
   background.add("host_watch", run_host_watch());
-  if (!endpoint_name.name().empty()) background.add("endpoint_watch", run_endpoint_watch());
+  background.add("api_watch", run_api_watch());
+  if (endpoint_is_name()) background.add("endpoint_watch", run_endpoint_watch());
   background.add("firewall_watch", run_firewall_watch());
 }
 
@@ -306,6 +305,7 @@ Task<void> Gateway::Impl::run_reconcile_timer() {
     bool slept = co_await runtime.sleep_until(runtime.now() + Seconds(config.session.reconcile_interval));
     if (!slept) co_return Error(errc::cancelled);
     reconcile_wanted.notify();
+    api_wanted.notify();
     lookup_wanted.notify();
   }
 }
@@ -372,31 +372,6 @@ Task<void> Gateway::Impl::run_child_watch() {
   }
 }
 
-/// Puts the addresses of the API into the ruleset as they are now. What became of them meanwhile follows.
-Task<void> Gateway::Impl::catch_up_api() {
-  for (;;) {
-    TRY(auto endpoints, co_await api_endpoints());
-    if (endpoints == api) co_return Result<void>();
-    TRY_VOID(co_await parts.firewall->api(endpoints));
-    api = std::move(endpoints);
-  }
-}
-
-/// Looks endpoint.host up again now and then, and when the host's addresses change, beside everything else.
-Task<void> Gateway::Impl::run_endpoint_watch() {
-  std::uint64_t seen = 0;
-  for (;;) {
-    bool told = co_await lookup_wanted.wait(seen);
-    if (!told) co_return Error(errc::cancelled);
-    seen = lookup_wanted.revision();
-    auto task = look_up_endpoint(longest_lookup);
-    co_await std::move(task);
-    (void)co_await catch_up_api();
-    bool slept = co_await runtime.sleep_until(runtime.now() + Seconds(1));
-    if (!slept) co_return Error(errc::cancelled);
-  }
-}
-
 /// Links and addresses changed: the lanes may have lost theirs, and the API may be known by others.
 Task<void> Gateway::Impl::run_host_watch() {
   std::uint64_t seen = 0;
@@ -405,10 +380,10 @@ Task<void> Gateway::Impl::run_host_watch() {
     if (!changed) co_return changed.error();
     if (seen != 0) {
       reconcile_wanted.notify();
+      api_wanted.notify();
       lookup_wanted.notify();
     }
     seen = *changed;
-    (void)co_await catch_up_api();
     bool slept = co_await runtime.sleep_until(runtime.now() + least_rest);
     if (!slept) co_return Error(errc::cancelled);
   }

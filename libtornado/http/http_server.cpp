@@ -224,7 +224,7 @@ struct HttpServer::Impl {
   HttpHandler& handler;
   HttpLimits limits;
   std::list<tcp::acceptor> acceptors;
-  std::set<int> adopted;  // the descriptors among them that were given to us; they outlive us
+  std::set<int> adopted;  // descriptors of those that were given to us: somebody else keeps them open
   Connections connections;
   std::unordered_map<Address, int> per_address;
   asio::steady_timer sweep;

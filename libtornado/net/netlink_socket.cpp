@@ -237,8 +237,7 @@ Task<void> NetlinkSocket::State::under_way(std::shared_ptr<State> state) {
   if (state->closed || cancelled) co_return Error(errc::cancelled);
   // A dump whose next part is always there sets the timer again before it is its turn.
   const bool late = std::chrono::steady_clock::now() >= state->latest;
-  if (late) co_return Error(errc::deadline_exceeded, "netlink: the answer has no end");
-  if (state->expired) co_return Error(errc::deadline_exceeded, "netlink: no answer");
+  if (state->expired || late) co_return Error(errc::deadline_exceeded, "netlink: no answer in time");
   co_return Result<void>();
 }
 

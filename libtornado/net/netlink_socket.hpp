@@ -20,7 +20,7 @@ class NetlinkSocket {
  public:
   static constexpr std::size_t default_buffer = 65536;
 
-  /// How long an exchange may take.
+  /// How long an exchange may take once it is its turn. Not counted: a batch that the kernel executes while it is sent.
   struct Limits {
     std::chrono::milliseconds silence = std::chrono::seconds(5);  ///< since the kernel's last word
     std::chrono::milliseconds whole = std::chrono::seconds(30);   ///< in all, repetitions included
@@ -53,7 +53,7 @@ class NetlinkSocket {
   /// received on the blocking pool meanwhile. The reader is called on the loop thread and outlives the task.
   Task<NetlinkReply> dump(std::string request, Reader& reader);
 
-  /// For exchanges that begin from now on. Both are more than nothing.
+  /// Before the first exchange, or between two. Both are more than nothing.
   void limit(const Limits& limits) noexcept;
 
   /// From now on requests and what a reader was given are wiped from memory after use: they hold private keys.

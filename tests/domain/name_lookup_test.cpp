@@ -3,10 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
+#include <chrono>
 #include <future>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 
 #include "tornado/manual_clock.hpp"
 
@@ -56,6 +59,12 @@ class NameLookupTest : public ::testing::Test {
   /// The answer comes from another thread.
   void run_until_told(const Outcome& out) {
     while (!out) runtime_.loop().run_one();
+  }
+  /// What comes from the other thread, with nobody waiting for it.
+  void run_one() {
+    auto more = boost::asio::make_work_guard(runtime_.loop());
+    runtime_.loop().restart();
+    ASSERT_EQ(runtime_.loop().run_one_for(std::chrono::seconds(20)), 1U);
   }
   errc code(const Outcome& out) { return out->error().code(); }
 
@@ -116,6 +125,43 @@ TEST_F(NameLookupTest, PatienceEndsAndTheNextWaitsForTheSameAnswer) {
   run_until_told(patient);
   EXPECT_EQ(patient->value(), Addresses{second});
   EXPECT_EQ(resolver_.asked(), 1);
+}
+
+TEST_F(NameLookupTest, WhatCameWhenNobodyWaitedIsForWhoAsksNext) {
+  Outcome impatient;
+  auto one = asking(impatient);
+  clock_.advance(Seconds(5));
+  runtime_.settle();
+  ASSERT_TRUE(impatient);
+  EXPECT_EQ(code(impatient), errc::deadline_exceeded);
+  resolver_.say({first});
+  run_one();
+  EXPECT_EQ(runtime_.wait(lookup_->addresses(Seconds(5))).value(), Addresses{first});
+  EXPECT_EQ(resolver_.asked(), 1);
+  Outcome fresh;
+  auto another = asking(fresh);
+  EXPECT_FALSE(fresh) << "only once";
+  resolver_.say({second});
+  run_until_told(fresh);
+  EXPECT_EQ(fresh->value(), Addresses{second});
+}
+
+TEST_F(NameLookupTest, ALookupMayBeginBeforeAnybodyAsks) {
+  ASSERT_TRUE(lookup_->begin());
+  ASSERT_TRUE(lookup_->begin());
+  resolver_.say({first});
+  run_one();
+  ASSERT_TRUE(lookup_->begin()) << "the answer is still there";
+  EXPECT_EQ(runtime_.wait(lookup_->addresses(Seconds(5))).value(), Addresses{first});
+  EXPECT_EQ(resolver_.asked(), 1);
+}
+
+TEST_F(NameLookupTest, OneThatThrowsIsAnError) {
+  NameLookup throws(runtime_, "gate.example",
+                    [](const std::string&) -> Result<Addresses> { throw std::runtime_error("out of luck"); });
+  auto found = runtime_.wait(throws.addresses(Seconds(5)));
+  ASSERT_FALSE(found);
+  EXPECT_EQ(found.error().code(), errc::internal);
 }
 
 TEST_F(NameLookupTest, WhoIsCancelledWaitsForNothing) {

@@ -79,19 +79,21 @@ FEWEST_LOOKS = 10
 def until(condition, what, seconds=10.0, every=0.03):
     """Polls until the condition is true and returns its value. `what`: text, or a function that makes it at the end.
 
-    The last look begins after the time is up, and there are a few of them: a machine that stood still for all of it has
-    given nobody else the time either.
+    The last look begins after the time is up, and there are a few before it, as far as twice the time allows: a machine
+    that stood still has given nobody else the time either.
     """
     global waiting_for
     waiting_for = what
-    end, looks = time.monotonic() + seconds * SLOW, 0
+    patience, looks = seconds * SLOW, 0
+    end = time.monotonic() + patience
     while True:
-        late = time.monotonic() > end and looks >= FEWEST_LOOKS
+        now = time.monotonic()
+        late = now > end + patience or now > end and looks >= FEWEST_LOOKS
         value = condition()
         if value:
             return value
         if late:
-            raise AssertionError(f"not within {seconds * SLOW:g} s: {what() if callable(what) else what}")
+            raise AssertionError(f"not within {patience:g} s: {what() if callable(what) else what}")
         looks += 1
         time.sleep(every)
 
@@ -530,6 +532,3 @@ class Gateway:
 
     def server_keys(self):
         return {name: self.dump(name)[0][1] for name in ("wg0", "wg1")}
-
-
-# An unchanged client --------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """The straight line: account, sign-in, tunnel, packets, and every way a session ends."""
 
+import contextlib
+import os
 import socket
 import unittest
 
@@ -267,7 +269,19 @@ class KnownByName(LabCase):
         for source, target in ((self.hosts, "/etc/hosts"), (resolvers, "/etc/resolv.conf")):
             run("mount", "--bind", source, target)
             self.addCleanup(run, "umount", target)
-        self.addCleanup(self.gateway.stop)
+        self.addCleanup(self.finish_gateway)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.gateway.state + "/endpoint.known")
+
+    def with_silent_resolver(self):
+        """A lookup takes two and a half minutes."""
+        self.with_resolver("timeout:30 attempts:5")
+        with inside("gw"):
+            silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(silent.close)
+        silent.bind(("127.0.0.1", 53))
+        silent.settimeout(5 * SLOW)
+        return silent
 
     def test_the_last_answer_holds_while_there_is_none(self):
         self.with_resolver("timeout:1 attempts:1")
@@ -284,21 +298,28 @@ class KnownByName(LabCase):
         self.assertNotIn("198.18.0.1", self.ruleset())
 
     def test_a_silent_resolver_holds_nothing(self):
-        """A lookup takes two and a half minutes here; no start, no ruleset and no stop waits for one."""
-        self.with_resolver("timeout:30 attempts:5")
-        with inside("gw"):
-            silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.addCleanup(silent.close)
-        silent.bind(("127.0.0.1", 53))
+        """No start waits for one, no ruleset and no stop."""
+        silent = self.with_silent_resolver()
         self.gateway.start()
-        silent.settimeout(5 * SLOW)
         self.assertIn(self.NAME.split(".")[0].encode(), silent.recv(512))
-        self.assertIn("no answer within", self.gateway.logged("endpoint_unresolved")[0]["detail"])
+        told = until(lambda: self.gateway.logged("endpoint_unresolved"), "it is told")
+        self.assertIn("no answer within 2 s", told[0]["detail"])
         self.reached_at()
         run(*in_namespace("gw", "nft", "delete", "table", "inet", "tornado"))
         until(lambda: "chain" in self.ruleset(), "the ruleset is back", 10)
         self.gateway.process.terminate()
         self.assertEqual(self.gateway.gone(10), 0)
+
+    def test_a_restart_knows_what_the_name_meant(self):
+        silent = self.with_silent_resolver()
+        self.resolves_to("198.18.0.3")
+        self.gateway.start()
+        until(lambda: "198.18.0.3" in self.ruleset(), "the answer")
+        self.resolves_to()
+        self.gateway.restart()
+        self.assertIn("198.18.0.3", self.ruleset())
+        silent.recv(512)
+        self.assertEqual(self.gateway.logged("endpoint_unresolved"), [])
 
 
 if __name__ == "__main__":

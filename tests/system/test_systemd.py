@@ -173,6 +173,12 @@ class Form:
             slowest = self.assert_unnoticed(client, transfer, disturb, gentle)
             if slowest < LONGEST_ANSWER:
                 return slowest
+            # A handshake lasts two minutes, and none may come while the next one is compared.
+            transfer.close()
+            client.toggle(client.lane)
+            transfer = Transfer("c0")
+            self.addCleanup(transfer.close)
+            transfer.goes_on()
         self.fail(f"the slowest answer took {slowest:.2f} s")
 
     def test_units_are_well_formed(self):
