@@ -121,6 +121,10 @@ const std::string& NameLookup::name() const noexcept {
   return state_->name;
 }
 
+bool NameLookup::answered() const noexcept {
+  return !state_->taken;
+}
+
 Result<void> NameLookup::begin() {
   return State::begin(state_);
 }

@@ -34,6 +34,9 @@ class NameLookup {
   /// to be had).
   Result<void> begin();
 
+  /// There is an answer that nobody has taken: `addresses` does not wait for it.
+  bool answered() const noexcept;
+
   /// The answer to a lookup that begins now, goes on already, or ended while nobody waited. An address written as text
   /// is answered at once. Errors: those of `resolve` (internal: it threw); deadline_exceeded after `patience`, which is
   /// more than 0; that of `begin`; cancelled (also if the NameLookup goes).

@@ -12,6 +12,7 @@ constexpr Seconds resolver_patience{2};
 /// Nobody waits for it: a lookup goes on for as long as the resolver's own timeouts are.
 constexpr Seconds longest_lookup{3600};
 constexpr std::chrono::milliseconds between_changes{200}, between_lookups{1000};
+constexpr std::chrono::milliseconds first_retry{1000}, longest_retry{30000};
 
 /// The name in the first line, then its addresses. Empty: not of this name, or not there.
 std::vector<Address> read_known(const std::string& path, const std::string& name) {
@@ -50,6 +51,7 @@ Task<void> Gateway::Impl::begin_endpoint_lookup() {
   (void)endpoint_name.begin();
   auto read = [this]() -> Result<std::vector<Address>> { return read_known(endpoint_file(), endpoint_name.name()); };
   TRY(endpoint_known, co_await runtime.offload(Blocking::file, read));
+  endpoint_recorded = endpoint_known;
   co_return Result<void>();
 }
 
@@ -61,7 +63,8 @@ void Gateway::Impl::tell_unresolved(const Error& error) {
 }
 
 Task<void> Gateway::Impl::await_endpoint() {
-  if (!endpoint_is_name() || !endpoint_known.empty()) co_return Result<void>();
+  const bool enough = !endpoint_known.empty() && !endpoint_name.answered();
+  if (!endpoint_is_name() || enough) co_return Result<void>();
   auto task = look_up_endpoint(resolver_patience);
   co_await std::move(task);
   co_return Result<void>();
@@ -72,12 +75,21 @@ boost::asio::awaitable<void> Gateway::Impl::look_up_endpoint(Seconds patience) {
   auto found = co_await endpoint_name.addresses(patience);
   if (!found) co_return tell_unresolved(found.error());
   endpoint_told.clear();
+  // Resolvers give them in turns.
+  std::sort(found->begin(), found->end());
   if (*found == endpoint_known) co_return;
   endpoint_known = std::move(*found);
-  const std::string text = written(endpoint_name.name(), endpoint_known);
+  api_wanted.notify();
+}
+
+Task<void> Gateway::Impl::record_endpoint() {
+  const auto addresses = endpoint_known;
+  if (addresses == endpoint_recorded) co_return Result<void>();
+  const std::string text = written(endpoint_name.name(), addresses);
   auto write = [&]() -> Result<void> { return replace_file(endpoint_file(), text, 0600); };
-  // Only the next start would miss it.
-  (void)co_await runtime.offload(Blocking::file, write);
+  TRY_VOID(co_await runtime.offload(Blocking::file, write));
+  endpoint_recorded = addresses;
+  co_return Result<void>();
 }
 
 Task<std::vector<Endpoint>> Gateway::Impl::api_endpoints() {
@@ -108,35 +120,52 @@ Task<std::vector<Endpoint>> Gateway::Impl::api_endpoints() {
 /// Puts the addresses of the API into the ruleset as they are now.
 Task<void> Gateway::Impl::catch_up_api() {
   TRY(auto endpoints, co_await api_endpoints());
-  if (endpoints == api) co_return Result<void>();
+  if (endpoints == api && !api_in_doubt) co_return Result<void>();
   TRY_VOID(co_await parts.firewall->api(endpoints));
   api = std::move(endpoints);
+  api_in_doubt = false;
   co_return Result<void>();
 }
 
-/// What fails is tried again with the next word of the host or of the timer, and whole tables carry it anyway.
+/// What fails is told once, and tried again with backoff.
 Task<void> Gateway::Impl::run_api_watch() {
+  std::string told_last;
+  std::chrono::milliseconds backoff = first_retry;
   for (std::uint64_t seen = 0;;) {
     bool told = co_await api_wanted.wait(seen);
     if (!told) co_return Error(errc::cancelled);
     seen = api_wanted.revision();
     auto caught_up = co_await catch_up_api();
-    if (!caught_up && caught_up.error().code() != errc::cancelled)
-      runtime.log().write(LogLevel::warning, "api_addresses_not_set", {{"detail", caught_up.error().detail()}});
-    bool slept = co_await runtime.sleep_until(runtime.now() + between_changes);
+    std::chrono::milliseconds rest = between_changes;
+    if (caught_up) {
+      told_last.clear();
+      backoff = first_retry;
+    } else {
+      const std::string detail = caught_up.error().detail();
+      if (told_last != detail) runtime.log().write(LogLevel::warning, "api_addresses_not_set", {{"detail", detail}});
+      told_last = detail;
+      api_wanted.notify();
+      rest = std::exchange(backoff, std::min(backoff * 2, longest_retry));
+    }
+    bool slept = co_await runtime.sleep_until(runtime.now() + rest);
     if (!slept) co_return Error(errc::cancelled);
   }
 }
 
 /// Looks endpoint.host up again now and then, and when the host's addresses change, beside everything else.
 Task<void> Gateway::Impl::run_endpoint_watch() {
+  bool unrecorded = false;
   for (std::uint64_t seen = 0;;) {
     bool told = co_await lookup_wanted.wait(seen);
     if (!told) co_return Error(errc::cancelled);
     seen = lookup_wanted.revision();
     auto task = look_up_endpoint(longest_lookup);
     co_await std::move(task);
-    api_wanted.notify();
+    auto recorded = co_await record_endpoint();
+    const bool failed = !recorded && recorded.error().code() != errc::cancelled;
+    if (failed && !unrecorded)
+      runtime.log().write(LogLevel::warning, "endpoint_not_recorded", {{"detail", recorded.error().detail()}});
+    unrecorded = failed;
     bool slept = co_await runtime.sleep_until(runtime.now() + between_lookups);
     if (!slept) co_return Error(errc::cancelled);
   }

@@ -91,6 +91,7 @@ struct Gateway::Impl {
   void tell_unresolved(const Error& error);
   boost::asio::awaitable<void> look_up_endpoint(Seconds patience);
   Task<std::vector<Endpoint>> api_endpoints();
+  Task<void> record_endpoint();
   Task<void> catch_up_api();
   Task<void> run_api_watch();
   Task<void> run_endpoint_watch();
@@ -359,7 +360,8 @@ struct Gateway::Impl {
   Secret preshared_secret;
   std::shared_ptr<const Ruleset> ruleset;
   std::vector<Endpoint> api;
-  bool resolves6 = false;  // the open lanes have a resolver for IPv6
+  bool api_in_doubt = false;  // the kernel may have others
+  bool resolves6 = false;     // the open lanes have a resolver for IPv6
   AccessBook access;
   QuotaBook quota;
   Instant usage_written;
@@ -384,8 +386,9 @@ struct Gateway::Impl {
   std::vector<ForeignChain> foreign_chains;
   std::string endpoint_host;
   NameLookup endpoint_name;
-  std::vector<Address> endpoint_known;  // what endpoint.host resolved to the last time
-  std::string endpoint_told;            // why it did not, as it was told last
+  std::vector<Address> endpoint_known;     // what endpoint.host resolved to the last time
+  std::vector<Address> endpoint_recorded;  // for the next start
+  std::string endpoint_told;               // why it did not, as it was told last
   std::vector<std::string> steps;
   bool ready = false;
   bool stopping = false;

@@ -139,11 +139,14 @@ Task<GatewayPolicy> Gateway::Impl::policy() {
 
 Task<void> Gateway::Impl::apply_firewall() {
   TRY(api, co_await api_endpoints());
+  api_in_doubt = true;
   auto applied = co_await apply_table();
   if (!applied && access_version != 0) applied = co_await apply_closed(applied.error());
-  if (!applied) co_return with_remedy(applied.error(), "the firewall could not be applied");
-  components["firewall"] = Component("firewall", true, "applied");
+  // The former table may stand; what was changed meanwhile follows in this one.
   api_wanted.notify();
+  if (!applied) co_return with_remedy(applied.error(), "the firewall could not be applied");
+  api_in_doubt = false;
+  components["firewall"] = Component("firewall", true, "applied");
   co_return Result<void>();
 }
 

@@ -150,7 +150,9 @@ TEST_F(NameLookupTest, ALookupMayBeginBeforeAnybodyAsks) {
   ASSERT_TRUE(lookup_->begin());
   ASSERT_TRUE(lookup_->begin());
   resolver_.say({first});
+  EXPECT_FALSE(lookup_->answered());
   run_one();
+  EXPECT_TRUE(lookup_->answered());
   ASSERT_TRUE(lookup_->begin()) << "the answer is still there";
   EXPECT_EQ(runtime_.wait(lookup_->addresses(Seconds(5))).value(), Addresses{first});
   EXPECT_EQ(resolver_.asked(), 1);
