@@ -142,7 +142,9 @@ Task<void> Gateway::Impl::run_api_watch() {
       backoff = first_retry;
     } else {
       const std::string detail = caught_up.error().detail();
-      if (told_last != detail) runtime.log().write(LogLevel::warning, "api_addresses_not_set", {{"detail", detail}});
+      const bool stopping_now = caught_up.error().code() == errc::cancelled;
+      if (!stopping_now && told_last != detail)
+        runtime.log().write(LogLevel::warning, "api_addresses_not_set", {{"detail", detail}});
       told_last = detail;
       api_wanted.notify();
       rest = std::exchange(backoff, std::min(backoff * 2, longest_retry));
