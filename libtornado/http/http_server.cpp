@@ -118,7 +118,8 @@ struct HttpServer::Impl {
     ++from_there;
     socket.set_option(tcp::no_delay(true), ec);
     auto it = connections.emplace(connections.end(), std::move(socket), source, limits);
-    allow(*it, limits.idle, ask_until);
+    // What the first request came in may have to be sent several times.
+    allow(*it, std::max(limits.idle, limits.request), ask_until);
     arm_sweep();
     asio::co_spawn(runtime.loop(), serve(*it), [this, it](std::exception_ptr) { forget(it); });
   }

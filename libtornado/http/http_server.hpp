@@ -17,7 +17,7 @@ class HttpLimits {
   int connections = 4096;
   int connections_per_address = 1024;
   Seconds idle{4};      ///< between requests
-  Seconds request{10};  ///< from the first byte of a request to its last
+  Seconds request{10};  ///< from the first byte of a request to its last; the longer of both until the first one begins
   Seconds answer{30};   ///< for a handler, and for a client to take its answer
   std::size_t header = 16384;
   std::size_t body = 65536;

@@ -199,5 +199,23 @@ TEST_F(Draining, AnAnswerThatNobodyTakesEndsWithTheDrain) {
   EXPECT_LT(took, std::chrono::seconds(4));
 }
 
+class Idle : public Draining {
+ protected:
+  Idle() {
+    HttpLimits limits;
+    limits.idle = Seconds(1);
+    server = std::make_unique<HttpServer>(runtime, handler, limits);
+  }
+};
+
+TEST_F(Idle, WhoHasNotAskedYetHasMoreTimeThanWhoIsBetweenRequests) {
+  Caller fresh(port), pooled(port);
+  pooled.say(request);
+  EXPECT_NE(pooled.hear().find("200 OK"), std::string::npos);
+  EXPECT_EQ(pooled.hear(), "");
+  fresh.say(request);
+  EXPECT_NE(fresh.hear().find("200 OK"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace tornado::test

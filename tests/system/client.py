@@ -195,3 +195,10 @@ class Client:
     def handshake(self):
         """Time of the last handshake as the client sees it, 0: none."""
         return int(run(*in_namespace(self.namespace, "wg", "show", self.interface, "latest-handshakes")).split()[1])
+
+    REKEY_AFTER = 120  # seconds; a tunnel in use makes a new handshake then (WireGuard: REKEY_AFTER_TIME)
+
+    def still_has(self, handshake):
+        """The tunnel has not begun anew since that handshake, but for one whose time had come."""
+        now = self.handshake()
+        return now == handshake or now - handshake >= self.REKEY_AFTER
