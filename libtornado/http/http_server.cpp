@@ -24,6 +24,7 @@ namespace tornado::inline v1 {
 namespace {
 
 constexpr Seconds first_request{1};
+constexpr Seconds stood_still{1};
 constexpr int backlog = 4096;
 
 using SteadyTime = std::chrono::steady_clock::time_point;
@@ -145,15 +146,21 @@ struct HttpServer::Impl {
       if (end > now) next = std::min(next, end);
     sweep.expires_at(next);
     // The handler may run when the server is gone.
-    sweep.async_wait([this, alive = std::weak_ptr<bool>(here)](const boost::system::error_code& ec) {
+    sweep.async_wait([this, next, alive = std::weak_ptr<bool>(here)](const boost::system::error_code& ec) {
       if (alive.expired()) return;
       sweeping = false;
       if (ec) return;
-      auto now = std::chrono::steady_clock::now();
+      const auto now = std::chrono::steady_clock::now();
+      if (now - next > stood_still) prolong(now - next);
       for (auto& connection : connections)
         if (connection.deadline <= now) close(connection);
       arm_sweep();
     });
+  }
+
+  /// Time in which nobody here listened, as when the host gives us no processor, is nobody's delay.
+  void prolong(std::chrono::steady_clock::duration by) {
+    for (auto& c : connections) c.deadline = std::min(c.deadline + by, c.answering ? answer_until : ask_until);
   }
 
   static void close(Connection& connection) {

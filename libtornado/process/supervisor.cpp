@@ -167,12 +167,14 @@ asio::awaitable<void> Supervisor::Impl::record_again(Child& child) {
                       {{"child", child.spec.name}, {"reason", written.error().detail()}});
 }
 
-/// Probes until the child answers. A child that does not in time is ended.
+/// Probes until the child answers. A child that does not in time is ended; the last probe begins after the time is up,
+/// for a host that stood still has given it none.
 Task<void> Supervisor::Impl::ready(Child& child, Seconds within) {
   auto limit = std::chrono::steady_clock::now() + within;
   milliseconds pause = first_probe_pause;
   Result<void> answer;
-  for (bool gone = false; !gone && std::chrono::steady_clock::now() < limit;) {
+  for (bool gone = false, late = false; !gone && !late;) {
+    late = std::chrono::steady_clock::now() >= limit;
     answer = co_await child.spec.probe();
     bool leave = co_await leaving(child);
     if (leave) co_return Error(errc::cancelled);

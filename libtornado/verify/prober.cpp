@@ -145,6 +145,8 @@ bool Prober::all_arrived() const {
 
 void Prober::watch(int ms) {
   for (auto until = Clock::now() + std::chrono::milliseconds(ms); Clock::now() < until;) read_once(20);
+  // What came while this process stood still.
+  read_once(0);
 }
 
 void Prober::read_once(int ms) {

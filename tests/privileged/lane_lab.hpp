@@ -26,8 +26,8 @@ class Network {
     lane(vpn, "vpn0", "8");
     lane(tor, "tor0", "9");
     sh(gateway,
-       "ip link set lo up; ip address add 172.16.0.1/32 dev lo; ip link add up0 type veth peer name net0 address "
-       "02:00:00:00:00:03 netns " +
+       "ip link set lo up; ip address add 172.16.0.1/32 dev lo; ip link add up0 address 02:00:00:00:00:04 type veth "
+       "peer name net0 address 02:00:00:00:00:03 netns " +
            pid_path(internet));
     sh(gateway,
        "ip address add 192.0.2.1/24 dev up0; ip -6 address add 2001:db8::1/64 dev up0 nodad; "
@@ -38,7 +38,8 @@ class Network {
     sh(internet,
        "ip link set lo up; ip address add 192.0.2.2/24 dev net0; ip -6 address add 2001:db8::2/64 dev net0 nodad; "
        "ip link set net0 up; for a in 198.51.100.1 198.51.100.53 203.0.113.9; do ip address add $a/32 dev lo; done; "
-       "for a in 2001:db8:1::1 2001:db8:1::53 2001:db8:1::9; do ip -6 address add $a/128 dev lo nodad; done");
+       "for a in 2001:db8:1::1 2001:db8:1::53 2001:db8:1::9; do ip -6 address add $a/128 dev lo nodad; done; "
+       "for n in 192.0.2.1 2001:db8::1; do ip neigh replace $n lladdr 02:00:00:00:00:04 dev net0 nud permanent; done");
     // What a neighbour would do who wants to reach the lanes.
     sh(internet, "ip route add 10.8.0.0/15 via 192.0.2.1; ip -6 route add fd00::/16 via 2001:db8::1");
   }

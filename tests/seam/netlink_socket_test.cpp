@@ -354,7 +354,7 @@ TEST_F(NetlinkDump, OneThatChangedUnderneathIsRepeatedWithoutAThread) {
   };
   const auto began = std::chrono::steady_clock::now();
   ASSERT_TRUE(list(listing));
-  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(4)) << "it does not wait for the pool";
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(15)) << "it does not wait for the pool";
   EXPECT_EQ(listing.begun, 2);
   EXPECT_EQ(listing.found.size(), links * addresses_each + 1);
 }

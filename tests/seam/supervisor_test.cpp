@@ -165,12 +165,12 @@ TEST_F(SupervisorTest, leaves_a_child_running_that_was_still_starting) {
 }
 
 TEST_F(SupervisorTest, sees_a_death_at_once_and_starts_the_child_again) {
-  ASSERT_TRUE(ensure(script("a", stays)));
+  ChildSpec spec = script("a", stays);
+  spec.check_every = Seconds(3600);
+  ASSERT_TRUE(ensure(spec));
   int pid = status("a").pid;
-  auto before = std::chrono::steady_clock::now();
   ::kill(pid, SIGKILL);
   wait_for([&] { return status("a").state == ChildState::backing_off; });
-  EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::milliseconds(500)) << "check_every is 1 s";
   EXPECT_EQ(status("a").pid, 0);
   clock_.advance(std::chrono::milliseconds(199));
   runtime_.settle();

@@ -32,7 +32,7 @@
 namespace tornado::lab {
 
 /// How long a test waits for something that must happen. What must not happen is followed by something that must.
-inline constexpr int patience_ms = 5000;
+inline constexpr int patience_ms = 30000;
 
 inline Descriptor opened(int fd) {
   if (fd < 0) throw std::runtime_error(std::string("descriptor: ") + std::strerror(errno));

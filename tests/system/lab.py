@@ -73,28 +73,29 @@ def enter():
 # For whoever asks what a run hangs on.
 waiting_for = None
 gateways = weakref.WeakSet()
-FEWEST_LOOKS = 10
+FEWEST_LOOKS, LONGEST_WAIT = 10, 5
 
 
 def until(condition, what, seconds=10.0, every=0.03):
     """Polls until the condition is true and returns its value. `what`: text, or a function that makes it at the end.
 
-    The last look begins after the time is up, and there are a few before it, as far as twice the time allows: a machine
-    that stood still has given nobody else the time either.
+    The last look begins after the time is up. From one look to the next no more than a part of the time goes by: a
+    machine that stood still has given nobody else the time either.
     """
     global waiting_for
     waiting_for = what
-    patience, looks = seconds * SLOW, 0
-    end = time.monotonic() + patience
+    patience, gone_by = seconds * SLOW, 0.0
+    begun = before = time.monotonic()
     while True:
         now = time.monotonic()
-        late = now > end + patience or now > end and looks >= FEWEST_LOOKS
+        gone_by += min(now - before, patience / FEWEST_LOOKS)
+        before = now
+        late = gone_by >= patience or now - begun >= LONGEST_WAIT * patience
         value = condition()
         if value:
             return value
         if late:
             raise AssertionError(f"not within {patience:g} s: {what() if callable(what) else what}")
-        looks += 1
         time.sleep(every)
 
 
@@ -405,10 +406,10 @@ class Gateway:
             if kill_at and entry.get("event") == "start_step" and entry.get("step") == kill_at:
                 process.kill()
 
-    def wait_ready(self, seconds=30):
+    def wait_ready(self, seconds=90):
         def answers():
             if self.process.poll() is not None:
-                self.reader.join(2)
+                self.reader.join(5 * SLOW)
                 raise AssertionError(f"tornadod ended with {self.process.returncode}: {''.join(self.other_output)[-3000:]}")
             try:
                 return self.get("/health")[0] == 200
@@ -439,7 +440,7 @@ class Gateway:
             code = self.process.wait(seconds * SLOW)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"tornadod has not ended within {seconds * SLOW:g} s; log: {self.lines[-8:]}") from None
-        self.reader.join(5)
+        self.reader.join(5 * SLOW)
         self.process = None
         return code
 
@@ -496,19 +497,22 @@ class Gateway:
 
     def events(self, name, after=0):
         """Events of a name that are still held."""
-        out = []
+        out, last = [], self.call("gateway.status")["last_event"]
+        if last <= after:
+            return out
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(0.3 * SLOW)
+            sock.settimeout(30 * SLOW)
             sock.connect(self.control)
             sock.sendall(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "events.subscribe", "params": {"after": after}}).encode() + b"\n")
-            try:
-                for line in sock.makefile("rb"):
-                    event = json.loads(line)
-                    if event.get("method") == "event" and event["params"]["name"] == name:
-                        out.append(event["params"])
-            except OSError:
-                pass
-        return out
+            for line in sock.makefile("rb"):
+                event = json.loads(line)
+                if event.get("method") != "event":
+                    continue
+                if event["params"]["name"] == name:
+                    out.append(event["params"])
+                if event["params"]["sequence"] >= last:
+                    return out
+        raise AssertionError(f"the events ended before {last}")
 
     def wireguard_pids(self):
         """Pids of the wireguard-go processes of this gateway, by interface."""

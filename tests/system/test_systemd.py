@@ -230,16 +230,16 @@ class Form:
 
     def test_watchdog(self):
         drop_in = "/run/systemd/system/tornadod.service.d/watchdog.conf"
-        self.machine.write(drop_in, "[Service]\nWatchdogSec=2\n")
+        self.machine.write(drop_in, "[Service]\nWatchdogSec=5\n")
         self.machine.systemctl("daemon-reload")
         self.machine.systemctl("restart", "tornadod.service")
         self.addCleanup(self.machine.systemctl, "daemon-reload")
         self.addCleanup(os.unlink, self.machine.root + drop_in)
         daemon = self.gateway.pid()
-        time.sleep(3)
+        time.sleep(8)
         self.assertEqual(self.gateway.pid(), daemon, "it beats the watchdog")
         self.assert_unnoticed(*self.connected(), lambda pid: os.kill(pid, signal.SIGSTOP))
-        self.assertIn("Watchdog timeout", self.machine.journal("tornadod.service"))
+        until(lambda: "Watchdog timeout" in self.machine.journal("tornadod.service"), "the journal says so", 20)
 
     def test_stop_leaves_the_tunnels(self):
         client, transfer = self.connected()
@@ -266,8 +266,7 @@ class Form:
         os.kill(self.gateway.pid(), signal.SIGKILL)
         with connect("c0", GATEWAY, API_PORT) as sock:
             sock.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            time.sleep(5)
-            self.assertIn("sesion: no such key", self.gateway.said())
+            until(lambda: "sesion: no such key" in self.gateway.said(), "the cause is said", 20)
             self.gateway.configure()
             self.gateway.restarted_from(0)
         self.assertTrue(self.gateway.answers())
@@ -346,8 +345,12 @@ class Packaged(Form, LabCase):
         self.assertEqual(self.gateway.wireguard_pids(), {})
         self.machine.systemctl("mask", "--runtime", self.wireguard_unit("wg1"))
         self.machine.systemctl("start", "--no-block", "tornadod.service")
+
+        def state():
+            return self.machine.systemctl("is-active", "tornadod.service", check=False)
+        until(lambda: state() == "activating\n", "the start has begun", 20)
         time.sleep(2)
-        self.assertEqual(self.machine.systemctl("is-active", "tornadod.service", check=False), "activating\n")
+        self.assertEqual(state(), "activating\n")
         self.machine.systemctl("unmask", "--runtime", self.wireguard_unit("wg1"))
         self.machine.systemctl("start", self.wireguard_unit("wg1"))
         self.gateway.start()

@@ -94,8 +94,10 @@ class TorLaneCase(LabCase):
         client = self.client(index)
         return client.connect("tor")
 
-    def fetched(self, client, host=WEB, seconds=20):
-        return until(lambda: fetch(client.namespace, host, timeout=8), f"a page through tor for {client.name}", seconds)
+    def fetched(self, client):
+        """The page of the server; just after `up` the one of the lane itself may come once more."""
+        wanted = self.lab.web.PAGE
+        return until(lambda: fetch(client.namespace, timeout=8) == wanted and wanted, f"a page through tor for {client.name}", 20)
 
 
 class Lane(TorLaneCase):

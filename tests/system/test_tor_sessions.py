@@ -65,7 +65,7 @@ class Maintenance(TorLaneCase):
             began = time.monotonic()
             beats.append(client.heartbeat().status)
             late.append(time.monotonic() - began)
-            pages.append("switched off" in (fetch(client.namespace, resolve(client.namespace, "9.9.9.9") or "10.9.0.1") or ""))
+            pages.append("switched off" in (fetch(client.namespace, resolve(client.namespace, "9.9.9.9", timeout=2) or "10.9.0.1") or ""))
             row = self.session_of(client)
             self.assertEqual((row["instance"], row["state"]), (before["instance"], "online"))
             pause.wait(max(0, HEARTBEAT_TTL / 3 - (time.monotonic() - began)))
