@@ -41,7 +41,7 @@ class TORNADO_API Config {
     int max_connections = 4096;
     int max_connections_per_address = 1024;
     int idle_timeout = 4;             ///< seconds between two requests; unchanged clients need at most this (I-13)
-    int request_timeout = 10;         ///< seconds a sender may take for one request, or to begin its first one
+    int request_timeout = 10;         ///< seconds to send a request; the longer of both until the first one begins
     int max_body = 65536;             ///< bytes
     bool trust_forwarded_for = true;  ///< X-Forwarded-For from 127.0.0.1 only
   } client_api;

@@ -221,7 +221,11 @@ struct ControlServer::Impl {
     bool sent = co_await send(socket, rpc_result(request.id, started));
     if (!sent) co_return false;
     for (;;) {
-      auto batch = co_await gateway.events(after);
+      auto events = gateway.events(after);
+      auto left = hung_up(socket);
+      auto first = co_await first_of(std::move(events), std::move(left));
+      if (!first || first->index() != 0) co_return false;
+      auto& batch = std::get<0>(*first);
       if (!batch) co_return false;
       std::string text;
       if (batch->dropped > 0) {
@@ -234,6 +238,12 @@ struct ControlServer::Impl {
       bool sent = co_await send(socket, std::move(text));
       if (!sent) co_return false;
     }
+  }
+
+  /// Returns when the other side has closed the socket; one that has only finished speaking still listens.
+  static asio::awaitable<bool> hung_up(Local::socket& socket) {
+    auto [ec] = co_await socket.async_wait(Local::socket::wait_error, asio::as_tuple(asio::use_awaitable));
+    co_return !ec;
   }
 
   Runtime& runtime;

@@ -53,7 +53,7 @@ struct HttpServer::Impl {
     tcp::socket socket;
     Address source;
     HttpRequestParser parser;
-    SteadyTime deadline;
+    SteadyTime allowed_at, deadline;
     bool answering = false;
     bool answered = false;
 
@@ -133,7 +133,8 @@ struct HttpServer::Impl {
   }
 
   static void allow(Connection& c, Seconds time, SteadyTime no_later_than) {
-    c.deadline = std::min(std::chrono::steady_clock::now() + time, no_later_than);
+    c.allowed_at = std::chrono::steady_clock::now();
+    c.deadline = std::min(c.allowed_at + time, no_later_than);
   }
 
   /// Closes connections whose deadline has passed; a timer per connection would cost more than this.
@@ -151,7 +152,7 @@ struct HttpServer::Impl {
       sweeping = false;
       if (ec) return;
       const auto now = std::chrono::steady_clock::now();
-      if (now - next > stood_still) prolong(now - next);
+      if (now - next > stood_still) forgive(next, now);
       for (auto& connection : connections)
         if (connection.deadline <= now) close(connection);
       arm_sweep();
@@ -159,8 +160,9 @@ struct HttpServer::Impl {
   }
 
   /// Time in which nobody here listened, as when the host gives us no processor, is nobody's delay.
-  void prolong(std::chrono::steady_clock::duration by) {
-    for (auto& c : connections) c.deadline = std::min(c.deadline + by, c.answering ? answer_until : ask_until);
+  void forgive(SteadyTime from, SteadyTime to) {
+    for (auto& c : connections)
+      if (c.allowed_at < from) c.deadline = std::min(c.deadline + (to - from), c.answering ? answer_until : ask_until);
   }
 
   static void close(Connection& connection) {

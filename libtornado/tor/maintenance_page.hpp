@@ -13,8 +13,9 @@ namespace tornado::inline v1 {
 ///
 /// Every request, whatever its method, path and host, gets 503 with `Retry-After: 30` and `Cache-Control: no-store`.
 /// The page needs nothing else from anywhere. It is made when `say` is called; a request costs no more than sending it.
-/// Clients that are slow, silent or many are bounded as by every HttpServer: 4096 connections, 64 of one address, 4 s
-/// between requests, 10 s for one, 10 s to take the answer. Loop thread; the destructor ends its connections.
+/// Clients that are slow, silent or many are bounded as by every HttpServer: 4096 connections, 64 of one address, 10 s
+/// to begin, 4 s between requests, 10 s for one, 10 s to take the answer. Loop thread; the destructor ends its
+/// connections.
 class MaintenancePage {
  public:
   explicit MaintenancePage(Runtime& runtime);

@@ -414,7 +414,7 @@ TEST_F(TorServiceTest, IsWaitedForToldItsConfigurationAndFoundUpByTheNextOne) {
   EXPECT_EQ(settled(TorPhase::up).pid, pid);
 }
 
-TEST_F(TorServiceTest, ItsDeathIsToldAtOnceAndWhatComesBackIsTakenIn) {
+TEST_F(TorServiceTest, ItsDeathIsToldAndWhatComesBackIsTakenIn) {
   begin_unit();
   start();
   settled(TorPhase::up);

@@ -416,7 +416,7 @@ class Limits(LabCase):
 
     def test_silent_connection(self):
         start = time.monotonic()
-        with connect("c0", GATEWAY, API_PORT) as sock:
+        with connect("c0", GATEWAY, API_PORT, timeout=2 * self.DEFAULT) as sock:
             self.assertEqual(receive_all(sock), b"")
         self.assertLess(time.monotonic() - start, self.DEFAULT)
 
@@ -511,6 +511,32 @@ class LocalSockets(LabCase):
                 sock.close()
         until(lambda: self.ready(), "answers again", 5)
 
+    def subscribed(self):
+        sock = socket.socket(socket.AF_UNIX)
+        self.addCleanup(sock.close)
+        sock.settimeout(20 * SLOW)
+        sock.connect(self.gateway.control)
+        sock.sendall(b'{"jsonrpc": "2.0", "id": 1, "method": "events.subscribe", "params": {}}\n')
+        lines = sock.makefile("rb")
+        self.assertIn("result", json.loads(lines.readline() or '"closed"'))
+        return sock, lines
+
+    def test_subscribers_that_leave_are_noticed(self):
+        """Though nothing happens that they would be told: there is room for 64."""
+        for _ in range(200):
+            sock, lines = self.subscribed()
+            lines.close()
+            sock.close()
+        self.assertTrue(self.ready())
+
+    def test_a_subscriber_that_has_finished_speaking_still_listens(self):
+        client = self.client()
+        sock, lines = self.subscribed()
+        sock.shutdown(socket.SHUT_WR)
+        self.assertTrue(self.ready())
+        client.initiate()
+        self.assertEqual(json.loads(lines.readline())["method"], "event")
+
     def ready(self):
         try:
             return self.gateway.call("gateway.status")["ready"]
@@ -524,7 +550,7 @@ class LocalSockets(LabCase):
             with self.assertRaises(ControlError) as refused:
                 self.gateway.call(method, path=path, **params)
             self.assertEqual(refused.exception.code, "permission_denied")
-        self.assertEqual(self.gateway.call("user.list"), [])
+        self.assertNotIn("eve", [user["username"] for user in self.gateway.call("user.list")])
         done = self.gateway.ctl("gateway", "reconcile", socket_path=path, expect=6)
         self.assertIn("status socket", done.stderr)
 

@@ -231,9 +231,9 @@ class Lane(TorLaneCase):
         capture = Capture()
         self.addCleanup(capture.close)
         before = self.status()["pid"]
-        events = len(self.gateway.events("lane_mode"))
+        seen = self.gateway.call("gateway.status")["last_event"]
         os.kill(before, 9)
-        until(lambda: any(event["fields"]["mode"] == "maintenance" for event in self.gateway.events("lane_mode")[events:]),
+        until(lambda: any(event["fields"]["mode"] == "maintenance" for event in self.gateway.events("lane_mode", seen)),
               "the lane goes into maintenance", 5)
         self.wait_up()
         self.assertNotEqual(self.status()["pid"], before)
