@@ -126,13 +126,11 @@ boost::asio::awaitable<void> Pass::judge_wanted() {
     const WantedPeer* peer = my_.book.wanted(key);
     if (peer == nullptr) unwanted_.push_back(key);
     if (peer == nullptr || my_.guard.off_limits(key)) continue;
-    auto refused = my_.refusals.find(key);
-    if (judge(*peer)) {
-      if (refused != my_.refusals.end()) my_.refusals.erase(refused);
-      continue;
-    }
-    difference_.missing.push_back(*peer);
-    if (refused != my_.refusals.end() && refused->second >= refusals_allowed) difference_.parked.push_back(key);
+    const bool right = judge(*peer);
+    // Of a lane that could not be read nobody knows whether the refused peer is there.
+    if (right && all_read_) my_.refusals.erase(key);
+    if (!right) difference_.missing.push_back(*peer);
+    if (is_parked(key)) difference_.parked.push_back(key);
   }
 }
 

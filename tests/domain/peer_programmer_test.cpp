@@ -479,6 +479,21 @@ TEST_F(PeerProgrammerTest, parks_what_is_refused_three_times) {
   EXPECT_TRUE(reconcile().empty());
 }
 
+TEST_F(PeerProgrammerTest, leaves_a_parked_peer_parked_while_an_interface_cannot_be_read) {
+  std::vector<WantedPeer> list{peer("a", 1, 7)};
+  peers_.want(list);
+  wireguard_.refused = {test_key(1)};
+  for (int pass = 0; pass < 3; ++pass) (void)runtime_.wait(peers_.reconcile());
+  ASSERT_EQ(log_.lines["peer_parked"], 1);
+  wireguard_.unreadable = errc::deadline_exceeded;
+  EXPECT_FALSE(runtime_.wait(peers_.reconcile()));
+  wireguard_.unreadable.reset();
+  int sets = wireguard_.sets;
+  EXPECT_EQ(reconcile().parked, std::vector{test_key(1)});
+  EXPECT_EQ(wireguard_.sets, sets);
+  EXPECT_EQ(log_.lines["peer_parked"], 1);
+}
+
 TEST_F(PeerProgrammerTest, parks_what_is_swallowed) {
   std::vector<WantedPeer> list;
   for (std::uint32_t i = 1; i <= 4; ++i) list.push_back(peer("d" + std::to_string(i), i, i));
