@@ -139,13 +139,11 @@ class TornOpen(VerifyCase):
         return (f"sysctl -qw {' '.join(self.KNOBS)}\n"
                 f"wg set {interface} peer $(wg show {interface} peers) allowed-ips 0.0.0.0/0,::/0\n")
 
-    def loosen_again_and_again(self, interface):
-        """As long as the device is there: the daemon lives, and puts its peer right as soon as it looks. Only what was
-        put right is written again, for writing takes the allowed IPs away for a moment."""
-        key = f"$(wg show {interface} peers)"
-        return (self.loosen(interface) + f"key={key}; device=$$\n"
-                f"(while kill -0 $device; do wg show {interface} allowed-ips | grep -q ::/0 || "
-                f"wg set {interface} peer $key allowed-ips 0.0.0.0/0,::/0; sleep 0.01; done) >/dev/null 2>&1 &\n")
+    def loosen_undisturbed(self, interface):
+        """As long as the device is there the daemon stands still, or it would put its peer right."""
+        daemon = self.gateway.process.pid
+        return (f"device=$$\n(while kill -0 $device; do sleep 0.01; done; kill -CONT {daemon}) >/dev/null 2>&1 &\n"
+                f"kill -STOP {daemon}\n" + self.loosen(interface))
 
     def torn(self, interface):
         return (f"kill -9 {self.gateway.process.pid}\n" + self.loosen(interface) + """
@@ -192,11 +190,11 @@ nft add rule inet open post oifname eth0 masquerade
         self.assert_gone()
 
     def test_the_ruleset_holds_what_wireguard_and_linux_let_through(self):
-        out = self.verify("tor", "--wireguard-go", self.wrapper(self.loosen_again_and_again("wg1")))
+        out = self.verify("tor", "--wireguard-go", self.wrapper(self.loosen_undisturbed("wg1")))
         self.assert_held(out, TOR)
         self.assertIn("dropped", {row["observed"] for row in out["probes"] if row["probe"].startswith("spoof")})
         # On an open lane only WireGuard knows which device is which; losing that is found out.
-        out = self.verify("vpn", "--wireguard-go", self.wrapper(self.loosen_again_and_again("wg0")), expect=1)
+        out = self.verify("vpn", "--wireguard-go", self.wrapper(self.loosen_undisturbed("wg0")), expect=1)
         self.assertEqual({name for name, verdict in self.verdicts(out).items() if verdict != "held"}, both(["spoof_device"]))
         self.assertEqual({verdict for verdict in self.verdicts(out).values()}, {"held", "leaked"})
         component = next(part for part in self.gateway.call("gateway.health") if "lane_vpn_verified" in part.values())
