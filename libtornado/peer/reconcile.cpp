@@ -15,6 +15,8 @@ constexpr int refusals_allowed = 3;
 constexpr std::size_t told_at_once = 500;
 
 enum class Act : std::uint8_t { set, strip, remove };
+/// Of a wanted peer; in doubt: right where it could be read.
+enum class Standing : std::uint8_t { right, wrong, in_doubt };
 
 /// What is to be done on one lane.
 class LanePlan {
@@ -47,7 +49,7 @@ class Pass {
  private:
   Task<void> read();
   boost::asio::awaitable<void> judge_wanted();
-  bool judge(const WantedPeer& peer);
+  Standing judge(const WantedPeer& peer);
   boost::asio::awaitable<void> judge_present(LanePlan& plan);
   void judge(LanePlan& plan, const Peer& peer);
   void judge_adopted();
@@ -126,10 +128,9 @@ boost::asio::awaitable<void> Pass::judge_wanted() {
     const WantedPeer* peer = my_.book.wanted(key);
     if (peer == nullptr) unwanted_.push_back(key);
     if (peer == nullptr || my_.guard.off_limits(key)) continue;
-    const bool right = judge(*peer);
-    // Of a lane that could not be read nobody knows whether the refused peer is there.
-    if (right && all_read_) my_.refusals.erase(key);
-    if (!right) difference_.missing.push_back(*peer);
+    const Standing standing = judge(*peer);
+    if (standing == Standing::right) my_.refusals.erase(key);
+    if (standing == Standing::wrong) difference_.missing.push_back(*peer);
     if (is_parked(key)) difference_.parked.push_back(key);
   }
 }
@@ -157,9 +158,9 @@ void Pass::judge_foreign(LanePlan& plan, const Peer& peer) {
   difference_.foreign_on.push_back(std::move(found));
 }
 
-/// True: the peer is right on every lane. Otherwise plans what is wrong.
-bool Pass::judge(const WantedPeer& peer) {
-  bool right = true;
+/// Over all lanes of the peer; plans what is wrong.
+Standing Pass::judge(const WantedPeer& peer) {
+  Standing standing = Standing::right;
   for (LanePlan& plan : plans_) {
     const LaneAddress* address = address_on(peer, plan.lane->lane());
     if (address == nullptr) continue;
@@ -168,15 +169,18 @@ bool Pass::judge(const WantedPeer& peer) {
       ++plan.right;
       continue;
     }
-    // A lane that could not be read is in doubt, not wrong; one without interface has nobody.
+    // A lane that could not be read is in doubt; one without interface has nobody.
     bool missing =
         plan.snapshot || std::find(difference_.interfaces_missing.begin(), difference_.interfaces_missing.end(),
                                    plan.lane->interface()) != difference_.interfaces_missing.end();
-    if (missing) right = false;
+    if (missing)
+      standing = Standing::wrong;
+    else if (standing == Standing::right)
+      standing = Standing::in_doubt;
     if (plan.snapshot) plan.set.push_back(peer.key);
     if (plan.snapshot && found == nullptr) absent_.emplace_back(peer.owner, peer.key, plan.lane->lane());
   }
-  return right;
+  return standing;
 }
 
 boost::asio::awaitable<void> Pass::judge_present(LanePlan& plan) {

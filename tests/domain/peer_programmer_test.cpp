@@ -494,6 +494,21 @@ TEST_F(PeerProgrammerTest, leaves_a_parked_peer_parked_while_an_interface_cannot
   EXPECT_EQ(log_.lines["peer_parked"], 1);
 }
 
+TEST_F(PeerProgrammerTest, counts_refusals_in_a_row_though_another_lane_is_away) {
+  std::vector<WantedPeer> list{on_vpn("a", 1, 7)};
+  peers_.want(list);
+  wireguard_.inner.drop("wg1");
+  wireguard_.refused = {test_key(1)};
+  for (int pass = 0; pass < 2; ++pass) (void)runtime_.wait(peers_.reconcile());
+  wireguard_.refused.clear();
+  EXPECT_EQ(reconcile().missing.size(), 1u);
+  EXPECT_TRUE(reconcile().missing.empty());
+  take_away("wg0", 1);
+  wireguard_.refused = {test_key(1)};
+  (void)runtime_.wait(peers_.reconcile());
+  EXPECT_EQ(log_.lines["peer_parked"], 0);
+}
+
 TEST_F(PeerProgrammerTest, parks_what_is_swallowed) {
   std::vector<WantedPeer> list;
   for (std::uint32_t i = 1; i <= 4; ++i) list.push_back(peer("d" + std::to_string(i), i, i));
