@@ -35,7 +35,11 @@ class List {
 
   void family(const Address& own, const Address& gateway, const Address& neighbour, const Address& foreign,
               const Address& foreign_source, bool open) {
-    if (!open) outward(own, foreign);
+    if (!open) {
+      outward(own, foreign);
+      const bool v4 = own.is_v4();
+      uplink(own, v4 ? around_.upstream : around_.upstream6, v4 ? around_.uplink : around_.uplink6);
+    }
     forged(gateway, neighbour, foreign, foreign_source);
     inward(own, gateway, neighbour);
     if (!open) mode_ports(own, gateway);
@@ -84,8 +88,11 @@ class List {
       add("lane_" + other.name + "_device", "UDP to a device of lane " + other.name, own, device, udp, high);
     }
     add("device", "UDP to another device of the lane", own, neighbour, udp, high);
-    if (!v4)
-      add("link_local", "UDP to all nodes of the link", own, *Address::parse("ff02::1"), udp, around_.canary_udp);
+    if (v4) return;
+    add("link_local", "UDP to all nodes of the link", own, *Address::parse("ff02::1"), udp, around_.canary_udp);
+    if (around_.link_local6)
+      add("link_local_host", "UDP to the gateway's address of the link", own, *around_.link_local6, udp,
+          around_.canary_udp);
   }
 
   /// Straight to the ports that only redirected packets may reach (D-099), and to Tor's usual control port.
@@ -115,11 +122,13 @@ class List {
     add("source_route", "by a source route over the gateway (LSRR)", own, gateway, udp, high).shape =
         Shape::source_route;
     out_.back().hop = around_.foreign;
-    if (around_.upstream)
-      add("upstream", "UDP to the router of the gateway's network", own, *around_.upstream, udp, high);
-    if (around_.uplink)
-      add("uplink_tcp", "TCP to the gateway's address on its uplink", own, *around_.uplink, tcp, around_.canary_tcp)
-          .allowed = to_any_port();
+  }
+
+  void uplink(const Address& own, const std::optional<Address>& router, const std::optional<Address>& local) {
+    if (router) add("upstream", "UDP to the router of the gateway's network", own, *router, udp, high);
+    if (local)
+      add("uplink_tcp", "TCP to the gateway's address on its uplink", own, *local, tcp, around_.canary_tcp).allowed =
+          to_any_port();
   }
 
   /// A lane without IPv6 carries none.

@@ -36,8 +36,9 @@ class Surroundings {
   std::uint16_t canary_tcp = 0, canary_udp = 0;
   Address foreign;  ///< somewhere in the internet, by the gateway's default route
   Address foreign6;
-  std::optional<Address> upstream;  ///< the router of the gateway's default route
-  std::optional<Address> uplink;    ///< the gateway's own address towards it
+  std::optional<Address> upstream, upstream6;  ///< the router of the gateway's default route; not one of a link only
+  std::optional<Address> uplink, uplink6;      ///< the gateway's own address by its default route
+  std::optional<Address> link_local6;          ///< the lane's own on the gateway, where it has one
 };
 
 enum class Shape : std::uint8_t { whole, fragments, source_route };

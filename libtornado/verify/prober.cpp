@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <fstream>
 #include <sstream>
@@ -34,15 +35,80 @@ std::string name_of(int interface) {
 
 /// The address this host would use towards another one.
 std::optional<Address> source_towards(const Address& to) {
-  Descriptor socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(9);
-  address.sin_addr.s_addr = htonl(to.v4());
-  socklen_t size = sizeof address;
-  if (!socket || ::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), size) != 0) return std::nullopt;
-  if (::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) return std::nullopt;
-  return Address::from_v4(ntohl(address.sin_addr.s_addr));
+  Descriptor socket(::socket(to.is_v4() ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_storage storage{};
+  auto* address = reinterpret_cast<sockaddr*>(&storage);
+  auto& v4 = reinterpret_cast<sockaddr_in&>(storage);
+  auto& v6 = reinterpret_cast<sockaddr_in6&>(storage);
+  socklen_t size = to.is_v4() ? sizeof v4 : sizeof v6;
+  if (to.is_v4()) {
+    v4.sin_family = AF_INET;
+    v4.sin_port = htons(9);
+    v4.sin_addr.s_addr = htonl(to.v4());
+  } else {
+    v6.sin6_family = AF_INET6;
+    v6.sin6_port = htons(9);
+    std::copy(to.bytes().begin(), to.bytes().end(), v6.sin6_addr.s6_addr);
+  }
+  if (!socket || ::connect(socket.get(), address, size) != 0) return std::nullopt;
+  if (::getsockname(socket.get(), address, &size) != 0) return std::nullopt;
+  if (to.is_v4()) return Address::from_v4(ntohl(v4.sin_addr.s_addr));
+  std::array<std::uint8_t, 16> bytes;
+  std::copy(std::begin(v6.sin6_addr.s6_addr), std::end(v6.sin6_addr.s6_addr), bytes.begin());
+  return Address::from_v6(bytes);
+}
+
+/// Of the 32 hexadecimal digits that /proc/net has for it.
+std::optional<Address> address6(const std::string& digits) {
+  if (digits.size() != 32) return std::nullopt;
+  std::string text;
+  for (std::size_t i = 0; i < digits.size(); i += 4) text += (i ? ":" : "") + digits.substr(i, 4);
+  auto parsed = Address::parse(text);
+  if (!parsed) return std::nullopt;
+  return *parsed;
+}
+
+bool is_link_local(const Address& address) {
+  static const Prefix link("fe80::/10");
+  return link.contains(address);
+}
+
+void find_uplink4(Surroundings& around) {
+  std::ifstream routes("/proc/thread-self/net/route");
+  std::string line;
+  std::getline(routes, line);
+  while (std::getline(routes, line)) {
+    std::istringstream words(line);
+    std::string link;
+    std::uint32_t to = 0, via = 0;
+    words >> link >> std::hex >> to >> via;
+    if (!words || to != 0) continue;
+    if (via != 0) around.upstream = Address::from_v4(ntohl(via));
+    around.uplink = source_towards(around.upstream.value_or(around.foreign));
+    return;
+  }
+}
+
+void find_uplink6(Surroundings& around) {
+  std::ifstream routes("/proc/thread-self/net/ipv6_route");
+  static const std::string nowhere(32, '0');
+  std::string to, length, from, from_length, via, metric, references, uses, flags, link;
+  while (routes >> to >> length >> from >> from_length >> via >> metric >> references >> uses >> flags >> link) {
+    if (to != nowhere || length != "00" || link == "lo") continue;
+    auto router = via != nowhere ? address6(via) : std::nullopt;
+    if (router && !is_link_local(*router)) around.upstream6 = router;
+    around.uplink6 = source_towards(around.foreign6);
+    return;
+  }
+}
+
+void find_link_local(Surroundings& around) {
+  std::ifstream addresses("/proc/thread-self/net/if_inet6");
+  std::string digits, index, length, scope, flags, link;
+  while (addresses >> digits >> index >> length >> scope >> flags >> link) {
+    auto address = address6(digits);
+    if (link == around.interface && address && is_link_local(*address)) around.link_local6 = address;
+  }
 }
 
 /// "Another device is on your own link": Linux says so before it asks the forward hook, which then drops the packet.
@@ -54,19 +120,9 @@ bool is_redirect(const Seen& packet) {
 }  // namespace
 
 void find_uplink(Surroundings& around) {
-  std::ifstream routes("/proc/thread-self/net/route");
-  std::string line;
-  std::getline(routes, line);
-  while (std::getline(routes, line)) {
-    std::istringstream words(line);
-    std::string link;
-    std::uint32_t to = 0, via = 0;
-    words >> link >> std::hex >> to >> via;
-    if (!words || to != 0 || via == 0) continue;
-    around.upstream = Address::from_v4(ntohl(via));
-    around.uplink = source_towards(*around.upstream);
-    return;
-  }
+  find_uplink4(around);
+  find_uplink6(around);
+  find_link_local(around);
 }
 
 Result<Prober> Prober::open(Tunnel& tunnel, Surroundings& around) {

@@ -24,8 +24,8 @@ def both(names):
 
 # Every probe by name: one that goes missing is noticed.
 TOR = (both(OUTWARD + FORGED + inward("vpn") + MODE_PORTS)
-       | {"loopback_tcp", "loopback_udp", "link_local6", "source_route", "upstream", "uplink_tcp"})
-VPN = both(FORGED + inward("tor")) | {"loopback_tcp", "loopback_udp", "link_local6"}
+       | both(["upstream", "uplink_tcp"]) | {"loopback_tcp", "loopback_udp", "link_local6", "link_local_host6", "source_route"})
+VPN = both(FORGED + inward("tor")) | {"loopback_tcp", "loopback_udp", "link_local6", "link_local_host6"}
 
 
 class VerifyCase(LabCase):
@@ -175,7 +175,7 @@ nft add rule inet open post oifname eth0 masquerade
         # What the host itself answers is the ruleset's to refuse.
         self.assertEqual(leaked, {})
         held = {name for name, verdict in self.verdicts(out).items() if verdict == "held"}
-        self.assertEqual((both(OUTWARD + FORGED + ("lane_vpn_device",)) | {"source_route", "upstream"}) - held, set())
+        self.assertEqual((both(OUTWARD + FORGED + ("lane_vpn_device",)) | {"source_route", "upstream", "upstream6"}) - held, set())
         self.gateway.start()
         until(lambda: not os.path.exists(self.gateway.state + "/verification.json"), "the record goes", 10)
         self.assert_gone()
