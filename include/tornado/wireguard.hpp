@@ -71,6 +71,8 @@ class TORNADO_API WireGuard {
   virtual Task<Interface> get(std::string name) = 0;
   /// The same for whoever wants no more than keys, counters, handshakes and endpoints: allowed IPs may be left out.
   virtual Task<Interface> counters(std::string name) { return get(std::move(name)); }
+  /// The same without peers: index, public key and listen port. From the kernel without reading the peers.
+  virtual Task<Interface> identity(std::string name);
   /// Applies a change in chunks of at most 32 peers; not atomic across peers.
   virtual Task<void> set(InterfaceChange change) = 0;
   /// A hint for the first reading of an interface: about so many peers are there.

@@ -284,7 +284,7 @@ Task<void> Gateway::Impl::program_identity(const LaneConfig& lane, const std::st
   auto load = [&]() -> Result<X25519Key> { return load_lane_key(config.state_dir + "/wireguard", name); };
   TRY(auto key, co_await runtime.offload(Blocking::file, load));
   lane_keys[Lane(name)] = key.public_key();
-  TRY(auto interface, co_await parts.wireguard->counters(lane.interface));
+  TRY(auto interface, co_await parts.wireguard->identity(lane.interface));
   InterfaceChange change(lane.interface);
   if (interface.public_key != key.public_key()) change.private_key = key.private_key();
   if (interface.listen_port != lane.listen_port) change.listen_port = lane.listen_port;

@@ -37,6 +37,29 @@ class DumpReader final : public NetlinkSocket::Reader {
   genl::DeviceReader device_;
 };
 
+/// The first message of an interface names it; whatever follows is peers.
+class IdentityReader final : public NetlinkSocket::Reader {
+ public:
+  explicit IdentityReader(std::uint16_t family) : family_(family), device_(family) {}
+  void begin() override { device_ = genl::DeviceReader(family_, genl::DeviceReader::Want::counters, 0); }
+  Result<void> take(const NetlinkMessage& message) override {
+    TRY_VOID_PLAIN(device_.take(message));
+    seen_ = true;
+    return Error(errc::cancelled, "the rest is peers");
+  }
+  bool seen() const noexcept { return seen_; }
+  Interface take_interface() {
+    Interface out = device_.take_interface();
+    out.peers.clear();
+    return out;
+  }
+
+ private:
+  std::uint16_t family_;
+  genl::DeviceReader device_;
+  bool seen_ = false;
+};
+
 bool is_interface_name(const std::string& name) {
   return !name.empty() && name.size() < 16 && name.find('\0') == name.npos;
 }
@@ -51,6 +74,7 @@ class KernelWireGuard final : public WireGuard {
   Task<std::vector<std::string>> list() override;
   Task<Interface> get(std::string name) override { return read(std::move(name), DumpReader::Want::everything); }
   Task<Interface> counters(std::string name) override { return read(std::move(name), DumpReader::Want::counters); }
+  Task<Interface> identity(std::string name) override;
   Task<void> set(InterfaceChange change) override;
   void expect(const std::string& name, std::size_t peers) override;
   std::size_t most_peers() const noexcept override { return 1 << 20; }  // MAX_PEERS_PER_DEVICE
@@ -137,6 +161,25 @@ Task<Interface> KernelWireGuard::read(std::string name, DumpReader::Want want) {
   // What the caller does with it is a slice of its own.
   Pace pace(runtime_);
   co_await pace.yield();
+  co_return out;
+}
+
+Task<Interface> KernelWireGuard::identity(std::string name) {
+  TRY(Line * line, this->line(name));
+  TRY(auto mine, co_await line->queue.enter());
+  TRY(std::uint16_t family, co_await this->family());
+  // A dump that is given up goes on for ever on its socket; it ends with one of its own.
+  NetlinkSocket once(runtime_, NETLINK_GENERIC);
+  once.keep_secrets();
+  IdentityReader reader(family);
+  auto reply = co_await once.dump(genl::get_device(family, name), reader);
+  if (!reader.seen()) {
+    if (!reply) co_return reply.error();
+    TRY_VOID(check(*reply, name));
+    co_return Error(errc::protocol_error, name + ": no answer");
+  }
+  Interface out = reader.take_interface();
+  out.name = std::move(name);
   co_return out;
 }
 

@@ -5,6 +5,8 @@
 #include <array>
 #include <memory>
 
+#include "base/try.hpp"
+
 namespace tornado::inline v1 {
 
 std::optional<PublicKey> public_key_of(std::string_view private_key) {
@@ -32,6 +34,12 @@ Result<void> check_keys(const InterfaceChange& change) {
     if (peer.preshared && peer.preshared->size() != PublicKey::size)
       return Error(errc::invalid_argument, "a preshared key is 32 bytes");
   return {};
+}
+
+Task<Interface> WireGuard::identity(std::string name) {
+  TRY(Interface out, co_await counters(std::move(name)));
+  out.peers.clear();
+  co_return out;
 }
 
 Secret no_preshared_key() {

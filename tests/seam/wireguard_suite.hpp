@@ -175,6 +175,28 @@ TYPED_TEST_P(WireGuardSuite, ignores_the_interfaces_own_key_as_a_peer) {
   EXPECT_TRUE(this->get().peers.empty());
 }
 
+TYPED_TEST_P(WireGuardSuite, tells_its_identity_without_its_peers) {
+  auto& wireguard = this->factory().wireguard();
+  auto& runtime = this->factory().runtime();
+  InterfaceChange change = this->change({});
+  change.private_key = Secret(std::string(32, 'k'));
+  change.listen_port = 51833;
+  for (std::uint32_t i = 1; i <= 500; ++i) change.peers.push_back(this->peer(i));
+  ASSERT_TRUE(this->set(std::move(change)));
+  for (int round = 0; round < 3; ++round) {
+    auto identity = runtime.wait(wireguard.identity(this->factory().interface()));
+    ASSERT_TRUE(identity);
+    Interface whole = this->get();
+    EXPECT_EQ(identity->name, whole.name);
+    EXPECT_EQ(identity->index, whole.index);
+    EXPECT_EQ(identity->public_key, whole.public_key);
+    EXPECT_EQ(identity->listen_port, 51833);
+    EXPECT_TRUE(identity->peers.empty());
+    EXPECT_EQ(whole.peers.size(), 500u);
+  }
+  EXPECT_EQ(runtime.wait(wireguard.identity("nowhere")).error().code(), errc::interface_missing);
+}
+
 TYPED_TEST_P(WireGuardSuite, carries_out_operations_in_the_order_they_were_begun) {
   auto& runtime = this->factory().runtime();
   std::vector<Background> running;
@@ -199,7 +221,7 @@ REGISTER_TYPED_TEST_SUITE_P(WireGuardSuite, says_that_an_interface_is_missing, l
                             replaces_the_allowed_ips_of_a_peer, gives_back_preshared_keys,
                             removes_a_peer_and_does_not_mind_an_absent_one,
                             does_not_make_a_peer_when_told_to_update_only, replaces_all_peers_across_chunks,
-                            ignores_the_interfaces_own_key_as_a_peer,
+                            ignores_the_interfaces_own_key_as_a_peer, tells_its_identity_without_its_peers,
                             carries_out_operations_in_the_order_they_were_begun, notices_that_the_interface_went);
 
 }  // namespace tornado::inline v1
