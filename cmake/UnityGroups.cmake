@@ -1,7 +1,7 @@
 # Compiles a library's sources a few at a time, files of one folder together: a third of the compiler's time, most of
 # which goes into headers. For builds made as a whole; `release` and `dev` compile file by file, which proves that each
 # includes what it uses. In a group no two files may name something in an unnamed namespace alike; what does so on
-# purpose, or is used to `using namespace`, is listed as ALONE.
+# purpose, or says `using namespace`, is listed as ALONE.
 function(unity_groups target)
   cmake_parse_arguments(arg "" "SIZE" "SOURCES;ALONE" ${ARGN})
   set(before "")
