@@ -13,13 +13,14 @@ constexpr Seconds check_every{15};
 
 }  // namespace
 
+/// Only the start has the patience: afterwards the other lane is not to wait for this one.
 Task<void> Gateway::Impl::await_wireguard(const LaneConfig& lane, std::string name) {
   const Instant limit = runtime.now() + answers_within;
   for (milliseconds pause = first_pause;; pause = std::min(pause * 2, longest_pause)) {
     auto answer = co_await probe_interface(lane.interface);
     components[name] = Component(name, answer.has_value(), answer ? "answers" : answer.error().detail());
     if (answer) co_return answer;
-    if (runtime.now() >= limit)
+    if (started || runtime.now() >= limit)
       co_return Error(errc::interface_missing,
                       "no process answers; wireguard.launch is external: is the service of the interface running?");
     bool slept = co_await runtime.sleep_until(runtime.now() + pause);

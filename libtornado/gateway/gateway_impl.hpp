@@ -59,6 +59,7 @@ struct Gateway::Impl {
   Task<void> apply_table();
   Task<void> put_table();
   Task<void> bring_links_up();
+  void say_lane(const Lane& lane);
   Task<void> bring_lane_up(const LaneConfig& lane, const Pool& pool);
   HostWish wanted_barriers() const;
   HostWish wanted_link(const LaneConfig& lane, const Pool& pool) const;
@@ -390,9 +391,12 @@ struct Gateway::Impl {
   std::vector<Address> endpoint_recorded;  // for the next start
   std::string endpoint_told;               // why it did not, as it was told last
   std::vector<std::string> steps;
+  bool started = false;  // every step of the start was taken
   bool ready = false;
   bool stopping = false;
   std::map<std::string, Component> components;
+  std::map<Lane, std::string> link_failures;  // empty: the lane's link is as it should be
+  std::string mode_failure;                   // of lane tor, likewise
   std::map<Lane, bool> nearly_full;
   std::optional<Verification> verification;
   std::map<Lane, LaneVerified> verified;

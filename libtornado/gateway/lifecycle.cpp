@@ -75,6 +75,7 @@ Task<void> Gateway::Impl::start() {
   step_done("peers_reconciled");
   TRY_VOID(co_await parts.live->generation());
   step_done("live_connected");
+  started = true;
   attach_tor();
   step_done("tor_attached");
   start_upkeep();
@@ -182,6 +183,8 @@ Task<void> Gateway::Impl::put_table() {
   co_return co_await catch_up_rights(std::move(made), revision);
 }
 
+/// At the start the first lane that fails ends it. Later every lane is tried, whatever became of the others, and the
+/// error is the first one.
 Task<void> Gateway::Impl::bring_links_up() {
   endpoint_host = config.endpoint.host;
   if (endpoint_host.empty()) {
@@ -198,14 +201,28 @@ Task<void> Gateway::Impl::bring_links_up() {
   const HostWish barriers = wanted_barriers();
   auto raised = co_await fulfil(*parts.host, barriers);
   if (!raised) co_return with_remedy(raised.error(), "the barrier of lane tor and the end of the pool of lane vpn");
+  Result<void> outcome;
   for (const auto& [lane, settings] : lanes) {
     Pool pool = config.pool(lane.str());
     auto up = co_await bring_lane_up(*settings, pool);
-    if (!up) co_return with_remedy(up.error(), "lane " + lane.str() + " (" + settings->interface + ")");
-    components["lane_" + lane.str()] = Component("lane_" + lane.str(), true, "up");
+    if (!up && up.error().code() == errc::cancelled) co_return up;
+    if (!up) up = with_remedy(up.error(), "lane " + lane.str() + " (" + settings->interface + ")");
+    link_failures[lane] = up ? std::string() : up.error().detail();
+    say_lane(lane);
+    if (!up && !started) co_return up;
+    if (!up && outcome) outcome = up;
   }
   const HostWish forwarding = wanted_forwarding();
-  co_return co_await fulfil(*parts.host, forwarding);
+  auto forwarded = co_await fulfil(*parts.host, forwarding);
+  if (!outcome) co_return outcome;
+  co_return forwarded;
+}
+
+void Gateway::Impl::say_lane(const Lane& lane) {
+  std::string detail = link_failures[lane];
+  if (detail.empty() && lane.str() == "tor") detail = mode_failure;
+  const std::string part = "lane_" + lane.str();
+  components[part] = Component(part, detail.empty(), detail.empty() ? "up" : detail);
 }
 
 HostWish Gateway::Impl::wanted_barriers() const {

@@ -128,8 +128,8 @@ Task<void> Gateway::Impl::run_tor_watch() {
     LaneMode mode = status.phase == TorPhase::up ? LaneMode::tor : LaneMode::maintenance;
     if (mode == done) continue;
     auto changed = co_await set_tor_mode(mode);
-    components["lane_tor"] =
-        Component("lane_tor", changed.has_value(), changed ? "up" : "mode not set: " + changed.error().detail());
+    mode_failure = changed ? std::string() : "mode not set: " + changed.error().detail();
+    say_lane(Lane("tor"));
     if (changed) {
       done = mode;
       retry = first_retry;

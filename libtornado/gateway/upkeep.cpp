@@ -283,7 +283,7 @@ Task<void> Gateway::Impl::identity_difference(const Lane& lane, const LaneConfig
   co_return Result<void>();
 }
 
-/// Links, identities and addresses first, then peers.
+/// Links, identities and addresses first, then peers; those of a lane whose link fails keep no others waiting.
 Task<Difference> Gateway::Impl::mend() {
   Result<void> firewall;
   if (firewall_behind) firewall = co_await apply_firewall();
@@ -292,9 +292,12 @@ Task<Difference> Gateway::Impl::mend() {
     auto stands = co_await parts.firewall->intact();
     if (!stands || !*stands) co_return firewall.error();
   }
-  TRY_VOID(co_await bring_links_up());
+  auto raised = co_await bring_links_up();
+  if (!raised && raised.error().code() == errc::cancelled) co_return raised.error();
   auto undone = co_await undo_all_preshared();
-  TRY(auto difference, co_await reconcile());
+  auto difference = co_await reconcile();
+  TRY_VOID(raised);
+  if (!difference) co_return difference.error();
   TRY_VOID(undone);
   TRY_VOID(firewall);
   co_return difference;
@@ -348,6 +351,7 @@ Task<void> Gateway::Impl::run_reconciling() {
     }
     const std::uint64_t since = done ? never : up;
     bool rested = co_await rest_until(rest, since);
+    if (process_came_up.revision() != up) backoff = Seconds(1);
     if (!rested) co_return Error(errc::cancelled);
   }
 }
@@ -380,6 +384,8 @@ Task<void> Gateway::Impl::run_host_watch() {
     if (!changed) co_return changed.error();
     if (seen != 0) {
       reconcile_wanted.notify();
+      // Of a process that is somebody else's nothing but its link tells that it is there.
+      if (external()) process_came_up.notify();
       api_wanted.notify();
       lookup_wanted.notify();
     }
