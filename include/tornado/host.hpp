@@ -84,6 +84,9 @@ class TORNADO_API Host {
   /// Errors: failed_precondition (the kernel knows no such kind: the module is not there), already_exists (a link of
   /// another kind has the name), invalid_argument. Default: unimplemented.
   virtual Task<void> ensure_link(std::string name, std::string kind);
+  /// The same link by another name. One that is up is taken down for it where the kernel wants that, and loses what a
+  /// link that goes down loses. Errors: already_exists (a link has that name). Default: unimplemented.
+  virtual Task<void> rename_link(std::string name, std::string becomes);
   virtual Task<void> set_link(std::string name, bool up, std::optional<std::uint32_t> mtu) = 0;
   virtual Task<std::vector<LinkAddress>> addresses() = 0;
   virtual Task<void> ensure_address(LinkAddress address) = 0;
@@ -126,6 +129,7 @@ class TORNADO_API MemoryHost final : public Host {
   Task<std::vector<Link>> links() override;
   Task<void> remove_link(std::string name) override;
   Task<void> ensure_link(std::string name, std::string kind) override;
+  Task<void> rename_link(std::string name, std::string becomes) override;
   Task<void> set_link(std::string name, bool up, std::optional<std::uint32_t> mtu) override;
   Task<std::vector<LinkAddress>> addresses() override;
   Task<void> ensure_address(LinkAddress address) override;

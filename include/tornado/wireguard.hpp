@@ -103,6 +103,8 @@ class TORNADO_API MemoryWireGuard final : public WireGuard {
   /// Interfaces come and go under us: drops one with its peers, or makes an empty one.
   void drop(const std::string& name);
   void create(const std::string& name);
+  /// The same interface by another name, which nobody has.
+  void rename(const std::string& name, const std::string& becomes);
   /// The next `count` calls of `set` fail with `code`; `applied`: the change is made all the same (a lost answer).
   void fail_next(int count, errc code, bool applied = false);
 

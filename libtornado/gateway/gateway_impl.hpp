@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "base/task_group.hpp"
+#include "crypto/seal.hpp"
 #include "dns/name_lookup.hpp"
 #include "dns/responder.hpp"
 #include "dns/upstreams.hpp"
@@ -65,9 +66,9 @@ struct Gateway::Impl {
   HostWish wanted_link(const LaneConfig& lane, const Pool& pool) const;
   HostWish wanted_forwarding() const;
   Task<void> ensure_wireguard(const LaneConfig& lane, std::string name);
-  Task<void> ensure_kernel_link(const LaneConfig& lane);
   Task<void> probe_interface(std::string name);
-  Task<void> program_identity(const LaneConfig& lane, const std::string& name);
+  Task<X25519Key> lane_key(const Lane& lane);
+  Task<void> program_identity(const LaneConfig& lane, const X25519Key& key);
   Task<void> load_preshared_secret();
   Task<void> restore();
   Task<void> restore_session(const Session& session);
@@ -96,6 +97,11 @@ struct Gateway::Impl {
   Task<void> catch_up_api();
   Task<void> run_api_watch();
   Task<void> run_endpoint_watch();
+
+  // kernel_links.cpp: links of the kernel's WireGuard.
+  Task<void> ensure_kernel_link(const LaneConfig& lane, const Lane& name);
+  Task<std::optional<std::string>> find_by_key(std::vector<std::string> names, PublicKey key);
+  Task<void> take_back_link(const LaneConfig& lane, std::string name, bool replaced);
 
   // external.cpp: WireGuard processes that belong to a service manager.
   Task<void> await_wireguard(const LaneConfig& lane, std::string name);

@@ -252,26 +252,17 @@ HostWish Gateway::Impl::wanted_forwarding() const {
 
 Task<void> Gateway::Impl::bring_lane_up(const LaneConfig& lane, const Pool& pool) {
   std::string process = "wireguard-" + pool.lane.str();
+  TRY(const X25519Key key, co_await lane_key(pool.lane));
   if (in_kernel()) {
-    TRY_VOID(co_await ensure_kernel_link(lane));
+    TRY_VOID(co_await ensure_kernel_link(lane, pool.lane));
   } else if (external()) {
     TRY_VOID(co_await await_wireguard(lane, process));
   } else if (!in_memory()) {
     TRY_VOID(co_await ensure_wireguard(lane, process));
   }
-  TRY_VOID(co_await program_identity(lane, pool.lane.str()));
+  TRY_VOID(co_await program_identity(lane, key));
   const HostWish link = wanted_link(lane, pool);
   co_return co_await fulfil(*parts.host, link);
-}
-
-/// The kernel's interface: made at the start, and again if somebody has removed it. Its peers follow.
-Task<void> Gateway::Impl::ensure_kernel_link(const LaneConfig& lane) {
-  TRY(auto names, co_await parts.wireguard->list());
-  if (std::find(names.begin(), names.end(), lane.interface) != names.end()) co_return Result<void>();
-  if (ready)
-    runtime.log().write(LogLevel::error, "interface_lost",
-                        {{"interface", lane.interface}, {"reason", "the link is gone; it is made again"}});
-  co_return co_await parts.host->ensure_link(lane.interface, "wireguard");
 }
 
 /// The process behind a userspace interface: started or adopted once, watched by the supervisor from then on.
@@ -296,11 +287,15 @@ Task<void> Gateway::Impl::probe_interface(std::string name) {
   co_return Result<void>();
 }
 
-/// Private key and port, only where they differ: a key set again costs every peer its handshake.
-Task<void> Gateway::Impl::program_identity(const LaneConfig& lane, const std::string& name) {
-  auto load = [&]() -> Result<X25519Key> { return load_lane_key(config.state_dir + "/wireguard", name); };
+Task<X25519Key> Gateway::Impl::lane_key(const Lane& lane) {
+  auto load = [&]() -> Result<X25519Key> { return load_lane_key(config.state_dir + "/wireguard", lane.str()); };
   TRY(auto key, co_await runtime.offload(Blocking::file, load));
-  lane_keys[Lane(name)] = key.public_key();
+  lane_keys[lane] = key.public_key();
+  co_return key;
+}
+
+/// Private key and port, only where they differ: a key set again costs every peer its handshake.
+Task<void> Gateway::Impl::program_identity(const LaneConfig& lane, const X25519Key& key) {
   TRY(auto interface, co_await parts.wireguard->identity(lane.interface));
   InterfaceChange change(lane.interface);
   if (interface.public_key != key.public_key()) change.private_key = key.private_key();

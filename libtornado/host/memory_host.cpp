@@ -16,6 +16,10 @@ Task<void> Host::ensure_link(std::string, std::string) {
   co_return Error(errc::unimplemented, "this host makes no links");
 }
 
+Task<void> Host::rename_link(std::string, std::string) {
+  co_return Error(errc::unimplemented, "this host renames no links");
+}
+
 Task<std::vector<Route>> Host::list_routes(std::uint32_t, RouteKind) {
   co_return Error(errc::unimplemented, "this host lists no routes");
 }
@@ -84,6 +88,20 @@ Task<void> MemoryHost::ensure_link(std::string name, std::string kind) {
   if (there) co_return check_kind(**there, kind);
   if (kind == "missing") co_return Error(errc::failed_precondition, "this host has no links of kind missing");
   create_link(name, kind);
+  co_return Result<void>();
+}
+
+Task<void> MemoryHost::rename_link(std::string name, std::string becomes) {
+  TRY_VOID(impl_->begin());
+  TRY_VOID(check_link(becomes, "any"));
+  TRY(Link * link, impl_->link(name));
+  if (impl_->link(becomes)) co_return Error(errc::already_exists, "there is a link " + becomes);
+  link->name = becomes;
+  link->up = false;
+  for (LinkAddress& address : impl_->addresses)
+    if (address.link == name) address.link = becomes;
+  std::erase_if(impl_->routes, [&](const Route& route) { return route.link == name; });
+  impl_->changes.notify();
   co_return Result<void>();
 }
 

@@ -108,6 +108,20 @@ class NetlinkHost final : public Host {
     co_return check_kind(other, kind);
   }
 
+  Task<void> rename_link(std::string name, std::string becomes) override {
+    TRY_VOID(check_link(becomes, "any"));
+    TRY(int index, co_await index_of(name));
+    TRY(NetlinkReply reply, co_await route_.exchange(rtnl::rename_link(index, becomes)));
+    // Kernels before 6.2 rename no link that is up.
+    if (reply.ack.error == EBUSY) {
+      TRY(NetlinkReply down, co_await route_.exchange(rtnl::set_link(index, false, std::nullopt)));
+      TRY_VOID(down.check("take down " + name));
+      TRY(reply, co_await route_.exchange(rtnl::rename_link(index, becomes)));
+    }
+    if (reply.ack.error == EEXIST) co_return Error(errc::already_exists, "there is a link " + becomes);
+    co_return reply.check("rename link " + name);
+  }
+
   Task<void> set_link(std::string name, bool up, std::optional<std::uint32_t> mtu) override {
     TRY(int index, co_await index_of(name));
     TRY(NetlinkReply reply, co_await route_.exchange(rtnl::set_link(index, up, mtu)));

@@ -155,6 +155,10 @@ std::string set_link(int index, bool up, std::optional<std::uint32_t> mtu) {
   return out.take();
 }
 
+std::string rename_link(int index, const std::string& becomes) {
+  return link_request(RTM_NEWLINK, 0, index).put_text(IFLA_IFNAME, becomes).take();
+}
+
 std::string remove_link(int index) {
   return link_request(RTM_DELLINK, 0, index).take();
 }

@@ -17,6 +17,8 @@ std::string get_link(const std::string& name);
 /// Refused with EEXIST if the name is taken, with EOPNOTSUPP if the kernel does not know the kind.
 std::string add_link(const std::string& name, const std::string& kind);
 std::string set_link(int index, bool up, std::optional<std::uint32_t> mtu);
+/// Refused with EEXIST if the name is taken, by some kernels with EBUSY while the link is up.
+std::string rename_link(int index, const std::string& becomes);
 std::string remove_link(int index);
 
 std::string list_addresses();

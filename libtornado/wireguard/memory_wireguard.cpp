@@ -154,6 +154,13 @@ void MemoryWireGuard::create(const std::string& name) {
   if (fresh) device->second.index = ++impl_->last_index;
 }
 
+void MemoryWireGuard::rename(const std::string& name, const std::string& becomes) {
+  auto node = impl_->devices.extract(name);
+  if (node.empty()) return;
+  node.key() = becomes;
+  impl_->devices.insert(std::move(node));
+}
+
 void MemoryWireGuard::fail_next(int count, errc code, bool applied) {
   impl_->failures = count;
   impl_->failure = code;

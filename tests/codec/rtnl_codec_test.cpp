@@ -415,7 +415,7 @@ TEST(RtnlCodec, RequestsAreWellFormed) {
   rule.priority = 1;
   rule.table = 4609;
   for (const std::string& bytes :
-       {rtnl::list_links(), rtnl::get_link("wg0"), rtnl::set_link(3, true, 1420), rtnl::remove_link(3),
+       {rtnl::list_links(), rtnl::get_link("wg0"), rtnl::set_link(3, true, 1420), rtnl::rename_link(3, "wg0"), rtnl::remove_link(3),
         rtnl::list_addresses(), rtnl::add_address(3, address), rtnl::remove_address(3, address),
         rtnl::put_route(0, route), rtnl::remove_route(0, route), rtnl::add_rule(rule), rtnl::remove_rule(rule),
         rtnl::list_routes(true, 51901, RouteKind::blackhole), rtnl::list_rules(false), delete_connections(5),

@@ -122,6 +122,24 @@ TEST_P(HostSuite, ALinkOfAKindIsMadeOnce) {
   EXPECT_FALSE(link("lane0"));
 }
 
+TEST_P(HostSuite, ALinkIsRenamedUpOrDown) {
+  run(host().ensure_link("lane0", fixture_->kind()));
+  const int index = link("lane0")->index;
+  run(host().ensure_address(address("lane0", "10.8.0.1", 24)));
+  run(host().rename_link("lane0", "lane1"));
+  EXPECT_FALSE(link("lane0"));
+  EXPECT_EQ(link("lane1")->index, index);
+  EXPECT_TRUE(has(address("lane1", "10.8.0.1", 24)));
+  run(host().set_link("lane1", true, std::nullopt));
+  run(host().rename_link("lane1", "lane0"));
+  EXPECT_EQ(link("lane0")->index, index);
+  fixture_->create_link("lane2");
+  EXPECT_EQ(fail(host().rename_link("lane0", "lane2")), errc::already_exists);
+  EXPECT_EQ(fail(host().rename_link("lane0", "")), errc::invalid_argument);
+  EXPECT_EQ(fail(host().rename_link("lane9", "lane1")), errc::interface_missing);
+  EXPECT_EQ(link("lane0")->index, index);
+}
+
 TEST_P(HostSuite, AMissingLinkIsNamed) {
   EXPECT_EQ(fail(host().set_link("lane9", true, std::nullopt)), errc::interface_missing);
   EXPECT_EQ(fail(host().ensure_address(address("lane9", "10.8.0.1", 24))), errc::interface_missing);

@@ -55,5 +55,39 @@ TEST_F(LanesSim, OneThatCannotBeMendedKeepsTheOtherFromNothing) {
   world.expect_sound("mended");
 }
 
+TEST_F(LanesSim, ALinkThatIsRenamedGetsItsNameBack) {
+  const auto before = world.runtime.wait(world.wireguard.get("wg0")).value();
+  world.wireguard.rename("wg0", "wgx");
+  world.runtime.wait(world.host->rename_link("wg0", "wgx")).value();
+  world.settle();
+  auto names = [&] {
+    std::set<std::string> out;
+    for (const auto& link : world.runtime.wait(world.host->links()).value()) out.insert(link.name);
+    return out;
+  };
+  EXPECT_EQ(names(), (std::set<std::string>{"wg0", "wg1"})) << "no other link is made";
+  world.wireguard.rename("wgx", "wg0");  // which the kernel does in the same step
+  world.pass(Seconds(3));
+  EXPECT_EQ(world.runtime.wait(world.wireguard.get("wg0")).value().index, before.index);
+  EXPECT_TRUE(component("lane_vpn").ready);
+  auto events = world.runtime.wait(world.gateway->events(0)).value().events;
+  auto told = std::find_if(events.begin(), events.end(), [](const auto& e) { return e.name == "interface_renamed"; });
+  ASSERT_NE(told, events.end());
+  EXPECT_NE(told->json.find("wgx"), std::string::npos) << told->json;
+  world.expect_sound("renamed back");
+}
+
+TEST_F(LanesSim, WhereAnotherLinkHasTheNameTheRenamedOneMakesRoom) {
+  world.wireguard.rename("wg0", "wgx");
+  world.wireguard.create("wg0");
+  world.runtime.wait(world.host->rename_link("wg0", "wgx")).value();
+  world.host->create_link("wg0", "wireguard");
+  world.pass(Seconds(3));
+  auto links = world.runtime.wait(world.host->links()).value();
+  EXPECT_TRUE(std::none_of(links.begin(), links.end(), [](const Link& link) { return link.name == "wgx"; }));
+  world.wireguard.drop("wgx");
+  world.expect_sound("on the other link");
+}
+
 }  // namespace
 }  // namespace tornado::test

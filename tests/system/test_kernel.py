@@ -60,6 +60,23 @@ class Kernel(LabCase):
         self.assertEqual(client.heartbeat().status, 200)
         until(lambda: not inconsistencies(self.gateway), "a consistent state", 10)
 
+    def test_a_link_that_was_renamed_gets_its_name_back(self):
+        client = self.client().connect()
+        self.assertIsNotNone(fetch("c0"))
+        index = run("ip", "-n", "gw", "link", "show", "wg0").split(":")[0]
+        # Kernels before 6.2 rename no link that is up.
+        run("ip", "-n", "gw", "link", "set", "wg0", "down")
+        run("ip", "-n", "gw", "link", "set", "wg0", "name", "wgx")
+        start = time.monotonic()
+        until(lambda: f"{index}: wg0:" in run("ip", "-n", "gw", "link"), "the name again", 10)
+        back = time.monotonic() - start
+        until(lambda: fetch("c0", timeout=1), "traffic again", 30)
+        print(f"[link renamed: name again after {back:.1f} s, traffic after {time.monotonic() - start:.1f} s] ", end="", flush=True)
+        self.assertNotIn("wgx", run("ip", "-n", "gw", "link"))
+        self.assertEqual([(line["found_as"], line["outcome"]) for line in self.gateway.logged("interface_renamed")], [("wgx", "renamed")])
+        self.assertEqual(client.heartbeat().status, 200)
+        until(lambda: not inconsistencies(self.gateway), "a consistent state", 10)
+
     def test_teardown_removes_the_links(self):
         other = Gateway("teardown", client_api__listen="127.0.0.1:4701", lanes__vpn__interface="wg8", lanes__vpn__listen_port=52000,
                         lanes__tor__interface="wg9", lanes__tor__listen_port=52001, endpoint__host=GATEWAY)
