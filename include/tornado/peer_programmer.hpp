@@ -131,6 +131,8 @@ class TORNADO_API PeerProgrammer {
   void release(const PublicKey& key);
   /// In order of lane and key.
   std::vector<ForeignPeer> adopted() const;
+  /// Foreign peers as they were found when their lane was read the last time, by `reconcile` or `difference`.
+  std::vector<ForeignPeer> foreign() const;
   /// Takes a peer that is nobody's from every lane. key_in_use: it is somebody's, adopted ones included; and the errors
   /// of `add`.
   Task<void> evict(PublicKey key);

@@ -1,5 +1,6 @@
 // Peers on our interfaces that are somebody else's, and kept on purpose.
 #include "base/json.hpp"
+#include "base/pace.hpp"
 #include "base/try.hpp"
 #include "gateway/gateway_impl.hpp"
 #include "peer/adopted_repo.hpp"
@@ -26,10 +27,9 @@ void each_address(const Pool& pool, const ForeignPeer& peer, Visit&& visit) {
       for (std::uint64_t i = 0; i < part->size(); ++i) visit(part->at(i));
 }
 
-}  // namespace
-
-std::optional<std::string> Gateway::Impl::in_the_way(const ForeignPeer& peer) const {
-  const Pool pool = config.pool(peer.lane.str());
+/// Why a person has to judge whether addresses of the pool are kept for such a peer. A prefix as large as the pool
+/// holds the gateway's own address, and routes nothing of a device's: theirs are longer.
+std::optional<std::string> takes_too_much(const Pool& pool, const ForeignPeer& peer) {
   std::uint64_t count = 0;
   for (const auto& allowed : peer.allowed) {
     auto part = taken(pool, allowed);
@@ -39,6 +39,14 @@ std::optional<std::string> Gateway::Impl::in_the_way(const ForeignPeer& peer) co
     count += std::min(part->size(), most_withheld + 1);
     if (count > most_withheld) return allowed.str() + " takes too much of the pool";
   }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<std::string> Gateway::Impl::in_the_way(const ForeignPeer& peer) const {
+  const Pool pool = config.pool(peer.lane.str());
+  if (auto why = takes_too_much(pool, peer)) return why;
   std::optional<std::string> out;
   each_address(pool, peer, [&](const Address& address) {
     if (!out && ipam.find(address)) out = address.str() + " is leased";
@@ -62,6 +70,51 @@ void Gateway::Impl::give_back(const ForeignPeer& peer) {
   each_address(config.pool(peer.lane.str()), peer, [&](const Address& address) {
     if (!kept(address)) ipam.readmit(peer.lane, address);
   });
+}
+
+/// Parts of the pools that foreign peers have; of a peer that has too much of one, none.
+std::set<std::pair<Lane, Prefix>> Gateway::Impl::foreign_parts() {
+  std::set<std::pair<Lane, Prefix>> out;
+  std::map<PublicKey, std::string> refused;
+  for (const auto& peer : peers.foreign()) {
+    // Taken over meanwhile by a session: what it has is leased.
+    auto is_adopted = [&](const auto& entry) { return entry.first.second == peer.key; };
+    if (peers.owner_of(peer.key) && std::none_of(adopted.begin(), adopted.end(), is_adopted)) continue;
+    const Pool pool = config.pool(peer.lane.str());
+    auto why = takes_too_much(pool, peer);
+    if (!why) {
+      for (const auto& allowed : peer.allowed)
+        if (auto part = taken(pool, allowed)) out.emplace(peer.lane, *part);
+      continue;
+    }
+    if (auto told = not_withheld.find(peer.key); told == not_withheld.end() || told->second != *why)
+      runtime.log().write(LogLevel::warning, "foreign_peer_not_withheld",
+                          {{"key", peer.key.str()}, {"lane", peer.lane.str()}, {"detail", *why}});
+    refused[peer.key] = std::move(*why);
+  }
+  not_withheld = std::move(refused);
+  return out;
+}
+
+boost::asio::awaitable<void> Gateway::Impl::withhold_foreign() {
+  Pace pace(runtime);
+  auto now = foreign_parts();
+  bool freed = false;
+  for (const auto& [lane, part] : withheld) {
+    if (now.contains(std::make_pair(lane, part))) continue;
+    freed = true;
+    for (std::uint64_t i = 0; i < part.size(); ++i) ipam.readmit(lane, part.at(i));
+    if (pace.due()) co_await pace.yield();
+  }
+  // What others have besides is still theirs; nobody gets it before its quarantine is over.
+  if (freed)
+    for (const auto& [place, record] : adopted) withhold(record.peer);
+  withheld = std::move(now);
+  const auto parts = withheld;
+  for (const auto& [lane, part] : parts) {
+    for (std::uint64_t i = 0; i < part.size(); ++i) ipam.avoid(lane, part.at(i));
+    if (pace.due()) co_await pace.yield();
+  }
 }
 
 /// Nothing of the peer goes on under the next holder of its addresses.

@@ -72,7 +72,6 @@ struct Gateway::Impl {
   Task<void> load_preshared_secret();
   Task<void> restore();
   Task<void> restore_session(const Session& session);
-  void avoid_foreign_addresses(const Difference& found);
   Task<void> reconcile_at_start();
   Task<void> teardown();
   void step_done(std::string name);
@@ -144,6 +143,9 @@ struct Gateway::Impl {
   void tell_adopted(const AdoptedPeer& record);
   void withhold(const ForeignPeer& peer);
   void give_back(const ForeignPeer& peer);
+  /// Addresses of peers that nobody here made count as used while they are there (I-06).
+  boost::asio::awaitable<void> withhold_foreign();
+  std::set<std::pair<Lane, Prefix>> foreign_parts();
   Task<void> forget_connections(const ForeignPeer& peer);
 
   // foreign_chains.cpp: firewalls of others on this host.
@@ -408,6 +410,8 @@ struct Gateway::Impl {
   std::map<Lane, LaneVerified> verified;
   std::map<std::pair<Lane, PublicKey>, AdoptedPeer> adopted;
   std::map<PublicKey, std::string> not_adopted;  // and why, as it was told
+  std::set<std::pair<Lane, Prefix>> withheld;  // for foreign peers
+  std::map<PublicKey, std::string> not_withheld;
   Notifier closing;
   std::map<Instance, bool> preshared_doubts;  // whether the client has one, where row and peer may say otherwise
   std::unordered_set<Instance> leaving;       // ended by their own devices, not yet cut

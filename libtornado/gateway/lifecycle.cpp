@@ -362,22 +362,11 @@ Task<void> Gateway::Impl::restore_session(const Session& session) {
   co_return Result<void>();
 }
 
-/// Addresses of peers that nobody here made count as used (I-06).
-void Gateway::Impl::avoid_foreign_addresses(const Difference& found) {
-  if (config.wireguard.foreign_peers == "remove") return;
-  for (const auto& peer : found.foreign_on) {
-    if (peers.owner_of(peer.key)) continue;
-    for (const auto& allowed : peer.allowed) ipam.avoid(peer.lane, allowed.base());
-  }
-}
-
 Task<void> Gateway::Impl::reconcile_at_start() {
   auto reconciled = co_await reconcile();
   if (!reconciled) co_return with_remedy(reconciled.error(), "peers could not be reconciled");
   if (!reconciled->interfaces_missing.empty())
     co_return Error(errc::interface_missing, reconciled->interfaces_missing.front() + " has gone while starting");
-  // Nothing is leased before the start is complete.
-  avoid_foreign_addresses(*reconciled);
   co_return Result<void>();
 }
 

@@ -235,7 +235,12 @@ Task<void> Gateway::Impl::drain_history() {
 
 Task<Difference> Gateway::Impl::reconcile() {
   Stopwatch watch;
-  TRY(auto difference, co_await peers.reconcile());
+  auto reconciled = co_await peers.reconcile();
+  // Also of the lanes that could be read where others could not.
+  auto withholding = withhold_foreign();
+  co_await std::move(withholding);
+  if (!reconciled) co_return reconciled.error();
+  Difference difference = std::move(*reconciled);
   if (config.wireguard.foreign_peers == "adopt") TRY_VOID(co_await adopt_foreign(difference));
   auto& metrics = runtime.metrics();
   metrics.histogram("tornado_reconcile_seconds", "Time of a pass over all peers.").observe(watch.seconds());

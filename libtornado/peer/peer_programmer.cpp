@@ -188,6 +188,7 @@ void PeerProgrammer::add_lane(Lane lane, std::string interface) {
 
 void PeerProgrammer::remove_lane(const Lane& lane) {
   impl_->lanes.erase(lane);
+  impl_->foreign_found.erase(lane);
 }
 
 Task<void> PeerProgrammer::add(WantedPeer peer) {
@@ -343,6 +344,12 @@ std::vector<ForeignPeer> PeerProgrammer::adopted() const {
   std::vector<ForeignPeer> out;
   for (const auto& [place, peer] : impl_->adopted) out.push_back(peer);
   std::stable_sort(out.begin(), out.end(), [](const ForeignPeer& a, const ForeignPeer& b) { return a.lane < b.lane; });
+  return out;
+}
+
+std::vector<ForeignPeer> PeerProgrammer::foreign() const {
+  std::vector<ForeignPeer> out;
+  for (const auto& [lane, found] : impl_->foreign_found) out.insert(out.end(), found.begin(), found.end());
   return out;
 }
 

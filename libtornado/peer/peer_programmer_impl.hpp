@@ -46,6 +46,7 @@ struct PeerWork {
   std::function<Task<void>(std::vector<AbsentPeer>)> absent_told;
   std::map<std::pair<PublicKey, Lane>, ForeignPeer> adopted;
   std::unordered_map<PublicKey, int> refusals;  // by reconciling, in a row
+  std::map<Lane, std::vector<ForeignPeer>> foreign_found;  // where a lane was read last
   std::unordered_set<PublicKey> reported;       // foreign keys that were logged
   bool pass_running = false;
   Notifier pass_ended;

@@ -215,6 +215,9 @@ void Pass::judge(LanePlan& plan, const Peer& peer) {
 }
 
 void Pass::report_foreign() {
+  for (const LanePlan& plan : plans_)
+    if (plan.snapshot) my_.foreign_found[plan.lane->lane()].clear();
+  for (const ForeignPeer& peer : difference_.foreign_on) my_.foreign_found[peer.lane].push_back(peer);
   std::vector<PublicKey> fresh;
   for (const PublicKey& key : foreign_)
     if (!my_.reported.contains(key)) fresh.push_back(key);

@@ -162,6 +162,40 @@ TEST_F(AdoptionSim, AnOperatorAdoptsOneWhateverThePolicy) {
   EXPECT_EQ(reconcile().foreign.size(), 1U);
 }
 
+TEST_F(AdoptionSim, WhatAForeignPeerHasIsNobodysWhileItIsThere) {
+  world.config.wireguard.foreign_peers = "alert";
+  world.boot().value();
+  PublicKey key = put("wg0", {Prefix("10.8.0.2/31"), Prefix("192.168.7.0/24")});
+  reconcile();
+  EXPECT_EQ(connect("alice"), "10.8.0.4");
+  EXPECT_EQ(find("wg0", key)->allowed.size(), 2U);
+  // Another one now: the former addresses rest first.
+  put("wg0", {Prefix("10.8.0.5/32")}, key);
+  reconcile();
+  EXPECT_EQ(world.gateway->ipam().usage(Lane("vpn")).resting, 2U);
+  EXPECT_EQ(connect("bob"), "10.8.0.6");
+  const std::uint64_t size = world.gateway->ipam().usage(Lane("vpn")).size;
+  InterfaceChange gone("wg0");
+  gone.peers.emplace_back();
+  gone.peers[0].key = key;
+  gone.peers[0].remove = true;
+  world.runtime.wait(world.wireguard.set(gone)).value();
+  reconcile();
+  EXPECT_EQ(world.gateway->ipam().usage(Lane("vpn")).size, size + 1);
+  EXPECT_EQ(world.gateway->ipam().usage(Lane("vpn")).resting, 3U);
+}
+
+TEST_F(AdoptionSim, AForeignPeerWithAllOfThePoolTakesNothingFromIt) {
+  world.config.wireguard.foreign_peers = "alert";
+  world.boot().value();
+  const std::uint64_t size = world.gateway->ipam().usage(Lane("vpn")).size;
+  put("wg0", {Prefix("0.0.0.0/0")});
+  put("wg0", {Prefix("10.8.0.0/24")});
+  reconcile();
+  EXPECT_EQ(world.gateway->ipam().usage(Lane("vpn")).size, size);
+  EXPECT_EQ(connect("alice"), "10.8.0.2");
+}
+
 TEST_F(AdoptionSim, WithoutADatabaseNothingIsAdoptedAndALaterPassTriesAgain) {
   world.boot().value();
   PublicKey key = put("wg0", {Prefix("10.8.0.2/32")});
