@@ -62,7 +62,8 @@ class Difference {
   std::vector<PublicKey> foreign;            ///< never ours and not adopted, or adopted and not what it was then
   std::vector<ForeignPeer> foreign_on;       ///< the same by lane, as they are
   std::vector<ForeignPeer> adopted_missing;  ///< adopted, and absent: put back as they were
-  std::vector<PublicKey> parked;             ///< refused three times: left alone until added again (log: peer_parked)
+  std::vector<PublicKey> parked;             ///< refused three times by a lane: tried again every hour
+  std::vector<PublicKey> refused;            ///< wanted, and still not there after the pass, parked ones included
   std::vector<std::string> interfaces_missing;
 };
 
@@ -103,6 +104,8 @@ class TORNADO_API PeerProgrammer {
   /// Asked before wanted peers that a lane has lost are made anew there, with counters that begin at zero; the peers
   /// are made when the answer has come, whatever it is. The lanes of one peer follow each other.
   void on_absent(std::function<Task<void>(std::vector<AbsentPeer>)> told);
+  /// Told when a lane has refused a wanted peer three times in a row, and again after every later try.
+  void on_parked(std::function<void(const Lane&, const PublicKey&, const std::string& detail)> told);
   /// Forgets a lane; its interface is left as it is.
   void remove_lane(const Lane& lane);
 
@@ -149,9 +152,14 @@ class TORNADO_API PeerProgrammer {
   /// What `reconcile` would do now. Errors: those of a read, interface_missing apart.
   Task<Difference> difference();
   /// Makes the interfaces equal to the wanted list, in chunks of at most 32 peers; touches no peer that is right.
-  /// Returns what it found. A chunk that is refused is driven peer by peer. Every lane is tried before an error is
-  /// returned.
+  /// Returns what it found. A chunk that is refused is driven peer by peer; a wanted peer that a lane refuses is tried
+  /// again there after 5 s, after 30 s, and then every hour: it is parked. Every lane is tried before an error is
+  /// returned. Errors: as `difference`; backend_failed also for a removal that was refused.
   Task<Difference> reconcile();
+  /// The next `reconcile` tries what was refused, parked or not.
+  void try_refused();
+  /// When the first of what was refused is to be tried again; nothing: nothing was.
+  std::optional<Instant> refused_until() const;
   /// Counters of all wanted peers of a lane, by one read. Errors: interface_missing (also an unknown lane) and those of
   /// the read.
   Task<std::vector<PeerSample>> sample(Lane lane);

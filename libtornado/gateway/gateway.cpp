@@ -2,6 +2,7 @@
 
 #include <stdexcept>
 
+#include "base/json.hpp"
 #include "base/try.hpp"
 #include "firewall/ruleset.hpp"
 #include "gateway/gateway_impl.hpp"
@@ -75,6 +76,13 @@ Gateway::Impl::Impl(Runtime& runtime_, Config config_, GatewayParts parts_)
     return online;
   });
   watch_sessions();
+  peers.on_parked([this](const Lane& lane, const PublicKey& key, const std::string& detail) {
+    boost::json::object fields;
+    fields["key"] = key.str();
+    fields["lane"] = lane.str();
+    fields["detail"] = detail;
+    events.publish("peer_parked", to_json(fields));
+  });
   auth.on_reuse([this](const DeviceId& device) { background.add("close_reused", close_ended(device)); });
   auth.on_doubt([this](const DeviceId& device) { doubt_access(device); });
 }
@@ -282,6 +290,7 @@ Task<std::vector<Session>> Gateway::history(HistoryQuery query) {
 }
 
 Task<Difference> Gateway::reconcile() {
+  impl_->peers.try_refused();
   co_return co_await impl_->mend();
 }
 Task<GatewayDifference> Gateway::difference() {

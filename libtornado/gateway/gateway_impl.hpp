@@ -161,6 +161,8 @@ struct Gateway::Impl {
   Task<void> run_reconciling();
   /// Until then, or until a process has come up after that revision. False: cancelled.
   boost::asio::awaitable<bool> rest_until(Instant rest, std::uint64_t up);
+  boost::asio::awaitable<bool> pass_due(std::uint64_t seen);
+  void say_peers(const Result<Difference>& done);
   Task<void> run_reconcile_timer();
   Task<void> run_closing();
   Task<void> run_child_watch();

@@ -326,14 +326,38 @@ boost::asio::awaitable<bool> Gateway::Impl::rest_until(Instant rest, std::uint64
   co_return first->index() == 0 ? std::get<0>(*first) : std::get<1>(*first);
 }
 
+/// Until a pass is asked for, or a peer that was refused is to be tried again. False: cancelled.
+boost::asio::awaitable<bool> Gateway::Impl::pass_due(std::uint64_t seen) {
+  const auto refused = peers.refused_until();
+  auto told = reconcile_wanted.wait(seen);
+  if (!refused) co_return co_await std::move(told);
+  auto slept = runtime.sleep_until(std::max(*refused, runtime.now() + Seconds(1)));
+  auto first = co_await first_of(std::move(told), std::move(slept));
+  if (!first) co_return false;
+  co_return first->index() == 0 ? std::get<0>(*first) : std::get<1>(*first);
+}
+
+void Gateway::Impl::say_peers(const Result<Difference>& done) {
+  Component component("peers", done.has_value(), done ? "as wanted" : done.error().detail());
+  if (done && !done->refused.empty()) {
+    // Everybody else is served.
+    component.advisory = true;
+    component.ready = false;
+    component.detail = std::to_string(done->refused.size()) + " wanted peers are refused by an interface and not there, " +
+                       std::to_string(done->parked.size()) +
+                       " of them parked for an hour: tornadoctl gateway reconcile tries them at once";
+  }
+  components["peers"] = std::move(component);
+}
+
 /// A pass as soon as anybody asks for one. What is told while one runs asks for another; one that failed is repeated
 /// with backoff, whatever is told, but at once when a process has come up that it may have failed for.
 Task<void> Gateway::Impl::run_reconciling() {
   Seconds backoff(1);
   std::uint64_t seen = reconcile_wanted.revision();
   for (;;) {
-    bool told = co_await reconcile_wanted.wait(seen);
-    if (!told) co_return Error(errc::cancelled);
+    bool due = co_await pass_due(seen);
+    if (!due) co_return Error(errc::cancelled);
     seen = reconcile_wanted.revision();
     const std::uint64_t up = process_came_up.revision();
     Stopwatch watch;
@@ -343,7 +367,7 @@ Task<void> Gateway::Impl::run_reconciling() {
         .counter("tornado_reconcile_passes_total", "Passes over links and peers.",
                  {{"outcome", done ? "good" : "failed"}})
         .add();
-    components["peers"] = Component("peers", done.has_value(), done ? "as wanted" : done.error().detail());
+    say_peers(done);
     // A storm of changes costs a quarter of a core, and nobody waits for long.
     const std::chrono::milliseconds thrice(static_cast<std::int64_t>(watch.seconds() * 3000));
     Instant rest = runtime.now() + std::clamp(thrice, least_rest, longest_rest);

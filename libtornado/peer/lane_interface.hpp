@@ -7,6 +7,7 @@
 #include "base/batcher.hpp"
 #include "base/key_index.hpp"
 #include "base/notifier.hpp"
+#include "peer/refusals.hpp"
 #include "tornado/wireguard.hpp"
 
 namespace tornado::inline v1 {
@@ -52,6 +53,7 @@ class LaneInterface {
   bool dirty() const noexcept { return doubt_ > cleared_; }
   void clear_doubt(std::uint64_t seen) noexcept { cleared_ = std::max(cleared_, seen); }
 
+  Refusals refusals;
   std::unordered_set<PublicKey> fixed;  // what the last comparison set with success
 
  private:

@@ -82,6 +82,10 @@ const ForeignPeer* PeerWork::adopted_on(const PublicKey& key, const Lane& name) 
   return it == adopted.end() ? nullptr : &it->second;
 }
 
+void PeerWork::settle_refusals(const PublicKey& key) {
+  for (const auto& [name, lane] : lanes) lane->refusals.settle(key);
+}
+
 void PeerWork::log_lane(LogLevel level, std::string_view id, const LaneInterface& lane, const Error& error) {
   runtime.log().write(level, id,
                       {{"lane", lane.lane().str()},
@@ -195,7 +199,7 @@ Task<void> PeerProgrammer::add(WantedPeer peer) {
   TRY_VOID(impl_->check(peer));
   TRY_VOID(room_for(peer.key));
   if (!impl_->book.reserve(peer.owner, peer.key)) co_return Error(errc::key_in_use, peer.key.str());
-  impl_->refusals.erase(peer.key);
+  impl_->settle_refusals(peer.key);
   std::optional<WantedPeer> former = wanted(peer.owner);
   std::vector<PublicKey> keys{peer.key};
   if (former) keys.push_back(former->key);
@@ -321,14 +325,14 @@ Task<std::vector<PeerSample>> PeerProgrammer::remove(std::vector<PublicKey> reti
 }
 
 void PeerProgrammer::want(std::vector<WantedPeer> peers, std::vector<std::pair<Owner, PublicKey>> retired) {
-  impl_->refusals.clear();
+  for (const auto& [name, lane] : impl_->lanes) lane->refusals.clear();
   for (const PublicKey& key : impl_->book.replace(std::move(peers), std::move(retired)))
     impl_->runtime.log().write(LogLevel::error, "peer_key_conflict", {{"key", key.str()}});
 }
 
 Result<void> PeerProgrammer::adopt(ForeignPeer peer) {
   if (!impl_->book.adopt(peer.key)) return Error(errc::key_in_use, peer.key.str());
-  impl_->refusals.erase(peer.key);
+  impl_->settle_refusals(peer.key);
   auto place = std::make_pair(peer.key, peer.lane);
   impl_->adopted.insert_or_assign(std::move(place), std::move(peer));
   return {};
@@ -403,6 +407,23 @@ Task<Interface> PeerProgrammer::counters(Lane name) {
   auto lane = impl_->lane(name);
   if (!lane) co_return Error(errc::interface_missing, "no lane " + name.str());
   co_return co_await impl_->wireguard.counters(lane->interface());
+}
+
+void PeerProgrammer::on_parked(std::function<void(const Lane&, const PublicKey&, const std::string&)> told) {
+  impl_->parked_told = std::move(told);
+}
+
+void PeerProgrammer::try_refused() {
+  for (const auto& [name, lane] : impl_->lanes) lane->refusals.try_again();
+}
+
+std::optional<Instant> PeerProgrammer::refused_until() const {
+  std::optional<Instant> out;
+  for (const auto& [name, lane] : impl_->lanes) {
+    auto next = lane->refusals.next();
+    if (next && (!out || *next < *out)) out = next;
+  }
+  return out;
 }
 
 bool PeerProgrammer::wants(const PublicKey& key, const Lane& lane) const {

@@ -35,6 +35,9 @@ struct PeerWork {
   Task<void> collect_all(std::vector<PublicKey>& keys);
   Task<void> remove_from(LanePtr lane, std::vector<PublicKey>& keys);
 
+  /// It is wanted anew: no lane waits with it.
+  void settle_refusals(const PublicKey& key);
+
   void log_lane(LogLevel level, std::string_view id, const LaneInterface& lane, const Error& error);
 
   Runtime& runtime;
@@ -44,8 +47,8 @@ struct PeerWork {
   KeyGuard guard;
   std::map<Lane, LanePtr> lanes;
   std::function<Task<void>(std::vector<AbsentPeer>)> absent_told;
+  std::function<void(const Lane&, const PublicKey&, const std::string&)> parked_told;
   std::map<std::pair<PublicKey, Lane>, ForeignPeer> adopted;
-  std::unordered_map<PublicKey, int> refusals;  // by reconciling, in a row
   std::map<Lane, std::vector<ForeignPeer>> foreign_found;  // where a lane was read last
   std::unordered_set<PublicKey> reported;       // foreign keys that were logged
   bool pass_running = false;

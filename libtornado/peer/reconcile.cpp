@@ -11,7 +11,6 @@
 namespace tornado::inline v1 {
 namespace {
 
-constexpr int refusals_allowed = 3;
 constexpr std::size_t told_at_once = 500;
 
 enum class Act : std::uint8_t { set, strip, remove };
@@ -28,21 +27,25 @@ class LanePlan {
   std::size_t right = 0;  // wanted peers that are as they should be
   std::vector<PublicKey> set, strip, remove;
   bool good = true;
-  Result<void> outcome;
+  Result<void> outcome, removals;
 };
 
 /// One comparison of the interfaces with what is wanted, and its execution. The interfaces are read once each; what is
 /// done about a key is decided again at the moment of doing, from what is wanted then.
 class Pass {
  public:
-  explicit Pass(PeerWork& programmer) : my_(programmer), guarded_(programmer.guard), pace_(programmer.runtime) {
+  explicit Pass(PeerWork& programmer)
+      : my_(programmer), guarded_(programmer.guard), pace_(programmer.runtime), began_(programmer.runtime.now()) {
     for (LanePtr& lane : my_.all_lanes()) plans_.emplace_back(std::move(lane));
   }
 
   Task<void> compare();
   Task<void> apply();
   Task<void> apply(LanePlan& plan);
-  Difference take() { return std::move(difference_); }
+  Difference take() {
+    difference_.refused.assign(refused_.begin(), refused_.end());
+    return std::move(difference_);
+  }
   /// Gives up what was read, in slices.
   boost::asio::awaitable<void> end();
 
@@ -61,16 +64,18 @@ class Pass {
   Task<void> drive_singly(LanePlan& plan, Act act, std::vector<PublicKey>& keys);
   std::optional<Peer> peer_for(const LanePlan& plan, Act act, const PublicKey& key) const;
   void note_done(LanePlan& plan, Act act, const PublicKey& key);
-  void note_refused(const LanePlan& plan, const PublicKey& key, const std::string& detail);
+  void note_refused(LanePlan& plan, const PublicKey& key, const std::string& detail);
+  boost::asio::awaitable<void> hold_refused(LanePlan& plan);
   boost::asio::awaitable<void> note_swallowed(LanePlan& plan);
   bool is_parked(const PublicKey& key) const;
 
   PeerWork& my_;
   KeyGuard::Pass guarded_;
   Pace pace_;
+  Instant began_;
   std::vector<LanePlan> plans_;
   bool all_read_ = true;
-  std::unordered_set<PublicKey> surplus_, foreign_;
+  std::unordered_set<PublicKey> surplus_, foreign_, refused_;
   std::vector<PublicKey> unwanted_;  // keys of ours that are retired or doomed
   std::unordered_set<PublicKey> doomed_present_;
   std::unordered_map<PublicKey, int> removals_left_;
@@ -129,7 +134,6 @@ boost::asio::awaitable<void> Pass::judge_wanted() {
     if (peer == nullptr) unwanted_.push_back(key);
     if (peer == nullptr || my_.guard.off_limits(key)) continue;
     const Standing standing = judge(*peer);
-    if (standing == Standing::right) my_.refusals.erase(key);
     if (standing == Standing::wrong) difference_.missing.push_back(*peer);
     if (is_parked(key)) difference_.parked.push_back(key);
   }
@@ -167,6 +171,7 @@ Standing Pass::judge(const WantedPeer& peer) {
     const Peer* found = plan.snapshot ? plan.snapshot->find(peer.key) : nullptr;
     if (found != nullptr && is_right(*found, peer, *address)) {
       ++plan.right;
+      plan.lane->refusals.settle(peer.key);
       continue;
     }
     // A lane that could not be read is in doubt; one without interface has nobody.
@@ -262,9 +267,12 @@ void Pass::note_done(LanePlan& plan, Act act, const PublicKey& key) {
   if (gone) my_.book.forget(key);
 }
 
-void Pass::note_refused(const LanePlan& plan, const PublicKey& key, const std::string& detail) {
-  if (++my_.refusals[key] != refusals_allowed) return;
-  difference_.parked.push_back(key);
+void Pass::note_refused(LanePlan& plan, const PublicKey& key, const std::string& detail) {
+  refused_.insert(key);
+  const bool before = is_parked(key);
+  if (!plan.lane->refusals.note(key, my_.runtime.now())) return;
+  if (!before) difference_.parked.push_back(key);
+  if (my_.parked_told) my_.parked_told(plan.lane->lane(), key, detail);
   my_.runtime.log().write(LogLevel::error, "peer_parked",
                           {{"key", key.str()}, {"interface", plan.lane->interface()}, {"detail", detail}});
 }
@@ -294,7 +302,6 @@ Task<void> Pass::drive(LanePlan& plan, Act act, std::vector<PublicKey>& keys) {
 
 /// After a refused chunk: finds out who is to blame. Only refusals count; an interface that is away is nobody's fault.
 Task<void> Pass::drive_singly(LanePlan& plan, Act act, std::vector<PublicKey>& keys) {
-  Result<void> outcome;
   for (const PublicKey& key : keys) {
     auto peer = peer_for(plan, act, key);
     if (!peer) continue;
@@ -303,18 +310,34 @@ Task<void> Pass::drive_singly(LanePlan& plan, Act act, std::vector<PublicKey>& k
     if (done) {
       note_done(plan, act, key);
     } else if (done.error().code() == errc::backend_failed) {
-      note_refused(plan, key, done.error().detail());
+      if (act == Act::set) note_refused(plan, key, done.error().detail());
+      if (act != Act::set) plan.removals = done;
       plan.good = false;
     } else {
       co_return done;
     }
   }
-  co_return outcome;
+  co_return Result<void>();
 }
 
 bool Pass::is_parked(const PublicKey& key) const {
-  auto refused = my_.refusals.find(key);
-  return refused != my_.refusals.end() && refused->second >= refusals_allowed;
+  return std::any_of(plans_.begin(), plans_.end(),
+                     [&](const LanePlan& plan) { return plan.lane->refusals.parked(key); });
+}
+
+/// Takes from the plan what is not to be tried yet; what is to go is never held up.
+boost::asio::awaitable<void> Pass::hold_refused(LanePlan& plan) {
+  Refusals& refusals = plan.lane->refusals;
+  if (refusals.empty()) co_return;
+  refusals.keep_if([&](const PublicKey& key) { return peer_for(plan, Act::set, key) || my_.guard.off_limits(key); });
+  if (pace_.due()) co_await pace_.yield();
+  std::erase_if(plan.set, [&](const PublicKey& key) {
+    const bool waits = refusals.waits(key, began_);
+    if (waits) refused_.insert(key);
+    if (waits && !refusals.parked(key)) plan.good = false;
+    return waits;
+  });
+  if (pace_.due()) co_await pace_.yield();
 }
 
 /// Set with success by the last comparison, and swallowed, while others are there (I-28).
@@ -336,16 +359,12 @@ boost::asio::awaitable<void> Pass::note_swallowed(LanePlan& plan) {
 Task<void> Pass::apply(LanePlan& plan) {
   auto task = note_swallowed(plan);
   co_await std::move(task);
-  if (!my_.refusals.empty()) {
-    auto parked = [this](const PublicKey& key) { return is_parked(key); };
-    for (auto* keys : {&plan.set, &plan.strip, &plan.remove}) {
-      std::erase_if(*keys, parked);
-      co_await pace_.yield();
-    }
-  }
+  auto holding = hold_refused(plan);
+  co_await std::move(holding);
   plan.outcome = co_await drive(plan, Act::set, plan.set);
   if (plan.outcome) plan.outcome = co_await drive(plan, Act::strip, plan.strip);
   if (plan.outcome) plan.outcome = co_await drive(plan, Act::remove, plan.remove);
+  if (plan.outcome) plan.outcome = plan.removals;
   if (plan.outcome && plan.good) plan.lane->clear_doubt(plan.doubt);
   if (!plan.outcome) my_.log_lane(LogLevel::warning, "reconcile_failed", *plan.lane, plan.outcome.error());
   co_return Result<void>();
@@ -353,12 +372,16 @@ Task<void> Pass::apply(LanePlan& plan) {
 
 /// The lanes at the same time: their interfaces have nothing to do with each other.
 Task<void> Pass::apply() {
+  auto held = [this](const AbsentPeer& peer) {
+    const LanePtr on = my_.lane(peer.lane);
+    return on != nullptr && on->refusals.waits(peer.key, began_);
+  };
   for (std::size_t at = 0; at < absent_.size(); at += told_at_once) {
     std::vector<AbsentPeer> absent;
     // Who was touched meanwhile is judged by the next pass. Nothing may come between this and the telling: of a peer
     // that was made anew since, the counters would be taken for those of before.
     for (std::size_t i = at; i < std::min(at + told_at_once, absent_.size()); ++i)
-      if (!is_parked(absent_[i].key) && !my_.guard.off_limits(absent_[i].key)) absent.push_back(std::move(absent_[i]));
+      if (!held(absent_[i]) && !my_.guard.off_limits(absent_[i].key)) absent.push_back(std::move(absent_[i]));
     (void)co_await my_.tell_absent(std::move(absent));
     if (pace_.due()) co_await pace_.yield();
   }

@@ -89,5 +89,36 @@ TEST_F(LanesSim, WhereAnotherLinkHasTheNameTheRenamedOneMakesRoom) {
   world.expect_sound("on the other link");
 }
 
+TEST_F(LanesSim, APeerThatIsRefusedIsSaidAndTriedAgain) {
+  world.add_user("bob");
+  world.initiate(world.login("bob").value()).value();
+  const auto sessions = world.unclosed();
+  ASSERT_EQ(sessions.size(), 2U);
+  world.refusal.peer = sessions[0].key;
+  take_away("wg1");
+  (void)world.runtime.wait(world.gateway->reconcile());
+  EXPECT_EQ(world.peers("wg1").size(), 1U);
+  world.pass(Seconds(6));
+  EXPECT_FALSE(component("peers").ready);
+  EXPECT_TRUE(component("peers").advisory);
+  EXPECT_EQ(component("peers").detail.substr(0, 8), "1 wanted") << component("peers").detail;
+  auto parked = [&] {
+    auto events = world.runtime.wait(world.gateway->events(0)).value().events;
+    return std::count_if(events.begin(), events.end(), [](const auto& e) { return e.name == "peer_parked"; });
+  };
+  EXPECT_EQ(parked(), 0);
+  world.pass(Seconds(40));
+  EXPECT_EQ(parked(), 1);
+  EXPECT_FALSE(component("peers").ready);
+
+  world.refusal.peer.reset();
+  world.pass(Seconds(120));
+  EXPECT_EQ(world.peers("wg1").size(), 1U) << "for an hour";
+  EXPECT_TRUE(world.runtime.wait(world.gateway->reconcile()).value().refused.empty());
+  world.expect_sound("tried again");
+  world.pass(Seconds(61));
+  EXPECT_TRUE(component("peers").ready) << component("peers").detail;
+}
+
 }  // namespace
 }  // namespace tornado::test

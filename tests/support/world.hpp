@@ -36,6 +36,7 @@ struct Refusal {
   int devices = 0;      // so many changes of single devices are not taken either
   int interfaces = 0;   // and so many of interfaces
   bool tables = false;  // nor any table as a whole
+  std::optional<PublicKey> peer = std::nullopt;  // nor that peer on any interface
 };
 
 class SteppedWireGuard final : public WireGuard {
@@ -48,6 +49,8 @@ class SteppedWireGuard final : public WireGuard {
     return inner_.get(std::move(name));
   }
   Task<void> set(InterfaceChange change) override {
+    auto refused_peer = [this](const Peer& peer) { return !peer.remove && refusal_.peer == peer.key; };
+    if (std::any_of(change.peers.begin(), change.peers.end(), refused_peer)) return steps_.pass(refused());
     if (refusal_.interfaces == 0) return steps_.pass(inner_.set(std::move(change)));
     --refusal_.interfaces;
     return steps_.pass(refused());

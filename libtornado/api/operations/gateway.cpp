@@ -85,6 +85,7 @@ Task<json::value> reconcile(Gateway& gateway, Caller caller, Arguments arguments
   out["missing"] = difference.missing.size();
   out["surplus"] = difference.surplus.size();
   out["foreign"] = difference.foreign.size();
+  out["refused"] = difference.refused.size();
   co_return json::value(std::move(out));
 }
 
