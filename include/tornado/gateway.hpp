@@ -273,6 +273,9 @@ class TORNADO_API Gateway {
   /// Deadlines that came for more than a tenth of the sessions at once, twenty at least, are held until a person says
   /// so (I-44): this says so, for a minute. How many sessions were held. conflict: none are.
   Task<std::size_t> confirm_ends(Caller caller);
+  /// Foreign peers that `wireguard.foreign_peers=remove` would take away, more than five and a tenth of all at once,
+  /// are held likewise: this lets them go, for a minute. How many were held. conflict: none are.
+  Task<std::size_t> confirm_removals(Caller caller);
   /// The last outcome of each lane since the start.
   std::vector<LaneVerified> verified() const;
   /// Walks from the account to the packet: gateway, account, sign-in, session, lease, peers, handshake, policy. The

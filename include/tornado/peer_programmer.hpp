@@ -48,7 +48,7 @@ class AdoptedPeer {
 /// What to do with peers on our interfaces that nobody here wants.
 enum class ForeignPeers : std::uint8_t {
   alert,   ///< report them, leave them alone; somebody else may adopt them
-  remove,  ///< take them away
+  remove,  ///< take them away; more than five and a tenth of the peers at once wait for a person (I-44)
 };
 
 /// What reconciling would change, or has changed.
@@ -156,6 +156,11 @@ class TORNADO_API PeerProgrammer {
   /// again there after 5 s, after 30 s, and then every hour: it is parked. Every lane is tried before an error is
   /// returned. Errors: as `difference`; backend_failed also for a removal that was refused.
   Task<Difference> reconcile();
+  /// How many foreign peers were to be removed by the last `reconcile`, and are held for a person to look. Once held
+  /// they stay so until `confirm_removals`, or until none is left.
+  std::size_t held_removals() const noexcept;
+  /// Until then foreign peers are removed, however many.
+  void confirm_removals(Instant until);
   /// The next `reconcile` tries what was refused, parked or not.
   void try_refused();
   /// When the first of what was refused is to be tried again; nothing: nothing was.

@@ -250,6 +250,14 @@ Task<std::size_t> Gateway::confirm_ends(Caller) {
   co_return impl_->sessions.overdue_count();
 }
 
+Task<std::size_t> Gateway::confirm_removals(Caller) {
+  const std::size_t held = impl_->peers.held_removals();
+  if (held == 0) co_return Error(errc::conflict, "no removal of a foreign peer is held");
+  impl_->peers.confirm_removals(impl_->runtime.now() + Seconds(60));
+  impl_->reconcile_wanted.notify();
+  co_return held;
+}
+
 Task<User> Gateway::reinstate(Caller, UserId user) {
   TRY(auto reinstated, co_await impl_->users.reinstate(std::move(user)));
   auto now = co_await impl_->account(reinstated.id);

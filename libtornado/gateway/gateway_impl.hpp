@@ -163,6 +163,7 @@ struct Gateway::Impl {
   boost::asio::awaitable<bool> rest_until(Instant rest, std::uint64_t up);
   boost::asio::awaitable<bool> pass_due(std::uint64_t seen);
   void say_peers(const Result<Difference>& done);
+  void say_removals();
   Task<void> run_reconcile_timer();
   Task<void> run_closing();
   Task<void> run_child_watch();
@@ -424,6 +425,7 @@ struct Gateway::Impl {
   std::chrono::milliseconds awake_at{0};
   Instant wall_at;
   bool ends_held = false;
+  bool removals_told = false;
   Instant ends_confirmed_until;
   TaskGroup background;
 };

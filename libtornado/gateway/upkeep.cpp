@@ -239,6 +239,7 @@ Task<Difference> Gateway::Impl::reconcile() {
   // Also of the lanes that could be read where others could not.
   auto withholding = withhold_foreign();
   co_await std::move(withholding);
+  say_removals();
   if (!reconciled) co_return reconciled.error();
   Difference difference = std::move(*reconciled);
   if (config.wireguard.foreign_peers == "adopt") TRY_VOID(co_await adopt_foreign(difference));
@@ -348,6 +349,22 @@ void Gateway::Impl::say_peers(const Result<Difference>& done) {
                        " of them parked for an hour: tornadoctl gateway reconcile tries them at once";
   }
   components["peers"] = std::move(component);
+}
+
+void Gateway::Impl::say_removals() {
+  const std::size_t held = peers.held_removals();
+  if (held == 0 && !removals_told) return;
+  Component component("foreign_removals", held == 0,
+                      held == 0 ? "none are held"
+                                : std::to_string(held) + " foreign peers are to be removed at once: look at tornadoctl " +
+                                      "peer list, then tornadoctl gateway confirm-removals");
+  component.advisory = true;
+  components["foreign_removals"] = std::move(component);
+  if (held > 0 && !removals_told) {
+    events.publish("removals_held", "{\"count\":" + std::to_string(held) + "}");
+    runtime.log().write(LogLevel::error, "removals_held", {{"count", std::to_string(held)}});
+  }
+  removals_told = held > 0;
 }
 
 /// A pass as soon as anybody asks for one. What is told while one runs asks for another; one that failed is repeated

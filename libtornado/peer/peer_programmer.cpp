@@ -413,6 +413,14 @@ void PeerProgrammer::on_parked(std::function<void(const Lane&, const PublicKey&,
   impl_->parked_told = std::move(told);
 }
 
+std::size_t PeerProgrammer::held_removals() const noexcept {
+  return impl_->removals_held;
+}
+
+void PeerProgrammer::confirm_removals(Instant until) {
+  impl_->removals_confirmed_until = until;
+}
+
 void PeerProgrammer::try_refused() {
   for (const auto& [name, lane] : impl_->lanes) lane->refusals.try_again();
 }

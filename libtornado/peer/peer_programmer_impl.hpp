@@ -51,6 +51,8 @@ struct PeerWork {
   std::map<std::pair<PublicKey, Lane>, ForeignPeer> adopted;
   std::map<Lane, std::vector<ForeignPeer>> foreign_found;  // where a lane was read last
   std::unordered_set<PublicKey> reported;       // foreign keys that were logged
+  std::size_t removals_held = 0;
+  Instant removals_confirmed_until;
   bool pass_running = false;
   Notifier pass_ended;
 };

@@ -12,6 +12,7 @@ namespace tornado::inline v1 {
 namespace {
 
 constexpr std::size_t told_at_once = 500;
+constexpr std::size_t most_removed_unasked = 5;
 
 enum class Act : std::uint8_t { set, strip, remove };
 /// Of a wanted peer; in doubt: right where it could be read.
@@ -25,7 +26,7 @@ class LanePlan {
   std::uint64_t doubt;  // when the comparison began
   SnapshotPtr snapshot;
   std::size_t right = 0;  // wanted peers that are as they should be
-  std::vector<PublicKey> set, strip, remove;
+  std::vector<PublicKey> set, strip, remove, foreign;
   bool good = true;
   Result<void> outcome, removals;
 };
@@ -59,6 +60,7 @@ class Pass {
   void judge_foreign(LanePlan& plan, const Peer& peer);
   void report_foreign();
   void forget_absent();
+  void weigh_removals();
 
   Task<void> drive(LanePlan& plan, Act act, std::vector<PublicKey>& keys);
   Task<void> drive_singly(LanePlan& plan, Act act, std::vector<PublicKey>& keys);
@@ -80,6 +82,7 @@ class Pass {
   std::unordered_set<PublicKey> doomed_present_;
   std::unordered_map<PublicKey, int> removals_left_;
   std::vector<AbsentPeer> absent_;
+  std::size_t held_ = 0;  // foreign peers that are not removed unasked
   Difference difference_;
 };
 
@@ -121,6 +124,7 @@ Task<void> Pass::compare() {
   difference_.foreign.assign(foreign_.begin(), foreign_.end());
   report_foreign();
   forget_absent();
+  weigh_removals();
   co_return complete;
 }
 
@@ -202,7 +206,7 @@ void Pass::judge(LanePlan& plan, const Peer& peer) {
   if (holding != nullptr && holding->state == KeyState::adopted) return judge_foreign(plan, peer);
   if (holding == nullptr) {
     judge_foreign(plan, peer);
-    if (my_.foreign == ForeignPeers::remove) plan.remove.push_back(peer.key);
+    if (my_.foreign == ForeignPeers::remove) plan.foreign.push_back(peer.key);
     return;
   }
   if (holding->state == KeyState::retired) {
@@ -230,6 +234,23 @@ void Pass::report_foreign() {
   if (fresh.empty()) return;
   my_.runtime.log().write(LogLevel::warning, "foreign_peer",
                           {{"count", std::to_string(fresh.size())}, {"key", fresh.front().str()}});
+}
+
+/// To a restored store the peers of every session it does not know are foreign: so many at once wait for a person.
+void Pass::weigh_removals() {
+  std::unordered_set<PublicKey> all;
+  std::size_t present = 0;
+  for (const LanePlan& plan : plans_) {
+    all.insert(plan.foreign.begin(), plan.foreign.end());
+    if (plan.snapshot) present = std::max(present, plan.snapshot->interface.peers.size());
+  }
+  const bool before = my_.removals_held > 0, confirmed = began_ < my_.removals_confirmed_until;
+  const bool many = before ? !all.empty() : all.size() > most_removed_unasked && all.size() * 10 > present;
+  if (many && !confirmed) {
+    held_ = all.size();
+    return;
+  }
+  for (LanePlan& plan : plans_) plan.remove.insert(plan.remove.end(), plan.foreign.begin(), plan.foreign.end());
 }
 
 /// Keys whose removal was in doubt, and which turn out to be nowhere.
@@ -372,6 +393,7 @@ Task<void> Pass::apply(LanePlan& plan) {
 
 /// The lanes at the same time: their interfaces have nothing to do with each other.
 Task<void> Pass::apply() {
+  if (all_read_ || held_ > 0) my_.removals_held = held_;
   auto held = [this](const AbsentPeer& peer) {
     const LanePtr on = my_.lane(peer.lane);
     return on != nullptr && on->refusals.waits(peer.key, began_);

@@ -196,6 +196,34 @@ TEST_F(AdoptionSim, AForeignPeerWithAllOfThePoolTakesNothingFromIt) {
   EXPECT_EQ(connect("alice"), "10.8.0.2");
 }
 
+TEST_F(AdoptionSim, I44RemovalsOfManyAtOnceWaitForAPerson) {
+  world.config.wireguard.foreign_peers = "remove";
+  world.boot().value();
+  world.add_user("crowd", 20);
+  for (int i = 0; i < 20; ++i) world.initiate(world.login("crowd").value()).value();
+  auto confirm = [&] { return world.runtime.wait(world.gateway->confirm_removals(Caller::system())); };
+  PublicKey few = put("wg0", {Prefix("10.8.0.99/32")});
+  reconcile();
+  EXPECT_FALSE(find("wg0", few));
+  EXPECT_EQ(confirm().error().code(), errc::conflict);
+
+  for (int i = 0; i < 10; ++i) put("wg0", {Prefix("10.8.0." + std::to_string(100 + i) + "/32")});
+  reconcile();
+  EXPECT_EQ(world.peers("wg0").size(), 30U);
+  EXPECT_EQ(events("removals_held").size(), 1U);
+  world.pass(Seconds(61));
+  EXPECT_EQ(world.peers("wg0").size(), 30U);
+  EXPECT_EQ(events("removals_held").size(), 1U);
+  auto health = world.gateway->health();
+  EXPECT_TRUE(std::any_of(health.begin(), health.end(),
+                          [](const Component& c) { return c.name == "foreign_removals" && !c.ready && c.advisory; }));
+  EXPECT_EQ(confirm().value(), 10U);
+  world.pass(Seconds(5));
+  EXPECT_EQ(world.peers("wg0").size(), 20U);
+  EXPECT_EQ(confirm().error().code(), errc::conflict);
+  world.expect_sound("confirmed");
+}
+
 TEST_F(AdoptionSim, WithoutADatabaseNothingIsAdoptedAndALaterPassTriesAgain) {
   world.boot().value();
   PublicKey key = put("wg0", {Prefix("10.8.0.2/32")});

@@ -77,7 +77,7 @@ class Tornadoctl(LabCase):
         client = Client("c0", "somebody").login()
         client.initiate()
         skip = {"add", "tail", "check", "delete", "revoke", "close", "suspend", "reinstate", "password", "set", "clear",
-                "verify", "verify-begin", "verify-end", "confirm-ends", "apply", "test", "adopt", "release"}
+                "verify", "verify-begin", "verify-end", "confirm-ends", "confirm-removals", "apply", "test", "adopt", "release"}
         arguments = {("user", "show"): ["somebody"], ("session", "show"): [client.device], ("key", "rotate"): ["login"], ("device", "list"): ["somebody"], ("why", None): ["somebody"],
                      ("policy", "explain"): ["somebody", "192.0.2.1:80"], ("policy", "usage"): ["somebody"]}
         self.ctl("policy", "apply", "-", stdin="{}")

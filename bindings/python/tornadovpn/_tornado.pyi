@@ -271,6 +271,8 @@ class ControlClient:
         """Keep a foreign peer as it is: its addresses are leased to nobody, and it is put back when it is lost."""
     def gateway_release(self, *, key: str) -> Dict[str, Any]:
         """Let an adopted peer go: it is taken from the interfaces and forgotten."""
+    def gateway_confirm_removals(self) -> Dict[str, Any]:
+        """Remove the foreign peers that were too many at once, and which were held for you to look."""
     def report_create(self, *, subject: Optional[str] = None) -> Dict[str, Any]:
         """Collect what a helper needs to know, without secrets and names."""
     def config_show(self) -> Dict[str, Any]:

@@ -126,6 +126,13 @@ Task<json::value> release(Gateway& gateway, Caller caller, Arguments arguments) 
   co_return json::value(std::move(out));
 }
 
+Task<json::value> confirm_removals(Gateway& gateway, Caller caller, Arguments) {
+  TRY(auto held, co_await gateway.confirm_removals(std::move(caller)));
+  json::object out;
+  out["held"] = held;
+  co_return json::value(std::move(out));
+}
+
 const Parameter key_parameter{"key", ParameterKind::text, true, true, "public key of the peer"};
 
 /// Everything somebody who helps needs to know, without a secret and without a name.
@@ -222,6 +229,14 @@ void add_gateway_operations(std::vector<Operation>& table) {
                    {},
                    true,
                    release});
+  table.push_back({"gateway.confirm_removals",
+                   Permission::write,
+                   "Remove the foreign peers that were too many at once, and which were held for you to look",
+                   "tornadoctl gateway confirm-removals --yes",
+                   {},
+                   {},
+                   true,
+                   confirm_removals});
   table.push_back({"report.create",
                    Permission::read,
                    "Collect what a helper needs to know, without secrets and names",
