@@ -105,6 +105,8 @@ class TORNADO_API Auth {
   /// Errors: invalid_envelope (replayed), throttled (detail: seconds to wait), invalid_credentials, user_inactive,
   /// overloaded.
   Task<User> verify(Address source, Credentials credentials);
+  /// Sign-ins that wait for their turn to be hashed.
+  std::size_t waiting() const noexcept;
   /// Counts a malformed envelope against its source (D-029).
   Task<void> malformed(Address source);
   /// Registers a device and its first refresh family, in one transaction with the slot (I-07). device_limit: every

@@ -67,6 +67,8 @@ class TORNADO_API Database {
   virtual Task<void> migrate() = 0;
   /// Something else than this object may have written since the last call; caches of rows must be dropped.
   virtual Task<bool> changed_elsewhere() = 0;
+  /// Transactions that wait for their turn. Default: 0.
+  virtual std::size_t waiting() const noexcept { return 0; }
   /// Writes back and closes; every later call answers store_unavailable.
   virtual Task<void> close() = 0;
 };

@@ -79,6 +79,8 @@ class TORNADO_API WireGuard {
   virtual void expect(const std::string& /*name*/, std::size_t /*peers*/) {}
   /// How many peers an interface can hold. Default: what wireguard-go takes.
   virtual std::size_t most_peers() const noexcept { return 65'536; }
+  /// Operations that wait for another one on the same interface. Default: 0.
+  virtual std::size_t waiting() const noexcept { return 0; }
 };
 
 /// What takes a preshared key away: 32 zero bytes.

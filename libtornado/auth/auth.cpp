@@ -212,6 +212,10 @@ Result<Credentials> Auth::unseal(const Sealed& sealed) const {
   return open_sealed_login(sealed, *impl_->keys.ring(), impl_->runtime.now());
 }
 
+std::size_t Auth::waiting() const noexcept {
+  return impl_->queue.waiting();
+}
+
 Task<void> Auth::malformed(Address source) {
   co_return co_await impl_->failed(source, std::string());
 }

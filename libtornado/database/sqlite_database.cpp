@@ -193,6 +193,8 @@ class SqliteDatabase final : public Database {
     co_return std::move(self.result);
   }
 
+  std::size_t waiting() const noexcept override { return commits_.waiting(); }
+
   Task<void> migrate() override {
     Body body = [this](Tx& tx) {
       return apply_migrations(tx, runtime_.now(), [this](const std::string& sql) { return connection_.script(sql); });

@@ -28,7 +28,9 @@ Task<Gates::Pass> Gates::queue(DeviceId device, bool latest) {
   if (line->second.size() >= most_waiting) co_return Error(errc::overloaded, "too many requests of one device");
   Waiter self(runtime_.loop(), latest);
   line->second.push_back(&self);
+  ++waiting_;
   while (self.state == Waiter::State::waiting) co_await self.wake.async_wait(asio::as_tuple(asio::use_awaitable));
+  --waiting_;
   if (self.state == Waiter::State::superseded) co_return Error(errc::superseded, "a newer request took its place");
   co_return Pass(*this, std::move(device));
 }

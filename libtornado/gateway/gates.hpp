@@ -38,6 +38,8 @@ class Gates {
   /// For initiate: an older one that still waits answers `superseded`.
   Task<Pass> enter_latest(DeviceId device) { return queue(std::move(device), true); }
   bool busy(const DeviceId& device) const { return lines_.contains(device); }
+  /// Steps that wait for another one of the same device.
+  std::size_t waiting() const noexcept { return waiting_; }
 
  private:
   struct Waiter {
@@ -52,6 +54,7 @@ class Gates {
 
   static constexpr std::size_t most_waiting = 64;
   Runtime& runtime_;
+  std::size_t waiting_ = 0;
   std::unordered_map<DeviceId, std::list<Waiter*>> lines_;  ///< present: somebody is inside
 };
 

@@ -103,6 +103,11 @@ void Gateway::Impl::write_limits(MetricText& out) const {
 }
 
 void Gateway::Impl::write_queues(MetricText& out) const {
+  out.family("tornado_waiting", "gauge", "Who waits for a turn before anything is done, by queue.")
+      .sample({{"queue", "sign_in"}}, std::uint64_t{auth.waiting()})
+      .sample({{"queue", "transaction"}}, std::uint64_t{parts.database->waiting()})
+      .sample({{"queue", "interface"}}, std::uint64_t{parts.wireguard->waiting()})
+      .sample({{"queue", "device"}}, std::uint64_t{gates.waiting()});
   out.family("tornado_blocking_queue", "gauge", "Jobs that wait for a thread, by purpose.");
   for (auto [purpose, label] : {std::pair(Blocking::database, "database"), std::pair(Blocking::signing, "signing"),
                                 std::pair(Blocking::file, "file"), std::pair(Blocking::hashing, "hashing")})

@@ -55,6 +55,10 @@ Task<InterfaceQueue::Turn> InterfaceQueue::wait_in(std::shared_ptr<Turn::State> 
   co_return Error(errc::overloaded, "queue of " + state->name + " stands still");
 }
 
+std::size_t InterfaceQueue::waiting() const noexcept {
+  return state_->waiting.size();
+}
+
 Task<InterfaceQueue::Turn> InterfaceQueue::enter() {
   return wait_in(state_);
 }

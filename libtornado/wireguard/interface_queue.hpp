@@ -30,6 +30,7 @@ class InterfaceQueue {
 
   /// Errors: overloaded (1024 wait already, or the turn has not come within 5 s), cancelled.
   Task<Turn> enter();
+  std::size_t waiting() const noexcept;
 
  private:
   static Task<Turn> wait_in(std::shared_ptr<Turn::State> state);

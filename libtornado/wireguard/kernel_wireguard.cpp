@@ -78,6 +78,11 @@ class KernelWireGuard final : public WireGuard {
   Task<void> set(InterfaceChange change) override;
   void expect(const std::string& name, std::size_t peers) override;
   std::size_t most_peers() const noexcept override { return 1 << 20; }  // MAX_PEERS_PER_DEVICE
+  std::size_t waiting() const noexcept override {
+    std::size_t out = 0;
+    for (const auto& [name, line] : lines_) out += line.queue.waiting();
+    return out;
+  }
 
  private:
   /// One interface.

@@ -97,6 +97,11 @@ class UapiWireGuard final : public WireGuard {
   Task<Interface> get(std::string name) override { return read(std::move(name), UapiParser::Want::everything); }
   Task<Interface> counters(std::string name) override { return read(std::move(name), UapiParser::Want::counters); }
   Task<void> set(InterfaceChange change) override;
+  std::size_t waiting() const noexcept override {
+    std::size_t out = 0;
+    for (const auto& [name, line] : lines_) out += line->queue.waiting();
+    return out;
+  }
 
  private:
   Result<std::string> path_of(const std::string& name) const;
