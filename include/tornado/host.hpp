@@ -66,9 +66,12 @@ class RoutingRule {
 
 /// Mark that the firewall sets on the connections of a lane address, so that they can be flushed in one request.
 /// The last four bytes of the address as they lie in a packet, read as one integer of this machine, which is what
-/// `ct mark set` stores when it copies them. Never 0. Two devices share a mark only where the last four bytes of an
-/// IPv6 address equal another one's IPv4 address.
-TORNADO_API std::uint32_t connection_mark(const Address& lane_address) noexcept;
+/// `ct mark set` stores when it copies them; of an IPv6 address the first of these is the lane's (`lane_mark`), since
+/// lanes give away the same last bytes. Never 0. Within a family no two lane addresses share a mark, unless those of
+/// one IPv6 pool lie 2^24 apart: addresses are given away from its beginning.
+TORNADO_API std::uint32_t connection_mark(const Address& lane_address, const Lane& lane) noexcept;
+/// Of the name alone; 128 to 255.
+TORNADO_API std::uint8_t lane_mark(const Lane& lane) noexcept;
 
 /// Seam: links, addresses, routes, rules, sysctls and connection tracking of this network namespace.
 ///
@@ -106,9 +109,9 @@ class TORNADO_API Host {
   virtual Task<std::string> read_sysctl(std::string name);
   /// `name` with slashes below /proc/sys: "net/ipv4/ip_forward". Writes only if the value differs.
   virtual Task<void> ensure_sysctl(std::string name, std::string value) = 0;
-  /// Deletes every tracked connection with that mark; both families. Errors: invalid_argument for mark 0, which is
-  /// every connection that is not ours.
-  virtual Task<void> flush_connections(std::uint32_t mark) = 0;
+  /// Deletes the tracked connections of that address of a lane, in one request by mark and family, which the kernel
+  /// executes off the loop. Errors: invalid_argument for the unspecified address.
+  virtual Task<void> flush_connections(Address address, Lane lane) = 0;
   /// Deletes the tracked connections whose first packet came from an address of a lane's pool, and no others: nothing
   /// that stood before a change of policy goes on by it (I-25). IPv4 pools of /16 and longer: those the firewall has
   /// marked (`connection_mark`), in one request, which the kernel executes off the loop. Others are looked for among
@@ -142,12 +145,12 @@ class TORNADO_API MemoryHost final : public Host {
   Task<std::vector<RoutingRule>> list_rules() override;
   Task<std::string> read_sysctl(std::string name) override;
   Task<void> ensure_sysctl(std::string name, std::string value) override;
-  Task<void> flush_connections(std::uint32_t mark) override;
+  Task<void> flush_connections(Address address, Lane lane) override;
   Task<void> flush_network(Prefix pool) override;
   Task<std::uint64_t> changed(std::uint64_t since) override;
 
-  /// Every mark that was flushed, in order.
-  const std::vector<std::uint32_t>& flushed() const noexcept;
+  /// Every address that was flushed, in order.
+  const std::vector<Address>& flushed() const noexcept;
   /// Every pool that was flushed, in order.
   const std::vector<Prefix>& flushed_networks() const noexcept;
   const std::vector<Route>& routes() const noexcept;

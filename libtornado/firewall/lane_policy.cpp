@@ -2,6 +2,7 @@
 
 #include "firewall/ruleset.hpp"
 #include "tornado/firewall.hpp"
+#include "tornado/host.hpp"
 
 namespace tornado::inline v1 {
 namespace {
@@ -42,6 +43,12 @@ Network to(const Prefix& prefix) {
 }
 Network to(const Address& address) {
   return to(single(address));
+}
+MarkSource mark_of(const Lane& lane, const Prefix& pool) {
+  MarkSource out;
+  out.v6 = !pool.base().is_v4();
+  if (out.v6) out.lane = lane_mark(lane);
+  return out;
 }
 Interface incoming(const std::string& name) {
   return Interface{Path::in, name, false};
@@ -360,7 +367,7 @@ class Compiler {
     Chain chain = base("marking", ChainType::filter, Hook::prerouting, mark_priority);
     for (const LanePolicy& lane : policy_.lanes)
       for (const Prefix& pool : pools_of(lane))
-        chain.rules.push_back({incoming(lane.interface), from(pool), MarkSource{!pool.base().is_v4()}});
+        chain.rules.push_back({incoming(lane.interface), from(pool), mark_of(lane.lane, pool)});
     out_.chains.push_back(std::move(chain));
   }
 

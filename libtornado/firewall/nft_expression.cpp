@@ -137,6 +137,7 @@ class Emitter {
 
   void operator()(const MarkSource& e) {
     payload(NFT_PAYLOAD_NETWORK_HEADER, e.v6 ? 20 : 12, 4);
+    if (e.v6) mask(std::string("\x00\xff\xff\xff", 4), std::string(1, static_cast<char>(e.lane)) + std::string(3, '\0'));
     nftnl_expr* mark = add("ct");
     nftnl_expr_set_u32(mark, NFTNL_EXPR_CT_KEY, NFT_CT_MARK);
     nftnl_expr_set_u32(mark, NFTNL_EXPR_CT_SREG, NFT_REG_1);
@@ -316,15 +317,16 @@ class Emitter {
     nftnl_expr_set(compare, NFTNL_EXPR_CMP_DATA, value.data(), static_cast<std::uint32_t>(value.size()));
   }
 
-  void mask(const std::string& value) {
-    std::string none(value.size(), '\0');
+  void mask(const std::string& value) { mask(value, std::string(value.size(), '\0')); }
+
+  void mask(const std::string& value, const std::string& flipped) {
     auto size = static_cast<std::uint32_t>(value.size());
     nftnl_expr* bitwise = add("bitwise");
     nftnl_expr_set_u32(bitwise, NFTNL_EXPR_BITWISE_SREG, NFT_REG_1);
     nftnl_expr_set_u32(bitwise, NFTNL_EXPR_BITWISE_DREG, NFT_REG_1);
     nftnl_expr_set_u32(bitwise, NFTNL_EXPR_BITWISE_LEN, size);
     nftnl_expr_set(bitwise, NFTNL_EXPR_BITWISE_MASK, value.data(), size);
-    nftnl_expr_set(bitwise, NFTNL_EXPR_BITWISE_XOR, none.data(), size);
+    nftnl_expr_set(bitwise, NFTNL_EXPR_BITWISE_XOR, flipped.data(), size);
   }
 
   void lookup(const std::string& set, bool negated) {

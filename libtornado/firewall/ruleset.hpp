@@ -106,6 +106,7 @@ struct ClampMss {
 /// ct mark set: the last four bytes of the source address, see `connection_mark`. Needs a Network or Family before it.
 struct MarkSource {
   bool v6 = false;
+  std::uint8_t lane = 0;  // of an IPv6 address in place of the first of them
   bool operator==(const MarkSource&) const = default;
 };
 

@@ -1,5 +1,6 @@
 #include "firewall/ruleset.hpp"
 
+#include <array>
 #include <cstdio>
 
 namespace tornado::inline v1 {
@@ -123,7 +124,10 @@ struct Text {
   std::string operator()(const Syn&) const { return "tcp flags syn / syn,rst"; }
   std::string operator()(const ClampMss&) const { return "tcp option maxseg size set rt mtu"; }
   std::string operator()(const MarkSource& e) const {
-    return e.v6 ? "ct mark set @nh,160,32" : "ct mark set @nh,96,32";
+    if (!e.v6) return "ct mark set @nh,96,32";
+    std::array<char, 64> text{};
+    std::snprintf(text.data(), text.size(), "ct mark set @nh,160,32 & 0x00ffffff ^ 0x%02x000000", e.lane);
+    return text.data();
   }
   std::string operator()(const Opening&) const { return "ct status ! confirmed"; }
   std::string operator()(const Translated&) const { return "ct status dnat"; }

@@ -36,14 +36,14 @@ Task<void> Cutter::flush(Item& item) {
   bool silent = now && !now->bytes_missed && now->received == 0 && item.lanes_read == item.session.addresses.size();
   if (silent) co_return Result<void>();
   for (const auto& address : item.session.addresses) {
-    TRY_VOID(co_await flush_address(item, address.v4));
-    if (address.v6) TRY_VOID(co_await flush_address(item, *address.v6));
+    TRY_VOID(co_await flush_address(item, address.v4, address.lane));
+    if (address.v6) TRY_VOID(co_await flush_address(item, *address.v6, address.lane));
   }
   co_return Result<void>();
 }
 
-Task<void> Cutter::flush_address(Item& item, const Address& address) {
-  TRY_VOID(co_await host_.flush_connections(connection_mark(address)));
+Task<void> Cutter::flush_address(Item& item, const Address& address, const Lane& lane) {
+  TRY_VOID(co_await host_.flush_connections(address, lane));
   ++item.numbers.flushed;
   co_return Result<void>();
 }

@@ -34,7 +34,7 @@ class Cutter {
     CutNumbers numbers;
   };
   Task<void> flush(Item& item);
-  Task<void> flush_address(Item& item, const Address& address);
+  Task<void> flush_address(Item& item, const Address& address, const Lane& lane);
   boost::asio::awaitable<void> close_circuits(Item& item);
   boost::asio::awaitable<void> close_circuits_of(Item& item, const Address& address);
   boost::asio::awaitable<void> finish_all(std::vector<Item*>& batch);

@@ -98,8 +98,8 @@ Task<void> Gateway::Impl::remove_verifier() {
   TRY_VOID(co_await peers.remove(keys));
   const LaneAddresses addresses = verification->addresses;
   for (const auto& address : addresses) {
-    TRY_VOID(co_await parts.host->flush_connections(connection_mark(address.v4)));
-    if (address.v6) TRY_VOID(co_await parts.host->flush_connections(connection_mark(*address.v6)));
+    TRY_VOID(co_await parts.host->flush_connections(address.v4, address.lane));
+    if (address.v6) TRY_VOID(co_await parts.host->flush_connections(*address.v6, address.lane));
     if (!tor || address.lane.str() != "tor") continue;
     (void)co_await tor->close_circuits(address.v4);
     if (address.v6) (void)co_await tor->close_circuits(*address.v6);

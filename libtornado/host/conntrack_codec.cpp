@@ -43,10 +43,14 @@ std::uint32_t mark_mask(int length) {
   return htonl(length == 0 ? 0 : ~std::uint32_t{0} << (32 - length));
 }
 
+std::uint32_t mark_of(const Address& v4) {
+  return connection_mark(v4, Lane());
+}
+
 }  // namespace
 
-std::string delete_connections(std::uint32_t mark) {
-  NetlinkWriter out = request(IPCTNL_MSG_CT_DELETE, 0, AF_UNSPEC, NFNETLINK_V0);
+std::string delete_connections(std::uint32_t mark, bool v6) {
+  NetlinkWriter out = request(IPCTNL_MSG_CT_DELETE, 0, v6 ? AF_INET6 : AF_INET, families_count);
   out.put_be32(CTA_MARK, mark);
   out.put_be32(CTA_MARK_MASK, 0xffffffff);
   return out.take();
@@ -55,7 +59,7 @@ std::string delete_connections(std::uint32_t mark) {
 std::string delete_connections(const Prefix& pool) {
   NetlinkWriter out = request(IPCTNL_MSG_CT_DELETE, 0, AF_INET, families_count);
   std::uint32_t mask = mark_mask(pool.length());
-  out.put_be32(CTA_MARK, connection_mark(pool.base()) & mask);
+  out.put_be32(CTA_MARK, mark_of(pool.base()) & mask);
   out.put_be32(CTA_MARK_MASK, mask);
   return out.take();
 }

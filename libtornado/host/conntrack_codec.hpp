@@ -10,9 +10,9 @@
 
 namespace tornado::inline v1 {
 
-/// Deletes every tracked connection, of both families, whose mark is exactly `mark`. Not for mark 0: that is
-/// everybody else's.
-std::string delete_connections(std::uint32_t mark);
+/// Deletes every tracked connection of one family whose mark is exactly `mark`. Not for mark 0: that is everybody
+/// else's.
+std::string delete_connections(std::uint32_t mark, bool v6);
 
 /// Deletes every tracked IPv4 connection whose mark is that of an address of an IPv4 pool.
 std::string delete_connections(const Prefix& pool);

@@ -1,5 +1,6 @@
 #include "host/host_state.hpp"
 
+#include <array>
 #include <cstring>
 
 namespace tornado::inline v1 {
@@ -16,10 +17,19 @@ bool usable_name(const std::string& name) {
 
 }  // namespace
 
-std::uint32_t connection_mark(const Address& lane_address) noexcept {
+std::uint8_t lane_mark(const Lane& lane) noexcept {
+  std::uint32_t hash = 2166136261;  // FNV-1a
+  for (const char c : lane.str()) hash = (hash ^ static_cast<std::uint8_t>(c)) * 16777619;
+  return static_cast<std::uint8_t>(0x80 | (hash & 0x7f));
+}
+
+std::uint32_t connection_mark(const Address& lane_address, const Lane& lane) noexcept {
   std::string_view bytes = lane_address.bytes();
+  std::array<std::uint8_t, 4> last{};
+  std::memcpy(last.data(), bytes.data() + bytes.size() - last.size(), last.size());
+  if (!lane_address.is_v4()) last[0] = lane_mark(lane);
   std::uint32_t mark = 0;
-  std::memcpy(&mark, bytes.data() + bytes.size() - sizeof mark, sizeof mark);
+  std::memcpy(&mark, last.data(), sizeof mark);
   return mark != 0 ? mark : 1;
 }
 
@@ -61,6 +71,11 @@ Result<void> check(const RoutingRule& rule) {
 
 Result<void> check_network(const Prefix& pool) {
   if (pool.length() == 0 || pool.base().is_unspecified()) return invalid("not a pool of a lane: " + pool.str());
+  return {};
+}
+
+Result<void> check_lane_address(const Address& address) {
+  if (address.is_unspecified()) return invalid("not an address of a lane: " + address.str());
   return {};
 }
 

@@ -10,6 +10,7 @@ Result<void> check(const LinkAddress& address);
 Result<void> check(const Route& route);
 Result<void> check(const RoutingRule& rule);
 Result<void> check_network(const Prefix& pool);
+Result<void> check_lane_address(const Address& address);
 /// No empty component, no "..": the name cannot leave /proc/sys.
 Result<void> check_sysctl(const std::string& name);
 

@@ -53,7 +53,7 @@ struct MemoryHost::Impl {
   std::vector<Route> routes;
   std::vector<RoutingRule> rules;
   std::map<std::string, std::string> sysctls;
-  std::vector<std::uint32_t> flushed;
+  std::vector<Address> flushed;
   std::vector<Prefix> flushed_networks;
   int next_index = 2;
   std::uint64_t writes = 0;
@@ -194,10 +194,10 @@ Task<void> MemoryHost::ensure_sysctl(std::string name, std::string value) {
   co_return Result<void>();
 }
 
-Task<void> MemoryHost::flush_connections(std::uint32_t mark) {
+Task<void> MemoryHost::flush_connections(Address address, Lane) {
   TRY_VOID(impl_->begin());
-  if (mark == 0) co_return Error(errc::invalid_argument, "mark 0 stands for every unmarked connection");
-  impl_->flushed.push_back(mark);
+  TRY_VOID(check_lane_address(address));
+  impl_->flushed.push_back(address);
   co_return Result<void>();
 }
 
@@ -214,7 +214,7 @@ Task<std::uint64_t> MemoryHost::changed(std::uint64_t since) {
   co_return impl_->changes.revision();
 }
 
-const std::vector<std::uint32_t>& MemoryHost::flushed() const noexcept {
+const std::vector<Address>& MemoryHost::flushed() const noexcept {
   return impl_->flushed;
 }
 

@@ -236,10 +236,11 @@ class NetlinkHost final : public Host {
     co_return write_sysctl("/proc/sys/" + name, value);
   }
 
-  Task<void> flush_connections(std::uint32_t mark) override {
-    if (mark == 0) co_return Error(errc::invalid_argument, "mark 0 stands for every unmarked connection");
-    TRY(NetlinkReply reply, co_await netfilter_.exchange(delete_connections(mark)));
-    co_return reply.check("flush connections", {ENOENT});
+  Task<void> flush_connections(Address address, Lane lane) override {
+    TRY_VOID(check_lane_address(address));
+    std::vector<std::string> request(1, delete_connections(connection_mark(address, lane), !address.is_v4()));
+    TRY(NetlinkReply reply, co_await netfilter_.transact_off_loop(std::move(request)));
+    co_return reply.check("flush connections of " + address.str(), {ENOENT});
   }
 
   Task<void> flush_network(Prefix pool) override {

@@ -369,6 +369,22 @@ TEST(ConntrackCodec, ReadsTheSourceOfAConnectionAndDeletesThatOne) {
   EXPECT_FALSE(*decode_connection(only(link_message())));
 }
 
+TEST(ConntrackCodec, NoTwoAddressesOfAFamilyShareAMark) {
+  const Lane vpn("vpn"), tor("tor");
+  EXPECT_NE(lane_mark(vpn), lane_mark(tor));
+  auto mark = [](const char* address, const Lane& lane) { return connection_mark(*Address::parse(address), lane); };
+  EXPECT_NE(mark("fd00:8::3", vpn), mark("fd00:9::3", tor));
+  EXPECT_NE(mark("fd00:8::3", vpn), mark("fd00:8::1:3", vpn));
+  EXPECT_NE(mark("fd00:8::1:3", vpn), mark("fd00:9::3", tor));
+  EXPECT_NE(mark("10.8.0.3", vpn), mark("10.9.0.3", tor));
+  EXPECT_NE(mark("fd00:8::", vpn), 0U);
+  for (bool v6 : {false, true}) {
+    NetlinkMessage request = only(delete_connections(5, v6));
+    EXPECT_EQ(request.payload[0], v6 ? AF_INET6 : AF_INET);
+    EXPECT_EQ(request.payload[1], 1) << "or the kernel looks at no family";
+  }
+}
+
 /// A request without one would delete everything.
 TEST(ConntrackCodec, EveryDeletionNamesATuple) {
   auto attributes = NetlinkAttributes::after(only(delete_connection(TrackedConnection())), sizeof(nfgenmsg));
@@ -387,7 +403,7 @@ TEST(ConntrackCodec, APoolIsTheMarksOfItsAddresses) {
     EXPECT_EQ(request.payload[1], 1);
     for (const char* address :
          {"10.9.0.2", "10.9.0.255", "10.9.1.0", "10.8.0.2", "172.31.255.255", "172.32.0.0", "192.0.2.7", "192.0.2.6"})
-      EXPECT_EQ((connection_mark(*Address::parse(address)) & mask) == mark, pool.contains(*Address::parse(address)))
+      EXPECT_EQ((connection_mark(*Address::parse(address), Lane("tor")) & mask) == mark, pool.contains(*Address::parse(address)))
           << text << " " << address;
     EXPECT_NE(mark & mask, 0U);
   }
@@ -418,7 +434,8 @@ TEST(RtnlCodec, RequestsAreWellFormed) {
        {rtnl::list_links(), rtnl::get_link("wg0"), rtnl::set_link(3, true, 1420), rtnl::rename_link(3, "wg0"), rtnl::remove_link(3),
         rtnl::list_addresses(), rtnl::add_address(3, address), rtnl::remove_address(3, address),
         rtnl::put_route(0, route), rtnl::remove_route(0, route), rtnl::add_rule(rule), rtnl::remove_rule(rule),
-        rtnl::list_routes(true, 51901, RouteKind::blackhole), rtnl::list_rules(false), delete_connections(5),
+        rtnl::list_routes(true, 51901, RouteKind::blackhole), rtnl::list_rules(false), delete_connections(5, false),
+        delete_connections(5, true),
         delete_connections(Prefix("10.9.0.0/24")), list_connections(true)}) {
     auto messages = split_netlink(bytes);
     ASSERT_TRUE(messages);

@@ -343,7 +343,7 @@ TEST_F(LanePackets, AnEstablishedFlowStopsWhenTheLaneCloses) {
   accepted->send("down");  // refused even before the flush
   settle(net_->vpn, "8");
   EXPECT_EQ(stream.receive(0), "");
-  runtime_.wait(host_->flush_connections(connection_mark(*Address::parse("10.8.0.2")))).value();
+  runtime_.wait(host_->flush_connections(*Address::parse("10.8.0.2"), Lane("vpn"))).value();
   stream.send("after");
   settle(net_->vpn, "8");
   EXPECT_EQ(accepted->receive(0), "");
@@ -354,26 +354,29 @@ TEST_F(LanePackets, AnEstablishedFlowStopsWhenTheLaneCloses) {
   EXPECT_TRUE(runtime_.wait(firewall_->intact()).value());
 }
 
-TEST_F(LanePackets, FlushingByMarkRemovesTheFlowsOfOneDeviceOnly) {
+TEST_F(LanePackets, FlushingRemovesTheFlowsOfOneDeviceOnly) {
   apply(LaneMode::open, LaneMode::open);
   Udp server(net_->internet, "198.51.100.1:7000"), server6(net_->internet, "[2001:db8:1::1]:7000");
-  Udp vpn(net_->vpn, "10.8.0.2:5000"), tor(net_->tor, "10.9.0.2:5000"), vpn6(net_->vpn, "[fd00:8::2]:5000");
+  Udp vpn(net_->vpn, "10.8.0.2:5000"), tor(net_->tor, "10.9.0.2:5000"), vpn6(net_->vpn, "[fd00:8::2]:5000"),
+      tor6(net_->tor, "[fd00:9::2]:5000");
   vpn.send("198.51.100.1:7000", "x");
   tor.send("198.51.100.1:7000", "x");
   vpn6.send("[2001:db8:1::1]:7000", "x");
-  ASSERT_TRUE(server.receive() && server.receive() && server6.receive());
+  tor6.send("[2001:db8:1::1]:7000", "x");
+  ASSERT_TRUE(server.receive() && server.receive() && server6.receive() && server6.receive());
   auto tracked = [this](const std::string& address) {
     return sh(net_->gateway, "(conntrack -L; conntrack -L -f ipv6) 2>/dev/null").find("src=" + address + " ") !=
            std::string::npos;
   };
-  ASSERT_TRUE(tracked("10.8.0.2") && tracked("10.9.0.2") && tracked("fd00:8::2"));
-  runtime_.wait(host_->flush_connections(connection_mark(*Address::parse("10.8.0.2")))).value();
+  ASSERT_TRUE(tracked("10.8.0.2") && tracked("10.9.0.2") && tracked("fd00:8::2") && tracked("fd00:9::2"));
+  runtime_.wait(host_->flush_connections(*Address::parse("10.8.0.2"), Lane("vpn"))).value();
   EXPECT_FALSE(tracked("10.8.0.2"));
   EXPECT_TRUE(tracked("10.9.0.2"));
   EXPECT_TRUE(tracked("fd00:8::2"));
-  runtime_.wait(host_->flush_connections(connection_mark(*Address::parse("fd00:8::2")))).value();
+  runtime_.wait(host_->flush_connections(*Address::parse("fd00:8::2"), Lane("vpn"))).value();
   EXPECT_FALSE(tracked("fd00:8::2"));
   EXPECT_TRUE(tracked("10.9.0.2"));
+  EXPECT_TRUE(tracked("fd00:9::2")) << "it ends in the same bytes";
 }
 
 /// I-25. The second device of the lane is a further address behind the same link.
@@ -410,7 +413,7 @@ TEST_F(LanePackets, ADeviceCannotHaveMoreConnectionsThanItsLimit) {
     EXPECT_TRUE(stream.connected());
     // When its flows have ended there is room again, though the kernel may notice it a little later.
     Address device = endpoint(c.device + "0").address;
-    runtime_.wait(host_->flush_connections(connection_mark(device))).value();
+    runtime_.wait(host_->flush_connections(device, Lane("vpn"))).value();
     next.reset();
     for (int attempt = 0; attempt < 100 && !next; ++attempt) {
       flows.back().send(c.server, "room again");

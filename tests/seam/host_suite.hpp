@@ -243,11 +243,12 @@ TEST_P(HostSuite, NonsenseIsRefusedBeforeAnythingIsTouched) {
   EXPECT_EQ(fail(host().ensure_rule(rule(true, "", Prefix("10.9.0.0/24"), 100))), errc::invalid_argument);
   EXPECT_EQ(fail(host().ensure_sysctl("../../etc/passwd", "1")), errc::invalid_argument);
   EXPECT_EQ(fail(host().ensure_sysctl("/net/ipv4/ip_forward", "1")), errc::invalid_argument);
-  EXPECT_EQ(fail(host().flush_connections(0)), errc::invalid_argument);
+  EXPECT_EQ(fail(host().flush_connections(*Address::parse("0.0.0.0"), Lane("vpn"))), errc::invalid_argument);
 }
 
-TEST_P(HostSuite, FlushingAMarkNobodyHasSucceeds) {
-  run(host().flush_connections(connection_mark(*Address::parse("10.8.0.2"))));
+TEST_P(HostSuite, FlushingAnAddressNobodyUsesSucceeds) {
+  for (const char* address : {"10.8.0.2", "fd00:8::2"})
+    run(host().flush_connections(*Address::parse(address), Lane("vpn")));
 }
 
 TEST_P(HostSuite, I25FlushingAPoolNobodyUsesSucceedsAndEverybodyIsNoPool) {
