@@ -159,9 +159,7 @@ struct Gateway::Impl {
   bool hold_ends();
   Task<void> run_ticks();
   Task<void> run_reconciling();
-  /// Until then, or until a process has come up after that revision. False: cancelled.
-  boost::asio::awaitable<bool> rest_until(Instant rest, std::uint64_t up);
-  boost::asio::awaitable<bool> pass_due(std::uint64_t seen);
+  boost::asio::awaitable<bool> told_or(Notifier& what, std::uint64_t seen, std::optional<Instant> then);
   void say_peers(const Result<Difference>& done);
   void say_removals();
   Task<void> run_reconcile_timer();

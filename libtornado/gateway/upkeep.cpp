@@ -188,15 +188,17 @@ Task<void> Gateway::Impl::run_closing() {
     Instant rest = runtime.now() + std::min((runtime.now() - began) * 3, longest_closing_rest);
     bool slept = co_await runtime.sleep_until(rest);
     if (!slept) co_return Error(errc::cancelled);
-    bool left = !sessions.closing().empty();
-    backoff = left ? std::min(backoff * 2, Seconds(30)) : Seconds(1);
-    if (left && closing.revision() == seen) {
-      bool woke = co_await runtime.sleep_until(runtime.now() + backoff);
-      if (!woke) co_return Error(errc::cancelled);
-    } else {
-      bool told = co_await closing.wait(seen);
-      if (!told) co_return Error(errc::cancelled);
-    }
+    const auto still = sessions.closing();
+    // Of those that leave by themselves it is told.
+    const bool failed = std::any_of(still.begin(), still.end(),
+                                    [this](const Session& session) { return !leaving.contains(session.instance); });
+    const bool more = closing.revision() != seen;
+    if (!failed) backoff = Seconds(1);
+    if (failed && !more) backoff = std::min(backoff * 2, Seconds(30));
+    std::optional<Instant> again;
+    if (failed) again = runtime.now() + backoff;
+    bool due = co_await told_or(closing, seen, again);
+    if (!due) co_return Error(errc::cancelled);
   }
 }
 
@@ -319,20 +321,11 @@ Task<void> Gateway::Impl::run_reconcile_timer() {
   }
 }
 
-boost::asio::awaitable<bool> Gateway::Impl::rest_until(Instant rest, std::uint64_t up) {
-  auto slept = runtime.sleep_until(rest);
-  auto hurried = process_came_up.wait(up);
-  auto first = co_await first_of(std::move(slept), std::move(hurried));
-  if (!first) co_return false;
-  co_return first->index() == 0 ? std::get<0>(*first) : std::get<1>(*first);
-}
-
-/// Until a pass is asked for, or a peer that was refused is to be tried again. False: cancelled.
-boost::asio::awaitable<bool> Gateway::Impl::pass_due(std::uint64_t seen) {
-  const auto refused = peers.refused_until();
-  auto told = reconcile_wanted.wait(seen);
-  if (!refused) co_return co_await std::move(told);
-  auto slept = runtime.sleep_until(std::max(*refused, runtime.now() + Seconds(1)));
+/// Until something is told after that revision, or until then. False: cancelled.
+boost::asio::awaitable<bool> Gateway::Impl::told_or(Notifier& what, std::uint64_t seen, std::optional<Instant> then) {
+  auto told = what.wait(seen);
+  if (!then) co_return co_await std::move(told);
+  auto slept = runtime.sleep_until(*then);
   auto first = co_await first_of(std::move(told), std::move(slept));
   if (!first) co_return false;
   co_return first->index() == 0 ? std::get<0>(*first) : std::get<1>(*first);
@@ -373,7 +366,9 @@ Task<void> Gateway::Impl::run_reconciling() {
   Seconds backoff(1);
   std::uint64_t seen = reconcile_wanted.revision();
   for (;;) {
-    bool due = co_await pass_due(seen);
+    auto again = peers.refused_until();
+    if (again) again = std::max(*again, runtime.now() + Seconds(1));
+    bool due = co_await told_or(reconcile_wanted, seen, again);
     if (!due) co_return Error(errc::cancelled);
     seen = reconcile_wanted.revision();
     const std::uint64_t up = process_came_up.revision();
@@ -396,7 +391,7 @@ Task<void> Gateway::Impl::run_reconciling() {
       backoff = std::min(backoff * 2, Seconds(30));
     }
     const std::uint64_t since = done ? never : up;
-    bool rested = co_await rest_until(rest, since);
+    bool rested = co_await told_or(process_came_up, since, rest);
     if (process_came_up.revision() != up) backoff = Seconds(1);
     if (!rested) co_return Error(errc::cancelled);
   }

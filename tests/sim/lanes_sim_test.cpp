@@ -120,5 +120,26 @@ TEST_F(LanesSim, APeerThatIsRefusedIsSaidAndTriedAgain) {
   EXPECT_TRUE(component("peers").ready) << component("peers").detail;
 }
 
+TEST_F(LanesSim, AnEndThatFailsAgainAndAgainHoldsUpNoOther) {
+  world.add_user("bob");
+  auto bob = world.login("bob").value();
+  world.initiate(bob).value();
+  const auto alice = world.gateway->sessions().list("", 10).sessions;
+  auto stuck = std::find_if(alice.begin(), alice.end(), [&](const Session& s) { return s.device != bob.device.id; });
+  ASSERT_NE(stuck, alice.end());
+  world.refusal.peer = stuck->key;
+  EXPECT_FALSE(world.runtime.wait(world.gateway->close(Caller::system(), stuck->instance, CloseReason::killed)));
+  world.pass(Seconds(100));
+  EXPECT_EQ(world.history().size(), 0U);
+  // By now it is tried again every 30 s.
+  world.initiate(bob).value();
+  world.pass(Seconds(2));
+  EXPECT_EQ(world.history().size(), 1U) << "the session that was replaced";
+  world.refusal.peer.reset();
+  world.pass(Seconds(31));
+  EXPECT_EQ(world.history().size(), 2U);
+  world.expect_sound("both ended");
+}
+
 }  // namespace
 }  // namespace tornado::test
