@@ -138,6 +138,9 @@ class Judge {
     if (!allows(*lane.peer, allowed_of(*wanted)))
       return say(check, Found::wrong, lane.interface + " has the key with other addresses",
                  "tornadoctl gateway reconcile");
+    if (!lane.preshared_right)
+      return say(check, Found::wrong, lane.interface + " has the key with another preshared key than the session's",
+                 "tornadoctl gateway reconcile");
     say(check, Found::good, lane.interface + " has the session's key and address");
   }
 

@@ -30,6 +30,7 @@ class LaneFacts {
   LaneMode mode = LaneMode::open;
   std::optional<Error> unreadable;  ///< the interface could not be asked
   std::optional<Peer> peer;
+  bool preshared_right = true;  ///< the peer has the session's preshared key, or none if the session has none
 };
 
 /// Everything that can be asked about one account and one of its devices, as it was at one moment.

@@ -68,8 +68,11 @@ Task<void> Gateway::Impl::gather_lanes(WhyFacts& facts) {
       out.unreadable = interface.error();
       continue;
     }
-    for (const auto& peer : interface->peers)
-      if (facts.session && peer.key == facts.session->key) out.peer = peer;
+    for (const auto& peer : interface->peers) {
+      if (!facts.session || peer.key != facts.session->key) continue;
+      out.peer = peer;
+      out.preshared_right = peer.preshared == preshared_of(*facts.session);
+    }
   }
   co_return Result<void>();
 }

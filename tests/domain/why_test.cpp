@@ -95,6 +95,7 @@ const Fault faults[] = {
      "gateway health"},
     {"peer_gone", [](WhyFacts& f) { f.lanes[0].peer.reset(); }, "peer_vpn", "gateway reconcile"},
     {"other_addresses", [](WhyFacts& f) { f.lanes[0].peer->allowed.clear(); }, "peer_vpn", "gateway reconcile"},
+    {"other_preshared_key", [](WhyFacts& f) { f.lanes[1].preshared_right = false; }, "peer_tor", "gateway reconcile"},
     {"never_came", [](WhyFacts& f) { f.lanes[0].peer->handshake = Instant(); }, "handshake", "UDP 51820 and 51821"},
     {"asleep", [](WhyFacts& f) { f.lanes[0].peer->handshake = now - Seconds(201); }, "handshake",
      "nothing is to be done"},

@@ -18,6 +18,12 @@ class PresharedSim : public ::testing::Test {
     auto who = world.caller(login).value();
     return world.runtime.wait(world.gateway->initiate(who, key, preshared)).value();
   }
+  Found why(const std::string& check) {
+    const auto told = world.runtime.wait(world.gateway->why(Caller::system(), "alice")).value();
+    for (const auto& step : told.steps)
+      if (step.check == check) return step.found;
+    return Found::unknown;
+  }
   std::optional<Secret> on(const std::string& interface) { return world.peers(interface).at(0).preshared; }
 
   World world;
@@ -61,8 +67,11 @@ TEST_F(PresharedSim, SurvivesARestartAndIsPutRight) {
     change.peers.at(0).preshared = wrong;
     world.runtime.wait(world.wireguard.set(change)).value();
     EXPECT_EQ(world.runtime.wait(world.gateway->difference()).value().peers.missing.size(), 1U);
+    EXPECT_EQ(why("peer_vpn"), Found::wrong);
+    EXPECT_EQ(why("peer_tor"), Found::good);
     world.runtime.wait(world.gateway->reconcile()).value();
     EXPECT_EQ(on("wg0"), asked.preshared);
+    EXPECT_EQ(why("peer_vpn"), Found::good);
     EXPECT_TRUE(world.runtime.wait(world.gateway->difference()).value().empty());
   }
 }
