@@ -39,6 +39,15 @@ class Cutting {
   Stopwatch watch_;
 };
 
+/// A session that failed to replace another one, and could not be taken back yet.
+class Unreverted {
+ public:
+  Unreverted() {}
+  Unreverted(Instance failed_, std::string username_) : failed(std::move(failed_)), username(std::move(username_)) {}
+  Instance failed;
+  std::string username;
+};
+
 /// What a session that has ended leaves until the history has it.
 class EndedSession {
  public:
@@ -292,6 +301,9 @@ struct Gateway::Impl {
   Task<Session> bring_up(const Session& opened, const std::string& username, std::optional<Session> former);
   Task<Session> open_session(const Caller& caller, Account& account, PublicKey key, bool preshared);
   /// Ends a session durably and stops its packets; the rest follows in the background.
+  Task<void> revert(Instance failed, Instance former, std::string username);
+  Task<bool> take_back_successor(Instance former);
+  Task<void> settle_pending(DeviceId device);
   Task<Session> cut(Instance instance, CloseReason reason);
   /// Ends the caller's own session. If the caller speaks through its tunnel, the answer goes out before the tunnel
   /// does.
@@ -418,6 +430,7 @@ struct Gateway::Impl {
   std::unordered_set<Instance> leaving;       // ended by their own devices, not yet cut
   Notifier reconcile_wanted;
   Notifier api_wanted;
+  std::map<Instance, Unreverted> unreverted;  // by the session that is to go on
   Notifier lookup_wanted;
   Notifier process_came_up;
   std::chrono::milliseconds awake_at{0};

@@ -55,13 +55,14 @@ Task<TunnelConfig> Gateway::Impl::initiate(Caller caller, PublicKey key, bool pr
 
 Task<TunnelConfig> Gateway::Impl::initiate_in_gate(const Caller& caller, Account& account, PublicKey key,
                                                    bool preshared) {
+  TRY_VOID(co_await settle_pending(account.device));
   auto former = sessions.find(account.device);
   if (former && former->key == key && former->state == SessionState::active)
     co_return co_await initiate_again(*former, preshared);
-  // What is ending may still hold the device's addresses.
+  // What is ending may still hold the device's addresses, or the key.
   for (const auto& ending : sessions.closing(account.device)) {
     auto session = sessions.find(ending);
-    bool holds = session && (session->in_doubt || !session->addresses.empty());
+    bool holds = session && (session->in_doubt || !session->addresses.empty() || session->key == key);
     if (holds) TRY_VOID(co_await finish(ending, CloseReason::failed));
   }
   TRY(auto opened, co_await open_session(caller, account, key, preshared));
@@ -179,6 +180,44 @@ Task<Session> Gateway::Impl::open_session(const Caller& caller, Account& account
   co_return opened;
 }
 
+/// The former session of the device is as it was; the programmer has restored its peer.
+Task<void> Gateway::Impl::revert(Instance failed, Instance former, std::string username) {
+  auto reverted = co_await sessions.revert(failed, former);
+  closing.notify();
+  if (!reverted) co_return reverted.error();
+  // The account may have another name by now.
+  std::string now = access.name_of(reverted->user);
+  if (now.empty()) now = username;
+  (void)co_await admit(*reverted, now);
+  co_return Result<void>();
+}
+
+/// Inside the gate. Of a session whose successor failed and could not be taken back: it is, unless somebody has ended
+/// the successor meanwhile. True: the session goes on.
+Task<bool> Gateway::Impl::take_back_successor(Instance former) {
+  auto left = unreverted.find(former);
+  if (left == unreverted.end()) co_return false;
+  const Unreverted doubt = left->second;
+  auto successor = sessions.find(doubt.failed);
+  const bool stands = successor && successor->state == SessionState::pending;
+  if (stands) TRY_VOID(co_await revert(doubt.failed, former, doubt.username));
+  unreverted.erase(former);
+  co_return stands;
+}
+
+/// Inside the gate nobody brings a session up: one that is pending was left behind by a failure.
+Task<void> Gateway::Impl::settle_pending(DeviceId device) {
+  auto session = sessions.find(device);
+  if (!session || session->state != SessionState::pending) co_return Result<void>();
+  const auto ending = sessions.closing(device);
+  for (const auto& former : ending) {
+    TRY(bool goes_on, co_await take_back_successor(former));
+    if (goes_on) co_return Result<void>();
+  }
+  TRY_VOID(co_await finish(session->instance, CloseReason::failed));
+  co_return Result<void>();
+}
+
 /// Peers on every lane, then active. If that fails, the former session of the device goes on as it was (I-04).
 Task<Session> Gateway::Impl::bring_up(const Session& opened, const std::string& username,
                                       std::optional<Session> former) {
@@ -187,14 +226,10 @@ Task<Session> Gateway::Impl::bring_up(const Session& opened, const std::string& 
   if (added) added = co_await peers.add(peer);
   if (!added && former) {
     // The former peer was restored by the programmer; the journal follows.
-    auto reverted = co_await sessions.revert(opened.instance, former->instance);
-    closing.notify();
-    if (!reverted) co_return reverted.error();
-    // The account may have another name by now.
-    std::string now = access.name_of(former->user);
-    if (now.empty()) now = username;
-    (void)co_await admit(*former, now);
-    co_return added.error();
+    auto reverted = co_await revert(opened.instance, former->instance, username);
+    if (reverted) co_return added.error();
+    unreverted[former->instance] = Unreverted(opened.instance, username);
+    co_return reverted.error();
   }
   if (added) {
     auto active = co_await sessions.activate(opened.instance);

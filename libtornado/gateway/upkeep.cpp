@@ -169,6 +169,8 @@ Task<void> Gateway::Impl::finish_closing(Instance instance) {
 /// interfaces once, so under load the next one waits until more has come together.
 Task<void> Gateway::Impl::run_closing() {
   Seconds backoff(1);
+  TRY(bool goes_on, co_await take_back_successor(instance));
+  if (goes_on) co_return Result<void>();
   for (;;) {
     std::uint64_t seen = closing.revision();
     Instant began = runtime.now();
