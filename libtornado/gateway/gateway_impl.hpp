@@ -132,7 +132,7 @@ struct Gateway::Impl {
     std::optional<LeaseId> lease;
     LaneAddresses addresses;
     Instant until;
-    bool clearing = false;
+    bool admitting = false, clearing = false;
   };
   Task<void> record_verification();
   Task<std::optional<PublicKey>> recall_verification();

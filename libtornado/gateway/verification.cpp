@@ -107,9 +107,9 @@ Task<void> Gateway::Impl::remove_verifier() {
   co_return Result<void>();
 }
 
-/// Called by the tick: a verification that was not ended, or could not be cleared, is cleared by time.
+/// Called by the tick: a verification that was admitted and not ended, or could not be cleared, is cleared by time.
 void Gateway::Impl::watch_verification() {
-  if (!verification || verification->clearing || runtime.now() < verification->until) return;
+  if (!verification || verification->admitting || verification->clearing || runtime.now() < verification->until) return;
   background.add("clear_verification", clear_verification());
 }
 
@@ -130,7 +130,10 @@ Task<VerificationTicket> Gateway::verify_begin(Caller caller, Lane lane, std::st
   own.key = key;
   own.until = impl_->runtime.now() + verification_time;
   own.mode = impl_->lane_policy(lane, settings).mode;
+  // However long that takes, it is there meanwhile.
+  own.admitting = true;
   auto admitted = co_await impl_->admit_verifier();
+  impl_->verification->admitting = false;
   if (!admitted) {
     auto cleared = co_await impl_->clear_verification();
     if (!cleared)

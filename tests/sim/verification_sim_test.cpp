@@ -57,6 +57,32 @@ TEST_F(VerificationSim, OneAtATime) {
   EXPECT_TRUE(begin("vpn"));
 }
 
+Task<void> begin_into(Gateway& gateway, std::optional<Result<VerificationTicket>>& out) {
+  out = co_await gateway.verify_begin(Caller::system(), Lane("tor"), World::fresh_key());
+  co_return Result<void>();
+}
+
+TEST_F(VerificationSim, OneThatTakesAMinuteToBeginIsNotClearedUnderneath) {
+  world.steps.hold(true);
+  std::optional<Result<VerificationTicket>> ticket;
+  Background beginning = world.runtime.spawn(begin_into(*world.gateway, ticket));
+  // The peer: nothing before it is a step.
+  auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (world.steps.held() == 0 && std::chrono::steady_clock::now() < limit) world.settle();
+  world.leap(Seconds(61));
+  for (int i = 0; i < 50 && world.steps.held() > 0; ++i) {
+    world.steps.release(0);
+    world.settle();
+  }
+  world.steps.hold(false);
+  world.settle();
+  ASSERT_TRUE(ticket);
+  ASSERT_TRUE(*ticket) << (*ticket).error().detail();
+  EXPECT_FALSE((*ticket)->token.empty());
+  world.pass(Seconds(3));
+  expect_gone();
+}
+
 TEST_F(VerificationSim, AMinuteIsAllItGets) {
   auto ticket = begin().value();
   world.pass(Seconds(58));
