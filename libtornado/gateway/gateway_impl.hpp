@@ -166,6 +166,7 @@ struct Gateway::Impl {
   Task<void> tick();
   /// Whether so many deadlines have come at once that a person has to look (I-44).
   bool hold_ends();
+  Task<void> end_due();
   Task<void> run_ticks();
   Task<void> run_reconciling();
   boost::asio::awaitable<bool> told_or(Notifier& what, std::uint64_t seen, std::optional<Instant> then);
@@ -438,6 +439,7 @@ struct Gateway::Impl {
   bool ends_held = false;
   bool removals_told = false;
   Instant ends_confirmed_until;
+  bool ending_due = false;
   TaskGroup background;
 };
 

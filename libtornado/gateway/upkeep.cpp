@@ -54,9 +54,10 @@ Task<void> Gateway::Impl::run_ticks() {
     if (!slept) co_return Error(errc::cancelled);
     if (watch_clock()) checkpoint_at = runtime.now();
     auto ticked = co_await tick();
-    if (ticked && runtime.now() >= checkpoint_at) {
-      ticked = co_await sessions.checkpoint();
-      if (ticked) checkpoint_at = runtime.now() + Seconds(config.session.checkpoint_interval);
+    if (runtime.now() >= checkpoint_at) {
+      auto written = co_await sessions.checkpoint();
+      if (ticked) ticked = written;
+      if (written) checkpoint_at = runtime.now() + Seconds(config.session.checkpoint_interval);
     }
     components["journal"] = Component("journal", ticked.has_value(), ticked ? "written" : ticked.error().detail());
   }
@@ -64,14 +65,9 @@ Task<void> Gateway::Impl::run_ticks() {
 
 Task<void> Gateway::Impl::tick() {
   (void)sessions.fade();
-  // One at a time per device; the gate reads the state again.
-  const auto due = hold_ends() ? std::vector<std::pair<Session, CloseReason>>() : sessions.due();
-  for (const auto& [session, reason] : due) {
-    co_await background.settled(most_closing_at_once);
-    // What is begun after the group was told to stop is told nothing.
-    bool cancelled = co_await is_cancelled();
-    if (cancelled) co_return Error(errc::cancelled);
-    if (!gates.busy(session.device)) background.add("close_due", close_due(session.instance, reason));
+  if (!hold_ends() && !ending_due) {
+    ending_due = true;
+    background.add("end_due", end_due());
   }
   look_at_doubts();
   for (const auto& lease : ipam.lapse())
@@ -80,6 +76,21 @@ Task<void> Gateway::Impl::tick() {
   watch_verification();
   auth.trim();
   co_return co_await drain_history();
+/// Beside the ticks: many take a while.
+Task<void> Gateway::Impl::end_due() {
+  // One at a time per device; the gate reads the state again.
+  const auto due = sessions.due();
+  for (const auto& [session, reason] : due) {
+    co_await background.settled(most_closing_at_once);
+    // What is begun after the group was told to stop is told nothing.
+    bool cancelled = co_await is_cancelled();
+    if (cancelled) co_return Error(errc::cancelled);
+    if (!gates.busy(session.device)) background.add("close_due", close_due(session.instance, reason));
+  }
+  ending_due = false;
+  co_return Result<void>();
+}
+
 }
 
 bool Gateway::Impl::hold_ends() {
