@@ -137,7 +137,8 @@ class Emitter {
 
   void operator()(const MarkSource& e) {
     payload(NFT_PAYLOAD_NETWORK_HEADER, e.v6 ? 20 : 12, 4);
-    if (e.v6) mask(std::string("\x00\xff\xff\xff", 4), std::string(1, static_cast<char>(e.lane)) + std::string(3, '\0'));
+    if (e.v6)
+      mask(std::string("\x00\xff\xff\xff", 4), std::string(1, static_cast<char>(e.lane)) + std::string(3, '\0'));
     nftnl_expr* mark = add("ct");
     nftnl_expr_set_u32(mark, NFTNL_EXPR_CT_KEY, NFT_CT_MARK);
     nftnl_expr_set_u32(mark, NFTNL_EXPR_CT_SREG, NFT_REG_1);

@@ -28,6 +28,26 @@ Task<void> Gateway::Impl::await_wireguard(const LaneConfig& lane, std::string na
   }
 }
 
+/// A service manager tells nobody that a process is there again: it is asked, which costs little.
+boost::asio::awaitable<bool> Gateway::Impl::rest_unless_back(Instant rest, std::uint64_t up) {
+  std::vector<std::string> silent;
+  for (const auto& [lane, settings] : lanes) {
+    if (!external()) break;
+    auto answer = co_await probe_interface(settings->interface);
+    if (!answer) silent.push_back(settings->interface);
+  }
+  for (;;) {
+    const Instant next = silent.empty() ? rest : std::min(rest, runtime.now() + Seconds(1));
+    bool told = co_await told_or(process_came_up, up, next);
+    if (!told) co_return false;
+    if (process_came_up.revision() != up || runtime.now() >= rest) co_return true;
+    for (const auto& interface : silent) {
+      auto answer = co_await probe_interface(interface);
+      if (answer) process_came_up.notify();
+    }
+  }
+}
+
 /// A process that came back has lost its key and its peers. The host tells of its link at once; this is for what it
 /// does not tell, a process that stands still and a key that somebody changed. Rare, because a large interface answers
 /// with megabytes.

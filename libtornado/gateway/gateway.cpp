@@ -299,7 +299,10 @@ Task<std::vector<Session>> Gateway::history(HistoryQuery query) {
 
 Task<Difference> Gateway::reconcile() {
   impl_->peers.try_refused();
-  co_return co_await impl_->mend();
+  auto done = co_await impl_->mend();
+  // Health and the next try are the upkeep's.
+  if (done && !done->refused.empty()) impl_->reconcile_wanted.notify();
+  co_return done;
 }
 Task<GatewayDifference> Gateway::difference() {
   co_return co_await impl_->difference();

@@ -113,6 +113,8 @@ struct Gateway::Impl {
 
   // external.cpp: WireGuard processes that belong to a service manager.
   Task<void> await_wireguard(const LaneConfig& lane, std::string name);
+  /// Until then, or until a process has come up after that revision. False: cancelled.
+  boost::asio::awaitable<bool> rest_unless_back(Instant rest, std::uint64_t up);
   Task<void> run_external_watch();
   Task<void> leave_external(const LaneConfig& lane);
 
@@ -164,9 +166,9 @@ struct Gateway::Impl {
   // upkeep.cpp: what happens by time.
   void start_upkeep();
   Task<void> tick();
+  Task<void> end_due();
   /// Whether so many deadlines have come at once that a person has to look (I-44).
   bool hold_ends();
-  Task<void> end_due();
   Task<void> run_ticks();
   Task<void> run_reconciling();
   boost::asio::awaitable<bool> told_or(Notifier& what, std::uint64_t seen, std::optional<Instant> then);
@@ -299,12 +301,12 @@ struct Gateway::Impl {
   WantedPeer wanted_peer(const Session& session) const;
   /// The preshared key of a session's peer, which is nowhere stored: from the gateway's own secret, by HKDF.
   std::optional<Secret> preshared_of(const Session& session) const;
-  Task<Session> bring_up(const Session& opened, const std::string& username, std::optional<Session> former);
-  Task<Session> open_session(const Caller& caller, Account& account, PublicKey key, bool preshared);
-  /// Ends a session durably and stops its packets; the rest follows in the background.
   Task<void> revert(Instance failed, Instance former, std::string username);
   Task<bool> take_back_successor(Instance former);
   Task<void> settle_pending(DeviceId device);
+  Task<Session> bring_up(const Session& opened, const std::string& username, std::optional<Session> former);
+  Task<Session> open_session(const Caller& caller, Account& account, PublicKey key, bool preshared);
+  /// Ends a session durably and stops its packets; the rest follows in the background.
   Task<Session> cut(Instance instance, CloseReason reason);
   /// Ends the caller's own session. If the caller speaks through its tunnel, the answer goes out before the tunnel
   /// does.
@@ -424,22 +426,22 @@ struct Gateway::Impl {
   std::map<Lane, LaneVerified> verified;
   std::map<std::pair<Lane, PublicKey>, AdoptedPeer> adopted;
   std::map<PublicKey, std::string> not_adopted;  // and why, as it was told
-  std::set<std::pair<Lane, Prefix>> withheld;  // for foreign peers
+  std::set<std::pair<Lane, Prefix>> withheld;    // for foreign peers
   std::map<PublicKey, std::string> not_withheld;
   Notifier closing;
   std::map<Instance, bool> preshared_doubts;  // whether the client has one, where row and peer may say otherwise
+  std::map<Instance, Unreverted> unreverted;  // by the session that is to go on
   std::unordered_set<Instance> leaving;       // ended by their own devices, not yet cut
   Notifier reconcile_wanted;
   Notifier api_wanted;
-  std::map<Instance, Unreverted> unreverted;  // by the session that is to go on
   Notifier lookup_wanted;
   Notifier process_came_up;
   std::chrono::milliseconds awake_at{0};
   Instant wall_at;
   bool ends_held = false;
+  bool ending_due = false;
   bool removals_told = false;
   Instant ends_confirmed_until;
-  bool ending_due = false;
   TaskGroup background;
 };
 

@@ -24,7 +24,8 @@ Task<void> Gateway::Impl::ensure_kernel_link(const LaneConfig& lane, const Lane&
   const Link* link = named(links, lane.interface);
   // Others are read for it: only when there is a reason.
   if (started && there && link != nullptr && link->up && link_failures[name].empty()) co_return Result<void>();
-  TRY(auto other, co_await find_by_key(std::move(names), lane_keys[name]));
+  const PublicKey key = lane_keys[name];
+  TRY(auto other, co_await find_by_key(std::move(names), key));
   if (other) co_return co_await take_back_link(lane, std::move(*other), there);
   if (there) co_return Result<void>();
   if (started)
@@ -36,8 +37,8 @@ Task<void> Gateway::Impl::ensure_kernel_link(const LaneConfig& lane, const Lane&
 /// One that is no lane's by its name and has the key.
 Task<std::optional<std::string>> Gateway::Impl::find_by_key(std::vector<std::string> names, PublicKey key) {
   for (const auto& name : names) {
-    const bool own = std::any_of(lanes.begin(), lanes.end(),
-                                 [&](const auto& lane) { return lane.second->interface == name; });
+    const bool own =
+        std::any_of(lanes.begin(), lanes.end(), [&](const auto& lane) { return lane.second->interface == name; });
     if (own) continue;
     auto interface = co_await parts.wireguard->counters(name);
     // It may have gone meanwhile.
@@ -63,7 +64,9 @@ Task<void> Gateway::Impl::take_back_link(const LaneConfig& lane, std::string nam
   runtime.log().write(LogLevel::error, "interface_renamed",
                       {{"interface", lane.interface},
                        {"found_as", name},
-                       {"outcome", !done ? done.error().detail() : replaced ? "removed" : "renamed"}});
+                       {"outcome", !done      ? done.error().detail()
+                                   : replaced ? "removed"
+                                              : "renamed"}});
   co_return done;
 }
 

@@ -17,8 +17,6 @@ constexpr int history_batch = 500;
 constexpr std::size_t most_ends_unasked = 20;
 /// Between two passes, and between two looks at what the host has told.
 constexpr std::chrono::milliseconds least_rest{200}, longest_rest{600};
-/// A revision that no Notifier reaches.
-constexpr std::uint64_t never = std::numeric_limits<std::uint64_t>::max();
 
 /// Counts on while the host sleeps, and does not follow the wall clock.
 std::chrono::milliseconds time_with_sleep() {
@@ -76,6 +74,8 @@ Task<void> Gateway::Impl::tick() {
   watch_verification();
   auth.trim();
   co_return co_await drain_history();
+}
+
 /// Beside the ticks: many take a while.
 Task<void> Gateway::Impl::end_due() {
   // One at a time per device; the gate reads the state again.
@@ -89,8 +89,6 @@ Task<void> Gateway::Impl::end_due() {
   }
   ending_due = false;
   co_return Result<void>();
-}
-
 }
 
 bool Gateway::Impl::hold_ends() {
@@ -171,6 +169,8 @@ Task<void> Gateway::Impl::finish_closing(Instance instance) {
   // An initiate that could not replace it may have brought it back meanwhile (I-04).
   session = sessions.find(instance);
   if (!session || session->state != SessionState::closing) co_return Result<void>();
+  TRY(bool goes_on, co_await take_back_successor(instance));
+  if (goes_on) co_return Result<void>();
   auto done = co_await finish(std::move(instance), session->reason.value_or(CloseReason::failed));
   if (!done && done.error().code() != errc::not_found) co_return done.error();
   co_return Result<void>();
@@ -180,8 +180,6 @@ Task<void> Gateway::Impl::finish_closing(Instance instance) {
 /// interfaces once, so under load the next one waits until more has come together.
 Task<void> Gateway::Impl::run_closing() {
   Seconds backoff(1);
-  TRY(bool goes_on, co_await take_back_successor(instance));
-  if (goes_on) co_return Result<void>();
   for (;;) {
     std::uint64_t seen = closing.revision();
     Instant began = runtime.now();
@@ -252,8 +250,8 @@ Task<Difference> Gateway::Impl::reconcile() {
   Stopwatch watch;
   auto reconciled = co_await peers.reconcile();
   // Also of the lanes that could be read where others could not.
-  auto withholding = withhold_foreign();
-  co_await std::move(withholding);
+  auto task = withhold_foreign();
+  co_await std::move(task);
   say_removals();
   if (!reconciled) co_return reconciled.error();
   Difference difference = std::move(*reconciled);
@@ -350,7 +348,8 @@ void Gateway::Impl::say_peers(const Result<Difference>& done) {
     // Everybody else is served.
     component.advisory = true;
     component.ready = false;
-    component.detail = std::to_string(done->refused.size()) + " wanted peers are refused by an interface and not there, " +
+    component.detail = std::to_string(done->refused.size()) +
+                       " wanted peers are refused by an interface and not there, " +
                        std::to_string(done->parked.size()) +
                        " of them parked for an hour: tornadoctl gateway reconcile tries them at once";
   }
@@ -361,9 +360,10 @@ void Gateway::Impl::say_removals() {
   const std::size_t held = peers.held_removals();
   if (held == 0 && !removals_told) return;
   Component component("foreign_removals", held == 0,
-                      held == 0 ? "none are held"
-                                : std::to_string(held) + " foreign peers are to be removed at once: look at tornadoctl " +
-                                      "peer list, then tornadoctl gateway confirm-removals");
+                      held == 0
+                          ? "none are held"
+                          : std::to_string(held) + " foreign peers are to be removed at once: look at tornadoctl " +
+                                "peer list, then tornadoctl gateway confirm-removals");
   component.advisory = true;
   components["foreign_removals"] = std::move(component);
   if (held > 0 && !removals_told) {
@@ -403,8 +403,11 @@ Task<void> Gateway::Impl::run_reconciling() {
       rest = runtime.now() + backoff;
       backoff = std::min(backoff * 2, Seconds(30));
     }
-    const std::uint64_t since = done ? never : up;
-    bool rested = co_await told_or(process_came_up, since, rest);
+    bool rested = false;
+    if (done)
+      rested = co_await runtime.sleep_until(rest);
+    else
+      rested = co_await rest_unless_back(rest, up);
     if (process_came_up.revision() != up) backoff = Seconds(1);
     if (!rested) co_return Error(errc::cancelled);
   }
@@ -438,8 +441,6 @@ Task<void> Gateway::Impl::run_host_watch() {
     if (!changed) co_return changed.error();
     if (seen != 0) {
       reconcile_wanted.notify();
-      // Of a process that is somebody else's nothing but its link tells that it is there.
-      if (external()) process_came_up.notify();
       api_wanted.notify();
       lookup_wanted.notify();
     }

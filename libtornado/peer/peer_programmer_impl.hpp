@@ -50,7 +50,7 @@ struct PeerWork {
   std::function<void(const Lane&, const PublicKey&, const std::string&)> parked_told;
   std::map<std::pair<PublicKey, Lane>, ForeignPeer> adopted;
   std::map<Lane, std::vector<ForeignPeer>> foreign_found;  // where a lane was read last
-  std::unordered_set<PublicKey> reported;       // foreign keys that were logged
+  std::unordered_set<PublicKey> reported;                  // foreign keys that were logged
   std::size_t removals_held = 0;
   Instant removals_confirmed_until;
   bool pass_running = false;

@@ -380,8 +380,8 @@ boost::asio::awaitable<void> Pass::note_swallowed(LanePlan& plan) {
 Task<void> Pass::apply(LanePlan& plan) {
   auto task = note_swallowed(plan);
   co_await std::move(task);
-  auto holding = hold_refused(plan);
-  co_await std::move(holding);
+  task = hold_refused(plan);
+  co_await std::move(task);
   plan.outcome = co_await drive(plan, Act::set, plan.set);
   if (plan.outcome) plan.outcome = co_await drive(plan, Act::strip, plan.strip);
   if (plan.outcome) plan.outcome = co_await drive(plan, Act::remove, plan.remove);

@@ -403,7 +403,8 @@ TEST(ConntrackCodec, APoolIsTheMarksOfItsAddresses) {
     EXPECT_EQ(request.payload[1], 1);
     for (const char* address :
          {"10.9.0.2", "10.9.0.255", "10.9.1.0", "10.8.0.2", "172.31.255.255", "172.32.0.0", "192.0.2.7", "192.0.2.6"})
-      EXPECT_EQ((connection_mark(*Address::parse(address), Lane("tor")) & mask) == mark, pool.contains(*Address::parse(address)))
+      EXPECT_EQ((connection_mark(*Address::parse(address), Lane("tor")) & mask) == mark,
+                pool.contains(*Address::parse(address)))
           << text << " " << address;
     EXPECT_NE(mark & mask, 0U);
   }
@@ -431,12 +432,11 @@ TEST(RtnlCodec, RequestsAreWellFormed) {
   rule.priority = 1;
   rule.table = 4609;
   for (const std::string& bytes :
-       {rtnl::list_links(), rtnl::get_link("wg0"), rtnl::set_link(3, true, 1420), rtnl::rename_link(3, "wg0"), rtnl::remove_link(3),
-        rtnl::list_addresses(), rtnl::add_address(3, address), rtnl::remove_address(3, address),
+       {rtnl::list_links(), rtnl::get_link("wg0"), rtnl::set_link(3, true, 1420), rtnl::rename_link(3, "wg0"),
+        rtnl::remove_link(3), rtnl::list_addresses(), rtnl::add_address(3, address), rtnl::remove_address(3, address),
         rtnl::put_route(0, route), rtnl::remove_route(0, route), rtnl::add_rule(rule), rtnl::remove_rule(rule),
         rtnl::list_routes(true, 51901, RouteKind::blackhole), rtnl::list_rules(false), delete_connections(5, false),
-        delete_connections(5, true),
-        delete_connections(Prefix("10.9.0.0/24")), list_connections(true)}) {
+        delete_connections(5, true), delete_connections(Prefix("10.9.0.0/24")), list_connections(true)}) {
     auto messages = split_netlink(bytes);
     ASSERT_TRUE(messages);
     EXPECT_EQ(messages->size(), 1U);

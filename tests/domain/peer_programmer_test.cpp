@@ -75,7 +75,8 @@ class CollectingLog final : public LogSink {
 
 class PeerProgrammerTest : public ::testing::Test {
  protected:
-  PeerProgrammerTest() : runtime_(RuntimeOptions().log(log_).clock(clock_)), wireguard_(runtime_), peers_(runtime_, wireguard_) {
+  PeerProgrammerTest()
+      : runtime_(RuntimeOptions().log(log_).clock(clock_)), wireguard_(runtime_), peers_(runtime_, wireguard_) {
     peers_.add_lane(Lane("vpn"), "wg0");
     peers_.add_lane(Lane("tor"), "wg1");
   }

@@ -12,8 +12,9 @@ Task<void> sign_in(World& world, std::string from) {
   co_return login ? Result<void>() : Result<void>(login.error());
 }
 
-Task<void> occupy(Runtime& runtime, std::shared_future<void> until) {
-  auto wait = [until]() -> Result<void> {
+Task<void> occupy(Runtime& runtime, std::promise<void>& begun, std::shared_future<void> until) {
+  auto wait = [&begun, until]() -> Result<void> {
+    begun.set_value();
     until.wait();
     return {};
   };
@@ -40,9 +41,11 @@ class MetricsSim : public ::testing::Test {
 TEST_F(MetricsSim, SignInsThatWaitForTheirHash) {
   world.login("alice").value();
   EXPECT_TRUE(shows("tornado_waiting{queue=\"sign_in\"} 0"));
-  std::promise<void> free;
+  std::promise<void> begun, free;
   std::vector<Background> all;
-  all.push_back(world.runtime.spawn(occupy(world.runtime, free.get_future().share())));
+  all.push_back(world.runtime.spawn(occupy(world.runtime, begun, free.get_future().share())));
+  world.settle();
+  begun.get_future().wait();
   for (int i = 0; i < 4; ++i) all.push_back(world.runtime.spawn(sign_in(world, "203.0.113." + std::to_string(i + 1))));
   world.settle();
   EXPECT_TRUE(shows("tornado_waiting{queue=\"sign_in\"} 3")) << "one has the turn";

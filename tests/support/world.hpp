@@ -33,9 +33,9 @@ class SteppedDatabase final : public Database {
 struct Refusal {
   std::function<bool(const Ruleset&)> refuses = [](const Ruleset&) { return false; };
   int count = 0;
-  int devices = 0;      // so many changes of single devices are not taken either
-  int interfaces = 0;   // and so many of interfaces
-  bool tables = false;  // nor any table as a whole
+  int devices = 0;                               // so many changes of single devices are not taken either
+  int interfaces = 0;                            // and so many of interfaces
+  bool tables = false;                           // nor any table as a whole
   std::optional<PublicKey> peer = std::nullopt;  // nor that peer on any interface
 };
 
