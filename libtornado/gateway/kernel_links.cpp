@@ -40,7 +40,7 @@ Task<std::optional<std::string>> Gateway::Impl::find_by_key(std::vector<std::str
     const bool own =
         std::any_of(lanes.begin(), lanes.end(), [&](const auto& lane) { return lane.second->interface == name; });
     if (own) continue;
-    auto interface = co_await parts.wireguard->counters(name);
+    auto interface = co_await parts.wireguard->identity(name);
     // It may have gone meanwhile.
     if (!interface && interface.error().code() == errc::interface_missing) continue;
     if (!interface) co_return interface.error();
