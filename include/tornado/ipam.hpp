@@ -97,6 +97,8 @@ class TORNADO_API Ipam {
   Result<void> release(LeaseId id);
   /// Removal of peers could not be confirmed: never reused until `release` says so (I-06).
   Result<void> mark_dirty(LeaseId id);
+  /// Once released, its addresses rest for everybody but their owner, its group included: circuits of its may be left.
+  Result<void> keep_apart(LeaseId id);
   /// Releases what has expired and returns it.
   std::vector<Lease> lapse();
 

@@ -71,7 +71,8 @@ class TorOptions {
 /// The torrc for these options. Errors: invalid_config naming the option and what is wrong with it.
 TORNADO_API Result<std::string> torrc(const TorOptions& options);
 /// MaxCircuitDirtiness of these options, 600 unless they say otherwise: an address of a former tenant must rest longer.
-TORNADO_API Seconds circuit_dirtiness(const TorOptions& options) noexcept;
+/// Errors: invalid_config (a time that is not understood).
+TORNADO_API Result<Seconds> circuit_dirtiness(const TorOptions& options);
 
 /// What is known of Tor, at one moment.
 class TorStatus {
@@ -111,6 +112,16 @@ class Circuit {
   std::vector<Address> sources;  ///< devices that have had a stream on it
 };
 
+/// What became of the circuits of a device.
+class ClosedCircuits {
+ public:
+  ClosedCircuits() {}
+  int count = 0;
+  /// Nothing of the device is left. False: a circuit is there of which nobody knows whose streams it carries, because
+  /// they began before tor was listened to.
+  bool complete = true;
+};
+
 /// Load of the lane: what tor itself has counted since it started.
 class TorTraffic {
  public:
@@ -146,9 +157,12 @@ class TORNADO_API TorController {
   /// Errors here and below: tor_unavailable.
   Task<std::vector<Circuit>> circuits();
   Task<TorTraffic> traffic();
-  /// Closes the circuits that have carried streams of that address, with their streams; how many. Nobody else's. What
-  /// the device opens next travels on circuits it has never used.
-  Task<int> close_circuits(Address source);
+  /// Closes the circuits that have carried streams of that address, with their streams. Nobody else's.
+  Task<ClosedCircuits> close_circuits(Address source);
+  /// The same, how many; and what the device opens next travels on circuits it has never used. Streams that began
+  /// before tor was listened to go on. Errors: tor_unavailable, also if tor takes too long to bar circuits of unknown
+  /// devices.
+  Task<int> new_identity(Address source);
   /// Ends the process. It is started again only by `run` or a wish; one of a service manager comes back at once,
   /// without the network.
   Task<void> end();

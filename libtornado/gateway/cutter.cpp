@@ -18,7 +18,7 @@ Task<void> Cutter::strip(const Session& session) {
   co_return co_await peers_.strip(owner_of(session.device), session.key);
 }
 
-Task<void> Cutter::finish(const Session& session, CutNumbers* numbers) {
+Task<bool> Cutter::finish(const Session& session, CutNumbers* numbers) {
   Item self(session);
   auto run = [this](std::vector<Item*>& batch) { return finish_all(batch); };
   co_await batches_.join(self, run);
@@ -27,7 +27,8 @@ Task<void> Cutter::finish(const Session& session, CutNumbers* numbers) {
     numbers->flushed += self.numbers.flushed;
     numbers->circuits += self.numbers.circuits;
   }
-  co_return std::move(self.result);
+  TRY_VOID(std::move(self.result));
+  co_return self.circuits_gone;
 }
 
 /// The kernel walks its whole table for a flush: a session of which no byte ever came has nothing there.
@@ -49,7 +50,7 @@ Task<void> Cutter::flush_address(Item& item, const Address& address, const Lane&
 }
 
 /// A tor that cannot be asked keeps no address from being freed: quarantine is longer than a circuit can live without
-/// streams (I-08), and there are none any more.
+/// streams (I-08), and there are none any more. But whoever gets addresses without it does not get these.
 boost::asio::awaitable<void> Cutter::close_circuits(Item& item) {
   if (!tor_) co_return;
   const Session& session = item.session;
@@ -67,7 +68,8 @@ boost::asio::awaitable<void> Cutter::close_circuits(Item& item) {
 
 boost::asio::awaitable<void> Cutter::close_circuits_of(Item& item, const Address& address) {
   auto closed = co_await tor_->close_circuits(address);
-  if (closed) item.numbers.circuits += *closed;
+  if (closed) item.numbers.circuits += closed->count;
+  if (!closed || !closed->complete) item.circuits_gone = false;
 }
 
 boost::asio::awaitable<void> Cutter::finish_all(std::vector<Item*>& batch) {

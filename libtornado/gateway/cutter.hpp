@@ -22,8 +22,8 @@ class Cutter {
   Task<void> strip(const Session& session);
   /// The peer is gone from every lane, the session has its final counters, and no tracked connection of its addresses
   /// is left. Addresses that a newer instance of the device holds are left alone.
-  /// `numbers`, if there are any, are added to.
-  Task<void> finish(const Session& session, CutNumbers* numbers = nullptr);
+  /// `numbers`, if there are any, are added to. False: circuits of its may be left.
+  Task<bool> finish(const Session& session, CutNumbers* numbers = nullptr);
 
  private:
   struct Item {
@@ -31,6 +31,7 @@ class Cutter {
     const Session& session;
     Result<void> result;
     std::size_t lanes_read = 0;
+    bool circuits_gone = true;
     CutNumbers numbers;
   };
   Task<void> flush(Item& item);

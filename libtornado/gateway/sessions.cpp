@@ -314,6 +314,7 @@ Task<Session> Gateway::Impl::finish(Instance instance, CloseReason reason, Cutti
     if (lease && !session.addresses.empty()) (void)ipam.mark_dirty(lease->id);
     co_return gone.error();
   }
+  if (lease && !*gone) (void)ipam.keep_apart(lease->id);
   auto dismissed = co_await dismiss(instance);
   TRY(auto closed, co_await sessions.record(instance));
   // Only now may the addresses rest (I-06); a newer instance of the device keeps them.

@@ -152,10 +152,10 @@ Task<int> Gateway::new_identity(Caller caller, DeviceId device) {
   int closed = 0;
   for (const auto& address : session->addresses) {
     if (address.lane.str() != "tor") continue;
-    TRY(int some, co_await impl_->tor->close_circuits(address.v4));
+    TRY(int some, co_await impl_->tor->new_identity(address.v4));
     closed += some;
     if (!address.v6) continue;
-    TRY(int more, co_await impl_->tor->close_circuits(*address.v6));
+    TRY(int more, co_await impl_->tor->new_identity(*address.v6));
     closed += more;
   }
   impl_->runtime.log().write(LogLevel::info, "tor_new_identity", {{"operator", caller.name}, {"device", device.str()}});

@@ -425,6 +425,13 @@ Result<void> Ipam::mark_dirty(LeaseId id) {
   return {};
 }
 
+Result<void> Ipam::keep_apart(LeaseId id) {
+  Lease* lease = impl_->at(id);
+  if (lease == nullptr) return Error(errc::not_found, "no such lease");
+  lease->group = lease->owner;
+  return {};
+}
+
 std::vector<Lease> Ipam::lapse() {
   std::vector<Lease> lapsed;
   while (!impl_->expiries.empty() && impl_->expiries.begin()->first <= impl_->clock.now()) {

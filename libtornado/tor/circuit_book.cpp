@@ -39,21 +39,33 @@ void CircuitBook::forget(const std::string& id) {
     if (device->second.empty()) devices_.erase(device);
   }
   circuits_.erase(known);
+  strange_.erase(id);
+}
+
+void CircuitBook::stranger(const StreamLine& line) {
+  if (circuits_.contains(line.circuit)) strange_.insert(line.circuit);
 }
 
 void CircuitBook::stream(const StreamLine& line) {
+  const bool over = line.status == "CLOSED" || line.status == "FAILED";
   auto known = streams_.find(line.id);
-  if (known == streams_.end() && !line.source.empty() && streams_.size() < most_streams) {
+  if (known == streams_.end() && !line.source.empty() && streams_.size() + internal_.size() < most_streams) {
     if (auto source = Address::parse(line.source)) {
       known = streams_.emplace(line.id, *source).first;
       devices_[*source].streams.insert(line.id);
+    } else {
+      internal_.insert(line.id);
     }
   }
-  if (known == streams_.end()) return;
+  if (known == streams_.end()) {
+    if (!internal_.contains(line.id)) stranger(line);
+    if (over) internal_.erase(line.id);
+    return;
+  }
   auto circuit = circuits_.find(line.circuit);
   if (circuit != circuits_.end() && circuit->second.sources.insert(known->second).second)
     devices_[known->second].circuits.insert(line.circuit);
-  if (line.status != "CLOSED" && line.status != "FAILED") return;
+  if (!over) return;
   auto device = devices_.find(known->second);
   device->second.streams.erase(line.id);
   if (device->second.empty()) devices_.erase(device);
@@ -64,6 +76,8 @@ void CircuitBook::clear() {
   circuits_.clear();
   conflux_.clear();
   streams_.clear();
+  internal_.clear();
+  strange_.clear();
   devices_.clear();
 }
 

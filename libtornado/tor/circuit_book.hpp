@@ -17,6 +17,8 @@ class CircuitBook {
 
   void circuit(const CircuitLine& line);
   void stream(const StreamLine& line);
+  /// A line of stream-status: a stream that began before anybody listened, of nobody knows whom.
+  void stranger(const StreamLine& line);
   void clear();
 
   std::vector<Circuit> list() const;
@@ -24,6 +26,8 @@ class CircuitBook {
   std::vector<std::string> circuits_of(const Address& source) const;
   /// Open streams of this address.
   std::vector<std::string> streams_of(const Address& source) const;
+  /// Whether it is known of every circuit which devices have had streams on it.
+  bool attributed() const noexcept { return strange_.empty(); }
 
  private:
   struct Entry {
@@ -41,6 +45,8 @@ class CircuitBook {
   std::map<std::string, Entry> circuits_;
   std::map<std::string, std::set<std::string>> conflux_;  // the legs of a set
   std::map<std::string, Address> streams_;
+  std::set<std::string> internal_;  // streams of tor itself
+  std::set<std::string> strange_;   // circuits with streams of unknown devices
   std::map<Address, Device> devices_;
 };
 

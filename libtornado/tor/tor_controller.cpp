@@ -29,6 +29,7 @@ constexpr Seconds breaker_window{60}, breaker_pause{60};
 constexpr Seconds longest_halt{10};
 constexpr Seconds look_again{1};  // while it bootstraps; events say most of it earlier
 constexpr int probes_forgiven = 3;
+constexpr Seconds longest_barring{15};  // tor does it once in ten seconds
 
 constexpr std::string_view wish_names[] = {"up", "maintenance", "stopped"};
 constexpr std::string_view phase_names[] = {"stopped", "launching", "bootstrapping", "up", "maintenance", "failed"};
@@ -94,6 +95,7 @@ TorController::Impl::Impl(Runtime& runtime_, TorOptions options_)
       changed(runtime_),
       nudge(runtime_),
       wished(runtime_),
+      barring(runtime_),
       tasks(runtime_) {
   auto text = torrc(options);
   if (!text) throw std::invalid_argument(text.error().detail());
@@ -273,6 +275,7 @@ Task<void> TorController::Impl::ensure_process() {
     if (status.phase != TorPhase::up && status.phase != TorPhase::failed && !control) enter(TorPhase::launching);
     co_return Result<void>();
   }
+  at_rest = false;
   if (auto child = this->child()) co_return runs(*child);
   if (status.phase != TorPhase::up) enter(TorPhase::launching);
   publish();
@@ -315,6 +318,7 @@ Task<void> TorController::Impl::ensure_control() {
   if (control && !control->ended()) co_return Result<void>();
   control.reset();
   book.clear();
+  barred = false;
   auto opened = co_await ControlConnection::open(runtime, readers, place() + "/control", place() + "/cookie");
   if (!opened) {
     // One that cannot be controlled is of no use, and only a new one has a cookie that holds.
@@ -338,7 +342,8 @@ Task<void> TorController::Impl::ensure_control() {
     status.adopted = child.adopted;
     status.restarts = child.restarts;
   }
-  TRY_VOID(co_await control->order("SETEVENTS STATUS_CLIENT STATUS_GENERAL NETWORK_LIVENESS CIRC CIRC_MINOR STREAM"));
+  TRY_VOID(
+      co_await control->order("SETEVENTS STATUS_CLIENT STATUS_GENERAL NETWORK_LIVENESS CIRC CIRC_MINOR STREAM SIGNAL"));
   tasks.add("tor_events", run_events(control));
   co_return co_await observe();
 }
@@ -420,6 +425,7 @@ Task<void> TorController::Impl::step() {
     } else {
       (void)co_await take_over();
       TRY_VOID(co_await end_process());
+      at_rest = true;
     }
     status.bootstrap = 0;
     status.tag.clear();
@@ -594,7 +600,9 @@ Task<TorTraffic> TorController::traffic() {
   co_return out;
 }
 
-Task<int> TorController::close_circuits(Address source) {
+Task<ClosedCircuits> TorController::close_circuits(Address source) {
+  ClosedCircuits out;
+  if (impl_->at_rest) co_return out;
   TRY_VOID(impl_->connected());
   auto control = impl_->control;
   std::vector<std::string> commands;
@@ -603,11 +611,30 @@ Task<int> TorController::close_circuits(Address source) {
   // A circuit of which tor is not sure that it ever worked is tested first and closed later; asked again, at once.
   for (const std::string& id : impl_->book.circuits_of(source))
     commands.insert(commands.end(), 2, "CLOSECIRCUIT " + id);
+  out.complete = impl_->barred && impl_->book.attributed();
   TRY(auto told, co_await control->ask_all(std::move(commands)));
-  int closed = 0;
-  // 552: it has closed by itself meanwhile.
-  for (std::size_t i = streams; i < told.size(); i += 2) closed += told[i].ok() ? 1 : 0;
-  co_return closed;
+  for (std::size_t i = 0; i < told.size(); ++i) {
+    if (i >= streams && (i - streams) % 2 == 0 && told[i].ok()) ++out.count;
+    // 552: it has closed by itself meanwhile.
+    if (!told[i].ok() && told[i].status != 552) out.complete = false;
+  }
+  co_return out;
+}
+
+Task<int> TorController::new_identity(Address source) {
+  const Instant end = impl_->runtime.now() + longest_barring;
+  while (!impl_->barred && !impl_->at_rest) {
+    TRY_VOID(impl_->connected());
+    if (impl_->runtime.now() >= end)
+      co_return Error(errc::tor_unavailable, "tor has not let go yet of the circuits from before the daemon's start");
+    auto told = impl_->barring.wait(impl_->barring.revision());
+    auto slept = impl_->runtime.sleep_until(end);
+    (void)co_await first_of(std::move(told), std::move(slept));
+    bool leave = co_await is_cancelled();
+    if (leave) co_return Error(errc::cancelled);
+  }
+  TRY(auto closed, co_await close_circuits(source));
+  co_return closed.count;
 }
 
 Task<void> TorController::end() {

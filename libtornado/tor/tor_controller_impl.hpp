@@ -46,6 +46,8 @@ struct TorController::Impl {
 
   // tor_events.cpp: what tor tells.
   Task<void> observe();
+  Task<void> bar_strangers(std::shared_ptr<ControlConnection> from);
+  void strangers_barred();
   Task<void> run_events(std::shared_ptr<ControlConnection> from);
   void event(const ControlReply& reply);
   void status_client(const ControlWords& words, std::string_view line);
@@ -72,8 +74,10 @@ struct TorController::Impl {
   std::shared_ptr<ControlConnection> control;
   Supervisor supervisor;
   CircuitBook book;
+  bool barred = false;   // no stream comes any more on a circuit from before the control connection
+  bool at_rest = false;  // no process runs, so nothing is open
   TorStatus status, published;
-  Notifier changed, nudge, wished;
+  Notifier changed, nudge, wished, barring;
   Instant progress_at, probed_at;
   int probes_missed = 0, ports_missed = 0;
   int failures = 0;

@@ -29,16 +29,50 @@ Task<void> TorController::Impl::observe() {
   co_return Result<void>();
 }
 
-Task<void> TorController::Impl::run_events(std::shared_ptr<ControlConnection> from) {
-  auto known = co_await from->order("GETINFO circuit-status");
-  if (known) {
-    std::string_view text = known->value("circuit-status").value_or("");
-    while (!text.empty()) {
-      std::size_t end = std::min(text.find('\n'), text.size());
-      if (auto circuit = CircuitLine::parse(text.substr(0, end))) book.circuit(*circuit);
-      text.remove_prefix(std::min(end + 1, text.size()));
-    }
+namespace {
+
+template <class Take>
+void each_line(std::string_view text, Take take) {
+  while (!text.empty()) {
+    std::size_t end = std::min(text.find('\n'), text.size());
+    take(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
   }
+}
+
+}  // namespace
+
+/// Tor tells of a stream's device only when the stream begins: whose circuits are there already nobody knows. They keep
+/// the streams they have, and get no others: those of every device begin on circuits whose devices are known.
+Task<void> TorController::Impl::bar_strangers(std::shared_ptr<ControlConnection> from) {
+  TRY(auto known, co_await from->order("GETINFO circuit-status stream-status"));
+  if (from != control) co_return Error(errc::cancelled);
+  std::string_view circuits = known.value("circuit-status").value_or("");
+  std::string_view streams = known.value("stream-status").value_or("");
+  each_line(circuits, [this](std::string_view line) {
+    if (auto circuit = CircuitLine::parse(line)) book.circuit(*circuit);
+  });
+  each_line(streams, [this](std::string_view line) {
+    if (auto stream = StreamLine::parse(line)) book.stranger(*stream);
+  });
+  if (circuits.empty() && streams.empty()) {
+    strangers_barred();
+    co_return Result<void>();
+  }
+  // An event tells when it is done, which may be seconds after the answer.
+  TRY_VOID(co_await from->order("SIGNAL NEWNYM"));
+  co_return Result<void>();
+}
+
+void TorController::Impl::strangers_barred() {
+  barred = true;
+  barring.notify();
+}
+
+Task<void> TorController::Impl::run_events(std::shared_ptr<ControlConnection> from) {
+  auto looked = co_await bar_strangers(from);
+  if (!looked && looked.error().code() != errc::cancelled)
+    runtime.log().write(LogLevel::warning, "tor_circuits_unattributed", {{"detail", looked.error().detail()}});
   for (;;) {
     auto reply = co_await from->event();
     if (!reply) {
@@ -46,6 +80,7 @@ Task<void> TorController::Impl::run_events(std::shared_ptr<ControlConnection> fr
       nudge.notify();
       co_return Error(errc::cancelled);
     }
+    if (from != control) co_return Error(errc::cancelled);
     event(*reply);
   }
 }
@@ -64,6 +99,7 @@ void TorController::Impl::event(const ControlReply& reply) {
   }
   auto words = ControlWords::parse(rest);
   if (!words) return;
+  if (kind == "SIGNAL" && words->at(0) == "NEWNYM") strangers_barred();
   if (kind == "STATUS_CLIENT") status_client(*words, rest);
   if (kind == "STATUS_GENERAL") status_general(*words);
   if (kind == "NETWORK_LIVENESS") {

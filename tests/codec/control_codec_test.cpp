@@ -348,6 +348,30 @@ TEST_F(BookOfTwo, RemembersTheDeviceAfterItsStreamHasEnded) {
   EXPECT_EQ(book.circuits_of(two).size(), 1u);
 }
 
+TEST_F(BookOfTwo, ACircuitWithAStreamOfNobodyKnowsWhomIsInDoubtUntilItIsGone) {
+  EXPECT_TRUE(book.attributed());
+  book.stranger(StreamLine::parse("9 SUCCEEDED 33 a:80").value());
+  book.stranger(StreamLine::parse("10 NEW 0 a:80").value());
+  EXPECT_FALSE(book.attributed());
+  tell_stream("9 CLOSED 33 a:80 REASON=DONE");
+  EXPECT_FALSE(book.attributed()) << "its device may still come on it";
+  tell_circuit("33 CLOSED REASON=FINISHED");
+  EXPECT_TRUE(book.attributed());
+  tell_stream("10 SENTCONNECT 31 a:80");
+  EXPECT_FALSE(book.attributed());
+  book.clear();
+  EXPECT_TRUE(book.attributed());
+}
+
+TEST_F(BookOfTwo, TorsOwnStreamsAreNobodys) {
+  tell_stream("9 NEW 0 a:80 SOURCE_ADDR=(Tor_internal):0 PURPOSE=DIR_FETCH");
+  tell_stream("9 SENTCONNECT 33 a:80");
+  EXPECT_TRUE(book.attributed());
+  tell_stream("9 CLOSED 33 a:80");
+  tell_stream("9 SENTCONNECT 33 a:80");
+  EXPECT_FALSE(book.attributed()) << "the number was somebody else's";
+}
+
 TEST_F(BookOfTwo, OneDeviceHasItsOwnAmongAThousandAndLeavesNothingBehind) {
   for (int i = 100; i < 1100; ++i) tell_circuit(std::to_string(i) + " BUILT PURPOSE=GENERAL");
   tell_stream("3 NEW 0 a:80 SOURCE_ADDR=10.9.0.2:2");

@@ -335,6 +335,20 @@ TEST(Ipam, QuarantineSeparatesUsersOnly) {
 }
 
 // I-06: never reused until the removal is confirmed.
+TEST(Ipam, WhatIsKeptApartRestsForTheGroupToo) {
+  ManualClock clock;
+  Ipam ipam = with(clock, "10.8.0.0/30");
+  EXPECT_EQ(take(ipam, 0), "10.8.0.2");
+  const LeaseId id = ipam.find(owner(0))->id;
+  ASSERT_TRUE(ipam.keep_apart(id));
+  ASSERT_TRUE(ipam.release(id));
+  EXPECT_EQ(ipam.keep_apart(id).error().code(), errc::not_found);
+  EXPECT_EQ(take(ipam, 1), "pool_exhausted") << "another device of the same user waits (I-06)";
+  EXPECT_EQ(take(ipam, 0), "10.8.0.2") << "its own former holder does not";
+  ASSERT_TRUE(ipam.release(ipam.find(owner(0))->id));
+  EXPECT_EQ(take(ipam, 1), "10.8.0.2") << "this time nothing is left";
+}
+
 TEST(Ipam, DirtyLeasesStay) {
   ManualClock clock;
   Ipam ipam = with(clock, "10.8.0.0/30");

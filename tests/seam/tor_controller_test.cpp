@@ -354,10 +354,92 @@ TEST_F(TorControllerTest, OneDevicesCircuitsAreClosedAndNobodyElses) {
   ASSERT_TRUE(all);
   ASSERT_EQ(all->size(), 3u);
   EXPECT_EQ(all->front().sources, std::vector<Address>{Address::parse("10.9.0.2").value()});
-  EXPECT_EQ(runtime_.wait(tor_->close_circuits(Address::parse("10.9.0.2").value())).value(), 2);
-  EXPECT_EQ(closed(), "CLOSESTREAM 1 1\nCLOSECIRCUIT 3\nCLOSECIRCUIT 3\nCLOSECIRCUIT 4\nCLOSECIRCUIT 4\n");
-  EXPECT_EQ(runtime_.wait(tor_->close_circuits(Address::parse("10.9.0.9").value())).value(), 0);
+  EXPECT_EQ(runtime_.wait(tor_->close_circuits(Address::parse("10.9.0.2").value()))->count, 2);
+  EXPECT_EQ(closed(),
+            "SIGNAL NEWNYM\nCLOSESTREAM 1 1\nCLOSECIRCUIT 3\nCLOSECIRCUIT 3\nCLOSECIRCUIT 4\nCLOSECIRCUIT 4\n");
+  auto nobodys = runtime_.wait(tor_->close_circuits(Address::parse("10.9.0.9").value()));
+  ASSERT_TRUE(nobodys);
+  EXPECT_EQ(nobodys->count, 0);
+  EXPECT_TRUE(nobodys->complete);
   EXPECT_EQ(runtime_.wait(tor_->traffic())->guards, std::vector<std::string>{"guard1 up"});
+}
+
+/// What a daemon finds that was not there when a circuit got its streams: one with a stream, and one without.
+class CircuitsFromBefore : public TorControllerTest {
+ protected:
+  void find(const std::string& more = "") {
+    behave(R"({"circuits": ["3 BUILT PURPOSE=GENERAL", "4 BUILT PURPOSE=GENERAL"],
+               "streams": ["1 SUCCEEDED 3 x.test:80"])" +
+           more + "}");
+    start();
+    settled(TorPhase::up);
+  }
+  Result<ClosedCircuits> close() { return runtime_.wait(tor_->close_circuits(device_)); }
+  const Address device_ = Address::parse("10.9.0.2").value();
+};
+
+TEST_F(CircuitsFromBefore, AreBarredAndInDoubtUntilTheyAreGone) {
+  find();
+  EXPECT_EQ(closed(), "SIGNAL NEWNYM\n") << "no stream of anybody comes on them any more";
+  auto ended = close();
+  ASSERT_TRUE(ended);
+  EXPECT_EQ(ended->count, 0);
+  EXPECT_FALSE(ended->complete) << "3 may be its";
+  EXPECT_EQ(runtime_.wait(tor_->new_identity(device_)).value(), 0);
+  EXPECT_EQ(closed(), "SIGNAL NEWNYM\n") << "nor is any closed: it may be somebody else's";
+  // The control connection is lost, and with it what was known.
+  behave(R"({"garbage": true})");
+  (void)runtime_.wait(tor_->traffic());
+  EXPECT_EQ(close().error().code(), errc::tor_unavailable);
+  behave(R"({"circuits": ["4 BUILT PURPOSE=GENERAL"], "events": ["STREAM 2 NEW 0 x.test:80 SOURCE_ADDR=10.9.0.2:1",
+              "STREAM 2 SENTCONNECT 4 x.test:80"]})");
+  settled(TorPhase::up);
+  EXPECT_EQ(closed(), "SIGNAL NEWNYM\nSIGNAL NEWNYM\n");
+  ended = close();
+  ASSERT_TRUE(ended);
+  EXPECT_EQ(ended->count, 1);
+  EXPECT_TRUE(ended->complete) << "what is there without a stream has nobody's";
+}
+
+TEST_F(CircuitsFromBefore, AStreamThatComesLaterCountsToo) {
+  // It waited for a circuit when the daemon came.
+  behave(R"({"circuits": ["4 BUILT PURPOSE=GENERAL"], "streams": ["1 NEW 0 x.test:80"],
+             "events": ["STREAM 7 NEW 0 y.test:80 SOURCE_ADDR=(Tor_internal):0 PURPOSE=DIR_FETCH",
+                        "STREAM 7 SENTCONNECT 4 y.test:80", "STREAM 1 SENTCONNECT 4 x.test:80"]})");
+  start();
+  settled(TorPhase::up);
+  EXPECT_FALSE(close()->complete);
+}
+
+TEST_F(CircuitsFromBefore, TorsOwnStreamsAreNoDevices) {
+  behave(R"({"circuits": ["4 BUILT PURPOSE=GENERAL"],
+             "events": ["STREAM 7 NEW 0 y.test:80 SOURCE_ADDR=(Tor_internal):0 PURPOSE=DIR_FETCH",
+                        "STREAM 7 SENTCONNECT 4 y.test:80"]})");
+  start();
+  settled(TorPhase::up);
+  EXPECT_TRUE(close()->complete);
+}
+
+TEST_F(CircuitsFromBefore, AreNotBarredBeforeTorSaysSo) {
+  find(R"(, "rate_limited": true)");
+  EXPECT_FALSE(close()->complete);
+  std::optional<Result<int>> told;
+  auto ask = [&]() -> Task<void> {
+    auto closed = co_await tor_->new_identity(device_);
+    told = std::move(closed);
+    co_return Result<void>();
+  };
+  Background asking = runtime_.spawn(ask());
+  runtime_.settle();
+  EXPECT_FALSE(told) << "not before what the device opens next is on circuits it has never used";
+}
+
+TEST_F(CircuitsFromBefore, OfAStoppedTorThereAreNone) {
+  start(TorWish::stopped);
+  ASSERT_TRUE(runtime_.wait(tor_->wish(TorWish::stopped)));
+  settled(TorPhase::stopped);
+  ASSERT_TRUE(close());
+  EXPECT_TRUE(close()->complete);
 }
 
 /// A tor of a service manager, whose part the test plays.
@@ -533,7 +615,53 @@ TEST(Torrc, ChecksBridgesCountriesProxyAndLimit) {
                            "AccountingMax 500 GBytes\n", "TransPort 10.9.0.1:9040 IsolateClientAddr\n", "SocksPort 0\n",
                            "MapAddress vpn.example.org 10.9.0.1\n", "ClientTransportPlugin obfs4,meek_lite exec "})
     EXPECT_NE(text->find(line), text->npos) << line << *text;
-  EXPECT_EQ(circuit_dirtiness(good), Seconds(1200));
+  EXPECT_EQ(circuit_dirtiness(good).value(), Seconds(1200));
+}
+
+TEST(Torrc, ReadsATimeAsTorDoesOrRefusesIt) {
+  auto read = [](const std::string& time) {
+    TorOptions options;
+    options.extra = {"maxcircuitdirtiness " + time};
+    auto out = circuit_dirtiness(options);
+    return out ? out->count() : -1;
+  };
+  // What `tor --dump-config full` makes of them.
+  for (auto [time, seconds] : {std::pair("1 week", 604800), std::pair("2 HOURS", 7200), std::pair("1.5 hours", 5400),
+                               std::pair("2hours", 7200), std::pair("2 Hours ", 7200), std::pair("1 month", 2592000),
+                               std::pair("0", 10), std::pair("99999999", 2592000), std::pair("1 second", 10),
+                               std::pair("3 days", 259200), std::pair("20 Minute", 1200), std::pair("900", 900)})
+    EXPECT_EQ(read(time), seconds) << time;
+  for (const char* time : {"\"3600\"", "3600 # x", "1 fortnight", "10 min", "0x10", "1e3", "-5", "+5", "1 sec", "s",
+                           "18446744073709551617", "1 hours hours", "nan", "inf", "."})
+    EXPECT_EQ(read(time), -1) << time;
+}
+
+TEST(Torrc, RefusesWhatTorWouldJoinToTheNextLineOrMisread) {
+  auto complaint = [](auto change) {
+    TorOptions options;
+    options.directory = "/x";
+    change(options);
+    auto text = torrc(options);
+    return text ? std::string() : text.error().detail();
+  };
+  for (const char* proxy : {"socks5://h:1080junk", "socks5://h:80\\", "socks5://h\\:80", "socks5://h:", "socks5://:80",
+                            "socks5://h:+80", "socks5://h#:80", "https://::1:80", "socks5://[::1:80", "socks5://h:65536"})
+    EXPECT_TRUE(complaint([&](TorOptions& o) { o.proxy = proxy; }).starts_with("tor.proxy:")) << proxy;
+  for (const char* proxy : {"socks5://proxy.example.org:1080", "https://192.0.2.1:3128", "socks5://[2001:db8::1]:1080"})
+    EXPECT_EQ(complaint([&](TorOptions& o) { o.proxy = proxy; }), "") << proxy;
+  for (const char* bridge : {"192.0.2.1:443 0123456789ABCDEF0123456789ABCDEF01234567\\", "obfs4 192.0.2.1:443 F cert=a#b",
+                             "obfs4 192.0.2.1:443 F \"cert=a"})
+    EXPECT_TRUE(complaint([&](TorOptions& o) { o.bridges = {bridge}; }).starts_with("tor.bridges:")) << bridge;
+  auto obfs4 = [](TorOptions& o) {
+    o.bridges = {"obfs4 192.0.2.1:443 F"};
+    o.obfs4 = "/usr/bin/obfs4proxy\\";
+  };
+  EXPECT_TRUE(complaint(obfs4).starts_with("tor.obfs4:"));
+  for (const char* line : {"NumEntryGuards 3\\", "NumEntryGuards 3 # of many", "ExitNodes \"{de}\"",
+                           "MaxCircuitDirtiness 1 fortnight"})
+    EXPECT_TRUE(complaint([&](TorOptions& o) { o.extra = {line}; }).starts_with("tor.options:")) << line;
+  EXPECT_NE(complaint([](TorOptions& o) { o.extra = {"MaxCircuitDirtiness 1 fortnight"}; }).find("MaxCircuitDirtiness"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -7,7 +7,7 @@ import time
 
 from stem.control import Controller, EventType
 
-from lab import SLOW, fetch, resolve, until
+from lab import SLOW, WEB, connect, fetch, resolve, until
 from test_tor_lane import Capture, TorLaneCase
 
 HEARTBEAT_TTL = 10  # the least that is allowed; with the default of 90 s an hour is 40 of them
@@ -99,8 +99,8 @@ class Reuse(TorLaneCase):
         relays, under a purpose that no stream has."""
         return {circuit.id for circuit in controller.get_circuits() if circuit.purpose != "PATH_BIAS_TESTING"}
 
-    def test_the_next_tenant_of_an_address_has_none_of_its_circuits(self):
-        self.wait_up()
+    def watch_streams(self):
+        """A controller of our own, and the circuits that streams of each address come on from now on."""
         controller = Controller.from_socket_file(self.gateway.state + "/tor/data/control")
         self.addCleanup(controller.close)
         controller.authenticate()
@@ -112,7 +112,11 @@ class Reuse(TorLaneCase):
             if event.circ_id and event.id in sources:
                 used.setdefault(sources[event.id], []).append(event.circ_id)
         controller.add_event_listener(remember, EventType.STREAM)
+        return controller, used
 
+    def test_the_next_tenant_of_an_address_has_none_of_its_circuits(self):
+        self.wait_up()
+        controller, used = self.watch_streams()
         client = self.on_tor()
         address = client.tunnel["tor"]["ip"]
         gone = set()
@@ -159,3 +163,45 @@ class Reuse(TorLaneCase):
         again = until(lambda: {entry["id"] for entry in self.gateway.call("tor.circuits", device=client.device)}, "circuits of the second", 10)
         self.assertFalse(before & again)
         print(f"  first device {address}, second {client.tunnel['tor']['ip']}: circuits {sorted(before)}, then {sorted(again)}", flush=True)
+
+    def test_a_daemon_that_begins_anew_lets_nobody_onto_the_circuits_it_finds(self):
+        """Of which tor cannot tell it whose streams they carry."""
+        self.wait_up()
+        _, used = self.watch_streams()
+        client = self.on_tor()
+        for held in (False, True):
+            self.fetched(client)
+            address = client.tunnel["tor"]["ip"]
+            if held:
+                sock = connect(client.namespace, WEB, 80)
+                self.addCleanup(sock.close)
+            before = set(until(lambda: used.get(address), "a stream of the device on a circuit", 10))
+            self.gateway.restart()
+            self.wait_up()
+            client.down()
+            client.logout()
+            until(lambda: not self.gateway.sessions(), "the session has ended", 10)
+            used.clear()
+            client.login()
+            client.connect("tor")
+            after = client.tunnel["tor"]["ip"]
+            if held:
+                self.assertNotEqual(after, address, "a stream of the former device may still be open")
+            self.fetched(client)
+            circuits = set(until(lambda: used.get(after), "a stream of the next device on a circuit", 10))
+            print(f"  stream open: {held}; former device {address} {sorted(before)}, next {after} {sorted(circuits)}", flush=True)
+            self.assertFalse(before & circuits)
+
+    def test_a_new_identity_after_a_restart_of_the_daemon_is_one(self):
+        self.wait_up()
+        _, used = self.watch_streams()
+        client = self.on_tor()
+        self.fetched(client)
+        address = client.tunnel["tor"]["ip"]
+        before = set(until(lambda: used.get(address), "a stream of the device on a circuit", 10))
+        self.gateway.restart()
+        self.wait_up()
+        self.gateway.call("tor.new_identity", device=client.device)
+        used.clear()
+        self.fetched(client)
+        self.assertFalse(before & set(until(lambda: used.get(address), "a stream of the device on a circuit", 10)))
