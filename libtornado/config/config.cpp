@@ -403,7 +403,8 @@ Result<void> check_tor(const Config& c) {
   TRY_VOID_PLAIN(check_range("tor.patience", c.tor.patience, 10, 3600));
   TorOptions options = c.tor_options();
   TRY_VOID_PLAIN(torrc(options));
-  auto dirtiness = static_cast<int>(circuit_dirtiness(options).count());
+  TRY_PLAIN(const Seconds longest_use, circuit_dirtiness(options));
+  auto dirtiness = static_cast<int>(longest_use.count());
   if (c.ipam.quarantine < dirtiness + circuit_margin)
     return invalid("ipam.quarantine", "must exceed MaxCircuitDirtiness of tor.options (" + std::to_string(dirtiness) +
                                           " s) by " + std::to_string(circuit_margin) + " s");

@@ -2,6 +2,7 @@
 #include <array>
 #include <cctype>
 #include <charconv>
+#include <cmath>
 
 #include "base/encoding.hpp"
 #include "base/try.hpp"
@@ -11,7 +12,10 @@
 namespace tornado::inline v1 {
 namespace {
 
+constexpr std::string_view dirtiness_name = "MaxCircuitDirtiness";
 constexpr Seconds default_dirtiness{600};
+// Tor takes the nearest of these for what lies beyond.
+constexpr Seconds least_dirtiness{10}, most_dirtiness{30 * 86'400};
 
 // Options that shape how tor reaches its network. What is missing here belongs to the gateway, opens a port, runs a
 // program, or makes a relay of us.
@@ -97,12 +101,38 @@ bool one_line(std::string_view text) {
                       [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
 }
 
+/// Tor reads it as it stands: no other line is joined to it, nothing of it is a comment or a quoted string.
+bool plain(std::string_view text) {
+  return one_line(text) && text.find_first_of("\"#\\") == std::string_view::npos;
+}
+
 std::pair<std::string_view, std::string_view> split(std::string_view line) {
   std::size_t space = line.find(' ');
   if (space == std::string_view::npos) return {line, {}};
   std::string_view rest = line.substr(space);
   while (rest.starts_with(' ')) rest.remove_prefix(1);
   return {line.substr(0, space), rest};
+}
+
+/// A time as torrc(5) has it, in tor's units. Parts of a second count as a whole one. Nothing: tor would refuse it, or
+/// might read it otherwise.
+std::optional<Seconds> interval(std::string_view text) {
+  struct Unit {
+    std::string_view name;
+    double seconds;
+  };
+  constexpr std::array units{Unit{"", 1},         Unit{"second", 1},     Unit{"minute", 60},      Unit{"hour", 3600},
+                             Unit{"day", 86'400}, Unit{"week", 604'800}, Unit{"month", 2'629'728}};
+  double number = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed);
+  if (error != std::errc() || !(number >= 0 && number < 1e9)) return std::nullopt;
+  std::string_view name(end, static_cast<std::size_t>(text.data() + text.size() - end));
+  while (name.starts_with(' ')) name.remove_prefix(1);
+  while (name.ends_with(' ')) name.remove_suffix(1);
+  if (name.size() > 1 && (name.ends_with('s') || name.ends_with('S'))) name.remove_suffix(1);
+  for (const Unit& unit : units)
+    if (same(name, unit.name)) return Seconds(static_cast<std::int64_t>(std::ceil(number * unit.seconds)));
+  return std::nullopt;
 }
 
 Result<std::string> countries(std::string_view option, const std::vector<std::string>& codes) {
@@ -124,7 +154,7 @@ Result<void> bridge_lines(const TorOptions& options, std::string& out) {
   out += "UseBridges 1\n";
   bool transport = false;
   for (std::string_view line : options.bridges) {
-    if (!one_line(line)) return refused("bridges", "a bridge is one line");
+    if (!plain(line)) return refused("bridges", "a bridge is one line without \", # and \\");
     if (line.starts_with("Bridge ")) line.remove_prefix(7);
     auto [first, rest] = split(line);
     bool plain = Endpoint::parse(first).has_value();
@@ -136,10 +166,25 @@ Result<void> bridge_lines(const TorOptions& options, std::string& out) {
     out += "Bridge " + std::string(line) + "\n";
   }
   if (!transport) return {};
-  if (!options.obfs4.starts_with('/') || options.obfs4.find(' ') != std::string::npos || !one_line(options.obfs4))
+  if (!options.obfs4.starts_with('/') || options.obfs4.find(' ') != std::string::npos || !plain(options.obfs4))
     return refused("obfs4", "not an absolute path");
   out += "ClientTransportPlugin obfs4,meek_lite exec " + options.obfs4 + "\n";
   return {};
+}
+
+/// A name or an address, an IPv6 one in brackets, and a port.
+bool is_place(std::string_view text) {
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos) return false;
+  const std::string_view host = text.substr(0, colon), digits = text.substr(colon + 1);
+  unsigned port = 0;
+  auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
+  if (error != std::errc() || end != digits.data() + digits.size() || port == 0 || port > 65535) return false;
+  if (host.starts_with('[')) return Endpoint::parse(text).has_value();
+  auto of_a_name = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '.' || c == '-' || c == '_';
+  };
+  return !host.empty() && std::all_of(host.begin(), host.end(), of_a_name);
 }
 
 Result<void> proxy_line(const TorOptions& options, std::string& out) {
@@ -147,12 +192,7 @@ Result<void> proxy_line(const TorOptions& options, std::string& out) {
   std::string_view text = options.proxy;
   bool socks = text.starts_with("socks5://"), https = text.starts_with("https://");
   std::string_view place = socks ? text.substr(9) : https ? text.substr(8) : std::string_view();
-  std::size_t colon = place.rfind(':');
-  unsigned port = 0;
-  if (colon != std::string_view::npos && colon > 0)
-    std::from_chars(place.data() + colon + 1, place.data() + place.size(), port);
-  if (port == 0 || port > 65535 || !one_line(text) || place.find_first_of(" @/") != std::string_view::npos)
-    return refused("proxy", "write socks5://host:port or https://host:port");
+  if (!is_place(place)) return refused("proxy", "write socks5://host:port or https://host:port");
   out += (socks ? "Socks5Proxy " : "HTTPSProxy ") + std::string(place) + "\n";
   return {};
 }
@@ -171,8 +211,8 @@ Result<void> limit_lines(const TorOptions& options, std::string& out) {
 Result<void> extra_lines(const TorOptions& options, std::string& out) {
   for (const std::string& line : options.extra) {
     auto [name, value] = split(line);
-    if (name.empty() || value.empty() || !one_line(line) || value.ends_with('\\'))
-      return refused("options", "\"" + line + "\" is not \"Name value\"");
+    if (name.empty() || value.empty() || !plain(line))
+      return refused("options", "\"" + line + "\" is not \"Name value\" without \", # and \\");
     if (!is_allowed(name))
       return refused("options", std::string(name) + " may not be set here: it belongs to the gateway, opens a port, " +
                                     "runs a program, or is not known");
@@ -196,20 +236,14 @@ void ports(const TorOptions& options, std::string& out) {
 
 }  // namespace
 
-Seconds circuit_dirtiness(const TorOptions& options) noexcept {
+Result<Seconds> circuit_dirtiness(const TorOptions& options) {
   Seconds out = default_dirtiness;
   for (const std::string& line : options.extra) {
     auto [name, value] = split(line);
-    if (!same(name, "MaxCircuitDirtiness")) continue;
-    std::int64_t number = 0;
-    auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
-    std::string_view unit(end, static_cast<std::size_t>(value.data() + value.size() - end));
-    while (unit.starts_with(' ')) unit.remove_prefix(1);
-    std::int64_t factor = unit.starts_with("minute") ? 60
-                          : unit.starts_with("hour") ? 3600
-                          : unit.starts_with("day")  ? 86400
-                                                     : 1;
-    if (error == std::errc() && number > 0 && number < 1'000'000) out = Seconds(number * factor);
+    if (!same(name, dirtiness_name)) continue;
+    auto time = interval(value);
+    if (!time) return refused("options", "\"" + line + "\" is no time that is understood: write \"20 minutes\"");
+    out = std::clamp(*time, least_dirtiness, most_dirtiness);
   }
   return out;
 }
@@ -233,10 +267,11 @@ Result<std::string> torrc(const TorOptions& options) {
   TRY_VOID_PLAIN(proxy_line(options, out));
   TRY_VOID_PLAIN(limit_lines(options, out));
   for (const auto& [name, address] : options.names) {
-    if (name.find(' ') != std::string::npos || !one_line(name)) return refused("names", name + " is not a host name");
+    if (name.find(' ') != std::string::npos || !plain(name)) return refused("names", name + " is not a host name");
     out += "MapAddress " + name + " " + address.str() + "\n";
   }
   TRY_VOID_PLAIN(extra_lines(options, out));
+  if (auto time = circuit_dirtiness(options); !time) return time.error();
   // Nothing in a client uses it: by it a tor that runs tells which configuration it has taken.
   if (!options.service.empty()) out += "ContactInfo tornado-" + hex(sha256(out)).substr(0, 32) + "\n";
   return out;

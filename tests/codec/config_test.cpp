@@ -243,6 +243,8 @@ TEST(Config, TorIsCheckedBeforeItReachesATorrc) {
   EXPECT_NE(complaint("tor.trans_port", "4605").find("client_api.listen"), std::string::npos);
   EXPECT_NE(complaint("tor.page_port", "9040").find("tor.trans_port"), std::string::npos);
   Config config;
+  EXPECT_NE(complaint("tor.options", R"(["MaxCircuitDirtiness 2 HOURS"])").find("7200"), std::string::npos);
+  EXPECT_TRUE(complaint("tor.options", R"(["MaxCircuitDirtiness 2 fortnights"])").starts_with("tor.options:"));
   ASSERT_TRUE(config.set("tor.options", R"(["MaxCircuitDirtiness 20 minutes"])"));
   ASSERT_TRUE(config.set("ipam.quarantine", "1260"));
   EXPECT_TRUE(config.check());

@@ -644,21 +644,22 @@ TEST(Torrc, RefusesWhatTorWouldJoinToTheNextLineOrMisread) {
     auto text = torrc(options);
     return text ? std::string() : text.error().detail();
   };
-  for (const char* proxy : {"socks5://h:1080junk", "socks5://h:80\\", "socks5://h\\:80", "socks5://h:", "socks5://:80",
-                            "socks5://h:+80", "socks5://h#:80", "https://::1:80", "socks5://[::1:80", "socks5://h:65536"})
+  for (const char* proxy :
+       {"socks5://h:1080junk", "socks5://h:80\\", "socks5://h\\:80", "socks5://h:", "socks5://:80", "socks5://h:+80",
+        "socks5://h#:80", "https://::1:80", "socks5://[::1:80", "socks5://h:65536"})
     EXPECT_TRUE(complaint([&](TorOptions& o) { o.proxy = proxy; }).starts_with("tor.proxy:")) << proxy;
   for (const char* proxy : {"socks5://proxy.example.org:1080", "https://192.0.2.1:3128", "socks5://[2001:db8::1]:1080"})
     EXPECT_EQ(complaint([&](TorOptions& o) { o.proxy = proxy; }), "") << proxy;
-  for (const char* bridge : {"192.0.2.1:443 0123456789ABCDEF0123456789ABCDEF01234567\\", "obfs4 192.0.2.1:443 F cert=a#b",
-                             "obfs4 192.0.2.1:443 F \"cert=a"})
+  for (const char* bridge : {"192.0.2.1:443 0123456789ABCDEF0123456789ABCDEF01234567\\",
+                             "obfs4 192.0.2.1:443 F cert=a#b", "obfs4 192.0.2.1:443 F \"cert=a"})
     EXPECT_TRUE(complaint([&](TorOptions& o) { o.bridges = {bridge}; }).starts_with("tor.bridges:")) << bridge;
   auto obfs4 = [](TorOptions& o) {
     o.bridges = {"obfs4 192.0.2.1:443 F"};
     o.obfs4 = "/usr/bin/obfs4proxy\\";
   };
   EXPECT_TRUE(complaint(obfs4).starts_with("tor.obfs4:"));
-  for (const char* line : {"NumEntryGuards 3\\", "NumEntryGuards 3 # of many", "ExitNodes \"{de}\"",
-                           "MaxCircuitDirtiness 1 fortnight"})
+  for (const char* line :
+       {"NumEntryGuards 3\\", "NumEntryGuards 3 # of many", "ExitNodes \"{de}\"", "MaxCircuitDirtiness 1 fortnight"})
     EXPECT_TRUE(complaint([&](TorOptions& o) { o.extra = {line}; }).starts_with("tor.options:")) << line;
   EXPECT_NE(complaint([](TorOptions& o) { o.extra = {"MaxCircuitDirtiness 1 fortnight"}; }).find("MaxCircuitDirtiness"),
             std::string::npos);
