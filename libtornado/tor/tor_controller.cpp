@@ -71,6 +71,12 @@ Result<void> prepare_files(const TorOptions& options, const std::string& data, c
   return let_through(options);
 }
 
+/// It rests after too many failures. What failed has its own name and remedy, which a rest must not hide.
+Error resting(const Error& last, std::string_view failures, Instant until) {
+  const errc code = last.code() == errc::tor_died ? errc::tor_breaker : last.code();
+  return Error(code, last.detail() + "; " + std::string(failures) + ": it rests until " + iso8601(until));
+}
+
 }  // namespace
 
 std::string_view name(TorWish wish) noexcept {
@@ -254,9 +260,9 @@ Result<void> TorController::Impl::runs(const ChildStatus& child) {
     publish();
     return Error(errc::cancelled, "it has been started and does not answer yet");
   }
-  if (child.state == ChildState::broken)
-    return Error(errc::tor_breaker, "tor has ended five times within a minute: " + child.reason);
-  return tor_failure(Error(errc::backend_failed, child.reason));
+  const Error why = tor_failure(Error(errc::backend_failed, child.reason));
+  if (child.state != ChildState::broken) return why;
+  return resting(why, "it has ended five times within a minute", child.since + breaker_pause);
 }
 
 ChildSpec TorController::Impl::spec() {
@@ -464,7 +470,10 @@ milliseconds TorController::Impl::pause_after_failure() {
   while (failed_at.front() + breaker_window <= now) failed_at.pop_front();
   if (failed_at.size() >= breaker_failures && !child() && !external()) {
     failed_at.clear();
-    failed(Error(errc::tor_breaker, "five starts within a minute failed, the last: " + status.reason));
+    const Error last(status.error.value_or(errc::tor_died), status.reason);
+    failed(resting(last, "five starts within a minute failed", now + breaker_pause));
+    runtime.log().write(LogLevel::error, "tor_rests",
+                        {{"code", std::string(name(last.code()))}, {"reason", status.reason}});
     return breaker_pause;
   }
   return std::min(first_pause * (1 << std::min(failures++, 10)), longest_pause);

@@ -249,6 +249,49 @@ TEST_F(TorControllerTest, WithoutAProgramItSaysWhatToInstall) {
   EXPECT_FALSE(settled(TorPhase::up).error) << "found without anybody's help (D-088)";
 }
 
+TEST_F(TorControllerTest, ARestAfterManyFailuresHidesNoCause) {
+  auto rests = [](const TorStatus& now) { return now.reason.find("it rests until 2") != now.reason.npos; };
+  auto begin = [&](const std::string& behaviour) {
+    behave(behaviour);
+    start();
+    auto status = settled(*tor_, rests);
+    EXPECT_EQ(status.phase, TorPhase::failed);
+    return status;
+  };
+  auto end = [&] {
+    ASSERT_TRUE(runtime_.wait(tor_->wish(TorWish::stopped)));
+    settled(TorPhase::stopped);
+    ASSERT_TRUE(runtime_.wait(tor_->wish(TorWish::up)));
+    stop();
+  };
+  auto status = begin(R"({"exit": "[err] Reading config failed--see warnings above."})");
+  EXPECT_EQ(status.error, errc::tor_config_refused);
+  EXPECT_NE(status.reason.find("Reading config failed"), status.reason.npos) << status.reason;
+  EXPECT_NE(status.remedy.find("tor section"), status.remedy.npos) << status.remedy;
+  end();
+  status = begin(R"({"exit": "what"})");
+  EXPECT_EQ(status.error, errc::tor_breaker);
+  EXPECT_NE(status.reason.find("what"), status.reason.npos) << status.reason;
+  // A wish ends the rest.
+  behave("{}");
+  ASSERT_TRUE(runtime_.wait(tor_->wish(TorWish::up)));
+  EXPECT_FALSE(settled(TorPhase::up).error);
+}
+
+TEST_F(TorControllerTest, OneThatEndsAgainAndAgainRestsWithItsCause) {
+  start();
+  settled(TorPhase::up);
+  behave(R"({"exit": "[warn] Could not bind to 10.9.0.1:9040: Address already in use. Is Tor already running?"})");
+  ::kill(tor_->status().pid, SIGKILL);
+  auto status = settled(*tor_, [](const TorStatus& now) { return now.reason.find("rests until") != now.reason.npos; });
+  EXPECT_EQ(status.error, errc::tor_port_taken);
+  EXPECT_NE(status.reason.find("five times within a minute"), status.reason.npos) << status.reason;
+  EXPECT_NE(status.remedy.find("tor.trans_port"), status.remedy.npos);
+  behave("{}");
+  ASSERT_TRUE(runtime_.wait(tor_->wish(TorWish::up)));
+  EXPECT_FALSE(settled(TorPhase::up).error);
+}
+
 TEST_F(TorControllerTest, GarbageAndSilenceOnTheControlSocketAreSurvived) {
   start();
   settled(TorPhase::up);
