@@ -6,6 +6,7 @@
 #include <deque>
 #include <utility>
 
+#include "base/cancellation.hpp"
 #include "base/notifier.hpp"
 #include "base/pace.hpp"
 #include "base/try.hpp"
@@ -91,6 +92,8 @@ class Turns {
 /// about a microsecond, a rule many (`firewall_bench`).
 constexpr std::size_t large = 1000;
 constexpr std::size_t elements_per_rule = 5;
+/// Notifications that take longer are not coming; and a socket that fails again and again keeps nobody busy.
+constexpr Seconds longest_lag{5}, before_opening_anew{1};
 
 std::size_t size_of(const std::vector<ElementSet>& sets) {
   std::size_t out = 0;
@@ -111,7 +114,7 @@ class NftFirewall final : public Firewall {
       : runtime_(runtime),
         table_(std::move(table)),
         requests_(runtime, NETLINK_NETFILTER),
-        events_(runtime, NETLINK_NETFILTER, {NFNLGRP_NFTABLES}),
+        events_(listener(runtime)),
         watch_(runtime, table_),
         turns_(runtime),
         listening_(runtime.spawn(listen(runtime, events_, watch_, requests_.port()))) {}
@@ -275,28 +278,54 @@ class NftFirewall final : public Firewall {
 
   /// Waits until the notifications of that generation have been read; the kernel sends them before it answers the
   /// one whose transaction it was, so this does not take long. We have made a transaction before, so one was seen.
+  /// A socket that does not tell of it is deaf, and is opened anew.
   Task<void> caught_up(std::uint32_t generation) {
+    const Instant limit = runtime_.now() + longest_lag;
     while (!watch_.foreign && (!watch_.generation || static_cast<std::int32_t>(*watch_.generation - generation) < 0)) {
       if (watch_.blind) co_return *watch_.blind;
-      std::uint64_t seen = watch_.generations.revision();
-      bool woken = co_await watch_.generations.wait(seen);
-      if (!woken) co_return Error(errc::cancelled);
+      if (runtime_.now() >= limit) {
+        watch_.blind = Error(errc::deadline_exceeded, "nftables: the notifications do not come");
+        events_.reset();
+        co_return *watch_.blind;
+      }
+      auto told = watch_.generations.wait(watch_.generations.revision());
+      auto slept = runtime_.sleep_until(limit);
+      (void)co_await first_of(std::move(told), std::move(slept));
+      bool cancelled = co_await is_cancelled();
+      if (cancelled) co_return Error(errc::cancelled);
     }
     co_return Result<void>();
   }
 
+  static std::unique_ptr<NetlinkSocket> listener(Runtime& runtime) {
+    return std::make_unique<NetlinkSocket>(runtime, NETLINK_NETFILTER, std::vector<int>{NFNLGRP_NFTABLES});
+  }
+
+  /// Opens the socket anew. What was told meanwhile is lost: the table counts as changed.
+  static Task<void> open_anew(Runtime& runtime, std::unique_ptr<NetlinkSocket>& events, Watch& watch, Error why) {
+    if (!watch.blind) watch.blind = std::move(why);
+    watch.disturb();
+    bool slept = co_await runtime.sleep_until(runtime.now() + before_opening_anew);
+    if (!slept) co_return Error(errc::cancelled);
+    events = listener(runtime);
+    watch.blind.reset();
+    watch.disturb();
+    co_return Result<void>();
+  }
+
   /// A large transaction is told element by element.
-  static Task<void> listen(Runtime& runtime, NetlinkSocket& events, Watch& watch, std::uint32_t port) {
+  static Task<void> listen(Runtime& runtime, std::unique_ptr<NetlinkSocket>& events, Watch& watch, std::uint32_t port) {
     Pace pace(runtime);
     for (;;) {
       if (pace.due()) co_await pace.yield();
-      auto messages = co_await events.receive();
+      auto messages = co_await events->receive();
       if (!messages) {
+        bool cancelled = co_await is_cancelled();
+        if (cancelled) co_return Error(errc::cancelled);
         errc code = messages.error().code();
         bool over = code != errc::data_loss && code != errc::protocol_error;
-        if (over) watch.blind = messages.error();
-        watch.disturb();
-        if (over) co_return messages.error();
+        if (!over) watch.disturb();
+        if (over) TRY_VOID(co_await open_anew(runtime, events, watch, messages.error()));
         continue;
       }
       for (const NetlinkMessage& message : *messages) {
@@ -310,7 +339,7 @@ class NftFirewall final : public Firewall {
   Runtime& runtime_;
   std::string table_;
   NetlinkSocket requests_;
-  NetlinkSocket events_;
+  std::unique_ptr<NetlinkSocket> events_;  ///< null: about to be opened anew
   Watch watch_;
   Turns turns_;
   std::optional<std::uint64_t> handle_;

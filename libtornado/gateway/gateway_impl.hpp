@@ -179,6 +179,7 @@ struct Gateway::Impl {
   Task<void> run_child_watch();
   Task<void> run_host_watch();
   Task<void> run_firewall_watch();
+  Task<void> look_at_firewall();
   Task<void> close_due(Instance instance, CloseReason reason);
   Task<void> finish_closing(Instance instance);
   Task<void> drain_history();
@@ -403,9 +404,10 @@ struct Gateway::Impl {
   std::int64_t tried_version = 0;  // of the whole table that was tried last
   bool bringing_policy = false;
   Notifier policy_brought;
-  bool firewall_behind = false;  // it has to be applied as a whole
-  bool table_damaged = false;    // by somebody else: new rights in it mend nothing
-  int tables_under_way = 0;      // made of the book as it was
+  bool firewall_behind = false;   // it has to be applied as a whole
+  bool table_damaged = false;     // by somebody else: new rights in it mend nothing
+  bool firewall_doubted = false;  // it could not be looked at
+  int tables_under_way = 0;       // made of the book as it was
   std::set<LeaseId> unconfirmed;
   RestoredSessions restored;  // between reading and restoring
   std::vector<ForeignChain> foreign_chains;

@@ -17,6 +17,10 @@ constexpr int history_batch = 500;
 constexpr std::size_t most_ends_unasked = 20;
 /// Between two passes, and between two looks at what the host has told.
 constexpr std::chrono::milliseconds least_rest{200}, longest_rest{600};
+/// Between two looks at the ruleset, and after a failed one.
+constexpr Seconds least_unlooked{1}, longest_unlooked{30};
+/// A revision that no Notifier reaches.
+constexpr std::uint64_t never = std::numeric_limits<std::uint64_t>::max();
 
 /// Counts on while the host sleeps, and does not follow the wall clock.
 std::chrono::milliseconds time_with_sleep() {
@@ -450,27 +454,53 @@ Task<void> Gateway::Impl::run_host_watch() {
   }
 }
 
-/// Somebody else changed the ruleset: ours is put back, and it is told.
+/// The ruleset is looked at whenever the kernel tells of a change by somebody else, and from time to time whether it
+/// does or not (I-21). A look that failed is repeated with backoff.
 Task<void> Gateway::Impl::run_firewall_watch() {
   std::uint64_t seen = 0;
+  Seconds rest = least_unlooked;
   for (;;) {
-    auto changed = co_await parts.firewall->changed(seen);
-    if (!changed) co_return changed.error();
-    seen = *changed;
-    auto intact = co_await parts.firewall->intact();
-    if (intact && !*intact) {
-      events.publish("firewall_changed_elsewhere", "{}");
-      runtime.log().write(LogLevel::error, "firewall_changed_elsewhere", {});
-      components["firewall"] = Component("firewall", false, "somebody else changed it; it is being put back");
-      table_damaged = true;
-      auto restored = co_await apply_firewall();
-      if (!restored) want_firewall();
-      components["firewall"] =
-          Component("firewall", restored.has_value(), restored ? "restored" : restored.error().detail());
-    }
-    bool slept = co_await runtime.sleep_until(runtime.now() + Seconds(1));
+    auto looked = co_await look_at_firewall();
+    rest = looked ? least_unlooked : std::min(rest * 2, longest_unlooked);
+    bool slept = co_await runtime.sleep_until(runtime.now() + rest);
     if (!slept) co_return Error(errc::cancelled);
+    if (!looked) continue;
+    auto told = parts.firewall->changed(seen);
+    auto expired = runtime.sleep_until(runtime.now() + longest_unlooked);
+    auto first = co_await first_of(std::move(told), std::move(expired));
+    bool cancelled = co_await is_cancelled();
+    if (cancelled) co_return Error(errc::cancelled);
+    if (!first || first->index() != 0) continue;
+    auto& revision = std::get<0>(*first);
+    if (!revision) co_return revision.error();
+    seen = *revision;
   }
+}
+
+/// Somebody else changed it: ours is put back, and it is told. What cannot be looked at counts as changed until it can.
+Task<void> Gateway::Impl::look_at_firewall() {
+  auto intact = co_await parts.firewall->intact();
+  if (!intact) {
+    const std::string& why = intact.error().detail();
+    components["firewall"] = Component("firewall", false, "in doubt, it cannot be looked at: " + why);
+    if (!firewall_doubted) runtime.log().write(LogLevel::error, "firewall_in_doubt", {{"detail", why}});
+    firewall_doubted = true;
+    co_return intact.error();
+  }
+  if (*intact && firewall_doubted) components["firewall"] = Component("firewall", true, "as it was applied");
+  firewall_doubted = false;
+  if (*intact) co_return Result<void>();
+  if (!table_damaged) {
+    events.publish("firewall_changed_elsewhere", "{}");
+    runtime.log().write(LogLevel::error, "firewall_changed_elsewhere", {});
+  }
+  components["firewall"] = Component("firewall", false, "somebody else changed it; it is being put back");
+  table_damaged = true;
+  auto restored = co_await apply_firewall();
+  if (!restored) want_firewall();
+  components["firewall"] =
+      Component("firewall", restored.has_value(), restored ? "restored" : restored.error().detail());
+  co_return Result<void>();
 }
 
 }  // namespace tornado::inline v1

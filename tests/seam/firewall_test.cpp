@@ -1,4 +1,7 @@
 #include <gtest/gtest.h>
+#include <linux/netlink.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cstdio>
 
@@ -436,6 +439,49 @@ TEST_F(NftTable, TablesOfOthersAreNotOurBusiness) {
   lab::sh(fixture_->where(), "nft add table inet other; nft add table ip tornado; nft delete table ip tornado");
   EXPECT_TRUE(runtime_.wait(firewall.intact()).value());
   // One rule in a chain of ours is.
+  lab::sh(fixture_->where(), "nft insert rule inet tornado lane_vpn_forward accept");
+  EXPECT_FALSE(runtime_.wait(firewall.intact()).value());
+}
+
+/// Descriptors that are told of what happens to rulesets.
+std::vector<int> listeners() {
+  std::vector<int> out;
+  for (int fd = 0; fd < 1024; ++fd) {
+    int domain = 0, protocol = 0;
+    socklen_t size = sizeof domain;
+    if (::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0 || domain != AF_NETLINK) continue;
+    size = sizeof protocol;
+    if (::getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) != 0 || protocol != NETLINK_NETFILTER) continue;
+    sockaddr_nl at{};
+    size = sizeof at;
+    if (::getsockname(fd, reinterpret_cast<sockaddr*>(&at), &size) == 0 && at.nl_groups != 0) out.push_back(fd);
+  }
+  return out;
+}
+
+TEST_F(NftTable, ASocketThatTellsNothingAnyMoreIsOpenedAnew) {
+  lab::Inside inside(fixture_->where());
+  Firewall& firewall = fixture_->firewall();
+  auto ruleset = compile(two_lanes(LaneMode::open, LaneMode::open));
+  runtime_.wait(firewall.apply(ruleset)).value();
+  ASSERT_TRUE(runtime_.wait(firewall.intact()).value());
+  std::uint64_t seen = runtime_.wait(firewall.changed(0)).value();
+  auto told_of = listeners();
+  ASSERT_EQ(told_of.size(), 1U);
+  int silent = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  ASSERT_EQ(::dup2(silent, told_of[0]), told_of[0]);
+  ::close(silent);
+  lab::sh(fixture_->where(), "nft insert rule inet tornado lane_vpn_forward accept");
+  auto deaf = runtime_.wait(firewall.intact());
+  ASSERT_FALSE(deaf) << "what was changed is not known";
+  EXPECT_EQ(deaf.error().code(), errc::deadline_exceeded);
+  // What came while nobody listened counts as a change by others.
+  for (bool good = false; !good;) {
+    seen = runtime_.wait(firewall.changed(seen)).value();
+    runtime_.wait(firewall.apply(ruleset)).value();
+    auto intact = runtime_.wait(firewall.intact());
+    good = intact && *intact;
+  }
   lab::sh(fixture_->where(), "nft insert rule inet tornado lane_vpn_forward accept");
   EXPECT_FALSE(runtime_.wait(firewall.intact()).value());
 }

@@ -36,6 +36,9 @@ struct Refusal {
   int devices = 0;                               // so many changes of single devices are not taken either
   int interfaces = 0;                            // and so many of interfaces
   bool tables = false;                           // nor any table as a whole
+  int looks = 0;                                 // so many looks at the table fail
+  bool deaf = false;                             // nobody is told that it was changed
+  int modes = 0;                                 // so many changes of a lane's mode are not taken either
   std::optional<PublicKey> peer = std::nullopt;  // nor that peer on any interface
 };
 
@@ -73,7 +76,7 @@ inline bool has_grants(const Ruleset& ruleset) {
 class SteppedFirewall final : public Firewall {
  public:
   SteppedFirewall(Runtime& runtime, Steps& steps, Refusal& refusal)
-      : memory(runtime), steps_(steps), refusal_(refusal), ended_(runtime) {}
+      : memory(runtime), steps_(steps), refusal_(refusal), ended_(runtime), never_(runtime) {}
   Task<void> apply(std::shared_ptr<const Ruleset> ruleset) override {
     steps_.note();
     if (refusal_.tables) co_return Error(errc::backend_failed, "the kernel refuses it");
@@ -81,7 +84,9 @@ class SteppedFirewall final : public Firewall {
     co_return co_await memory.apply(std::move(ruleset));
   }
   Task<void> mode(std::shared_ptr<const Ruleset> ruleset, Lane lane) override {
-    return memory.mode(std::move(ruleset), std::move(lane));
+    if (refusal_.modes == 0) return memory.mode(std::move(ruleset), std::move(lane));
+    --refusal_.modes;
+    return refused();
   }
   Task<void> api(std::vector<Endpoint> endpoints) override { return memory.api(std::move(endpoints)); }
   Task<void> access(std::shared_ptr<const Ruleset> ruleset) override {
@@ -99,14 +104,23 @@ class SteppedFirewall final : public Firewall {
   Task<void> remove() override { return memory.remove(); }
   Task<bool> intact() override {
     steps_.note();
-    return memory.intact();
+    if (refusal_.looks == 0) return memory.intact();
+    --refusal_.looks;
+    return unseen();
   }
-  Task<std::uint64_t> changed(std::uint64_t since) override { return memory.changed(since); }
+  Task<std::uint64_t> changed(std::uint64_t since) override { return refusal_.deaf ? never() : memory.changed(since); }
   Task<std::vector<ForeignChain>> foreign_drops() override { return memory.foreign_drops(); }
 
   MemoryFirewall memory;
 
  private:
+  static Task<void> refused() { co_return Error(errc::backend_failed, "the kernel refuses it"); }
+  static Task<bool> unseen() { co_return Error(errc::deadline_exceeded, "the kernel does not answer"); }
+  Task<std::uint64_t> never() {
+    for (bool woken = true; woken;) woken = co_await never_.wait(never_.revision());
+    co_return Error(errc::cancelled);
+  }
+
   /// One transaction after the other, as they came, whenever a test lets the steps go.
   Task<void> in_turn(Task<void> step) {
     const int number = taken_++;
@@ -129,7 +143,7 @@ class SteppedFirewall final : public Firewall {
   Steps& steps_;
   Refusal& refusal_;
   int taken_ = 0, done_ = 0;
-  Notifier ended_;
+  Notifier ended_, never_;
 };
 
 /// What outlives a daemon: its disk, the interfaces, and time. Gateways come and go in it.
