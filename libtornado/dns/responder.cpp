@@ -13,6 +13,7 @@
 #include <list>
 #include <unordered_map>
 
+#include "base/notifier.hpp"
 #include "base/task_group.hpp"
 #include "dns/dns_codec.hpp"
 
@@ -48,7 +49,7 @@ boost::system::error_code prepare(int fd, bool v4) {
 }  // namespace
 
 struct DnsResponder::Impl {
-  Impl(Runtime& runtime_, DnsResponderOptions options) : runtime(runtime_), ttl(options.ttl) {
+  Impl(Runtime& runtime_, DnsResponderOptions options) : runtime(runtime_), ttl(options.ttl), never(runtime_) {
     everywhere.push_back(options.v4);
     if (options.v6) everywhere.push_back(*options.v6);
   }
@@ -96,6 +97,8 @@ struct DnsResponder::Impl {
   std::vector<Address> everywhere;
   std::unordered_map<std::string, std::vector<Address>> names;
   std::list<udp::socket> sockets;
+  TaskGroup* serving = nullptr;  // while it runs
+  Notifier never;                // a wait that only a cancellation ends
   DnsResponderCounts counts;
 };
 
@@ -116,7 +119,8 @@ Result<void> DnsResponder::listen(const Endpoint& endpoint) {
   if (!ec) socket.non_blocking(true, ec);
   if (!ec) socket.bind(local, ec);
   if (ec) return Error(errc::backend_failed, "cannot listen on " + endpoint.str() + " (UDP): " + ec.message());
-  impl_->sockets.push_back(std::move(socket));
+  udp::socket& kept = impl_->sockets.emplace_back(std::move(socket));
+  if (impl_->serving != nullptr) impl_->serving->add("dns_responder", impl_->serve(kept));
   return {};
 }
 
@@ -136,10 +140,11 @@ std::vector<Endpoint> DnsResponder::endpoints() const {
 
 Task<void> DnsResponder::run() {
   co_await asio::this_coro::throw_if_cancelled(false);
-  if (impl_->sockets.empty()) co_return Error(errc::failed_precondition, "the responder does not listen");
   TaskGroup serving(impl_->runtime);
   for (auto& socket : impl_->sockets) serving.add("dns_responder", impl_->serve(socket));
-  co_await serving.settled(1);
+  impl_->serving = &serving;
+  (void)co_await impl_->never.wait(impl_->never.revision());
+  impl_->serving = nullptr;
   // Whoever cancels this waits until nothing uses the sockets any more.
   co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
   co_await serving.stop_all();

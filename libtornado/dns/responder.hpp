@@ -43,12 +43,12 @@ class DnsResponder {
   DnsResponder(Runtime& runtime, DnsResponderOptions options);
   ~DnsResponder();
 
-  /// Binds; more than once for more addresses, and before `run`. The address need not exist yet (IP_FREEBIND): a lane's
-  /// interface may come later, and go and come again. Name one address, as answers from an unspecified one leave by
-  /// whichever the route has. Errors: backend_failed naming the cause.
+  /// Binds; more than once for more addresses, before `run` or meanwhile. The address need not exist yet (IP_FREEBIND):
+  /// a lane's interface may come later, and go and come again. Name one address, as answers from an unspecified one
+  /// leave by whichever the route has. Errors: backend_failed naming the cause.
   Result<void> listen(const Endpoint& endpoint);
   std::vector<Endpoint> endpoints() const;
-  /// Answers until it is cancelled. Errors: cancelled; failed_precondition without a successful `listen`.
+  /// Answers until it is cancelled. Errors: cancelled.
   Task<void> run();
 
   /// Replaces the own names. Upper and lower case, and a dot at the end, make no difference.

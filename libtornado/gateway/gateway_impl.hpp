@@ -123,6 +123,14 @@ struct Gateway::Impl {
   void attach_tor();
   Task<void> run_tor_watch();
   Task<void> set_tor_mode(LaneMode mode);
+  using Listen = std::function<Result<void>(const Endpoint&)>;
+  Listen listen_page();
+  Listen listen_responder();
+  /// Listens where nobody does yet, and says how that went; those that are left.
+  std::vector<Endpoint> listen_on(const std::string& component, std::vector<Endpoint> places, const Listen& listen);
+  Task<void> listen_again(std::string component, std::vector<Endpoint> missing, Listen listen);
+  Task<void> record_lane_mode(std::optional<LaneMode> mode);
+  boost::asio::awaitable<std::optional<LaneMode>> recorded_lane_mode();
   void say_tor(const TorStatus& status);
 
   // verification.cpp: a throw-away device of one lane.
@@ -380,6 +388,8 @@ struct Gateway::Impl {
   std::unique_ptr<MaintenancePage> page;
   std::unique_ptr<DnsResponder> responder;
   LaneMode tor_mode = LaneMode::closed;
+  std::optional<LaneMode> tor_settled;  // the mode of which alone flows are tracked; nothing: they may be of any
+  std::vector<Endpoint> page_missing, responder_missing;
   std::vector<std::pair<Lane, const LaneConfig*>> lanes;
   std::vector<Lane> lane_names;
   std::map<Lane, PublicKey> lane_keys;

@@ -1,4 +1,5 @@
 // The tor lane follows Tor: through it while it is up, a page that says why while it is not.
+#include "base/file.hpp"
 #include "base/json.hpp"
 #include "base/try.hpp"
 #include "gateway/gateway_impl.hpp"
@@ -49,23 +50,60 @@ Task<void> Gateway::Impl::prepare_tor() {
   answers.v6 = pool.gateway6();
   for (const auto& [name, address] : config.tor_options().names) answers.names[name] = {address};
   responder = std::make_unique<DnsResponder>(runtime, answers);
-  auto listen = [&](const Address& at) -> Result<void> {
-    TRY_VOID_PLAIN(page->listen(Endpoint(at, config.tor.page_port)));
-    return responder->listen(Endpoint(at, config.tor.responder_port));
-  };
-  auto listening = listen(pool.gateway());
-  if (listening && pool.gateway6()) listening = listen(*pool.gateway6());
-  components["tor_page"] = Component("tor_page", listening.has_value(), listening ? "" : listening.error().detail());
-  components["tor_page"].advisory = true;
+  std::vector<Address> own{pool.gateway()};
+  if (pool.gateway6()) own.push_back(*pool.gateway6());
+  for (const Address& address : own) {
+    page_missing.emplace_back(address, config.tor.page_port);
+    responder_missing.emplace_back(address, config.tor.responder_port);
+  }
+  page_missing = listen_on("tor_page", std::move(page_missing), listen_page());
+  responder_missing = listen_on("tor_responder", std::move(responder_missing), listen_responder());
   auto found = co_await tor->look();
   bool up = found && found->phase == TorPhase::up;
   tor_mode = up ? LaneMode::tor : LaneMode::maintenance;
+  tor_settled = co_await recorded_lane_mode();
   say_tor(tor->status());
+  co_return Result<void>();
+}
+
+Gateway::Impl::Listen Gateway::Impl::listen_page() {
+  return [this](const Endpoint& at) { return page->listen(at); };
+}
+
+Gateway::Impl::Listen Gateway::Impl::listen_responder() {
+  return [this](const Endpoint& at) { return responder->listen(at); };
+}
+
+std::vector<Endpoint> Gateway::Impl::listen_on(const std::string& component, std::vector<Endpoint> places,
+                                               const Listen& listen) {
+  std::vector<Endpoint> missing;
+  std::string why;
+  for (const Endpoint& at : places) {
+    auto listening = listen(at);
+    if (listening) continue;
+    missing.push_back(at);
+    if (why.empty()) why = listening.error().detail();
+  }
+  Component told(component, missing.empty(), missing.empty() ? "listens" : why + "; it is tried again");
+  told.advisory = true;
+  components[component] = std::move(told);
+  return missing;
+}
+
+/// A port that another program holds becomes free some day.
+Task<void> Gateway::Impl::listen_again(std::string component, std::vector<Endpoint> missing, Listen listen) {
+  for (Seconds rest = first_retry; !missing.empty(); rest = std::min(rest * 2, longest_retry)) {
+    bool slept = co_await runtime.sleep_until(runtime.now() + rest);
+    if (!slept) co_return Error(errc::cancelled);
+    missing = listen_on(component, std::move(missing), listen);
+  }
   co_return Result<void>();
 }
 
 void Gateway::Impl::attach_tor() {
   if (!tor) return;
+  background.add("tor_page", listen_again("tor_page", std::move(page_missing), listen_page()));
+  background.add("tor_names", listen_again("tor_responder", std::move(responder_missing), listen_responder()));
   cutter.circuits_of(*tor, Lane("tor"));
   background.add("tor", tor->run());
   background.add("tor_watch", run_tor_watch());
@@ -88,6 +126,8 @@ void Gateway::Impl::say_tor(const TorStatus& status) {
 /// The mode is on record first, so that a whole table that is applied meanwhile carries it, too.
 Task<void> Gateway::Impl::set_tor_mode(LaneMode mode) {
   tor_mode = mode;
+  // Whoever ends in between leaves flows of either mode.
+  TRY_VOID(co_await record_lane_mode(std::nullopt));
   TRY(auto wanted, co_await policy());
   if (tor_mode != mode) co_return Error(errc::superseded);
   TRY(ruleset, co_await compiled(std::move(wanted)));
@@ -97,11 +137,34 @@ Task<void> Gateway::Impl::set_tor_mode(LaneMode mode) {
   Pool pool = config.pool("tor");
   TRY_VOID(co_await parts.host->flush_network(pool.v4));
   if (pool.v6) TRY_VOID(co_await parts.host->flush_network(*pool.v6));
+  co_return co_await record_lane_mode(mode);
+}
+
+/// The mode of which alone flows are tracked, for the next start; nothing: they may be of any.
+Task<void> Gateway::Impl::record_lane_mode(std::optional<LaneMode> mode) {
+  if (tor_settled == mode) co_return Result<void>();
+  auto write = [&]() -> Result<void> {
+    const std::string directory = config.tor_options().directory;
+    TRY_VOID_PLAIN(make_directory(directory, 0700));
+    return replace_file(directory + "/lane_mode", mode ? name(*mode) : "changing", 0600);
+  };
+  TRY_VOID(co_await runtime.offload(Blocking::file, write));
+  tor_settled = mode;
   co_return Result<void>();
 }
 
+boost::asio::awaitable<std::optional<LaneMode>> Gateway::Impl::recorded_lane_mode() {
+  auto read = [this] { return read_file(config.tor_options().directory + "/lane_mode", 64); };
+  auto text = co_await runtime.offload(Blocking::file, read);
+  if (!text) co_return std::nullopt;
+  for (LaneMode mode : {LaneMode::tor, LaneMode::maintenance})
+    if (*text == name(mode)) co_return mode;
+  co_return std::nullopt;
+}
+
 Task<void> Gateway::Impl::run_tor_watch() {
-  LaneMode done = tor_mode;
+  // The table has the mode of the start already; flows of another one from before are flushed by setting it again.
+  std::optional<LaneMode> done = tor_settled;
   TorPhase told = TorPhase::stopped;
   int percent = 0;
   Seconds retry = first_retry;

@@ -193,16 +193,22 @@ TEST_F(Responding, ListensBeforeTheAddressIsThere) {
   EXPECT_EQ(Resolver(server).ask("example.org").addresses.size(), 1U);
 }
 
+TEST_F(Responding, AnswersOnAnAddressThatComesLater) {
+  runtime.emplace();
+  responder = std::make_unique<DnsResponder>(*runtime, lane());
+  loop.emplace(runtime->start());
+  running = runtime->spawn(responder->run());
+  runtime->call([this] { return responder->listen(Endpoint(address("127.0.0.1"), 0)); }).value();
+  server = runtime->call([this] { return responder->endpoints().at(0); });
+  EXPECT_EQ(Resolver(server).ask("example.org").addresses.size(), 1U);
+}
+
 TEST_F(Responding, SaysWhyItCannotListen) {
   start(lane());
   auto again = runtime->call([this] { return responder->listen(server); });
   ASSERT_FALSE(again);
   EXPECT_EQ(again.error().code(), errc::backend_failed);
   EXPECT_NE(again.error().detail().find("in use"), std::string::npos) << again.error().detail();
-  DnsResponder silent(*runtime, lane());
-  auto nothing = runtime->wait(silent.run());
-  ASSERT_FALSE(nothing);
-  EXPECT_EQ(nothing.error().code(), errc::failed_precondition);
 }
 
 }  // namespace

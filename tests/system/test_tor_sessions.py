@@ -7,7 +7,7 @@ import time
 
 from stem.control import Controller, EventType
 
-from lab import SLOW, WEB, connect, fetch, resolve, until
+from lab import SLOW, WEB, connect, fetch, inside, resolve, until
 from test_tor_lane import Capture, TorLaneCase
 
 HEARTBEAT_TTL = 10  # the least that is allowed; with the default of 90 s an hour is 40 of them
@@ -48,6 +48,32 @@ class Maintenance(TorLaneCase):
             self.gateway.call("tor.status")
             self.gateway.restart()
             self.assertIn("error", json.loads(sock.makefile("rb").readline()))
+
+    def test_flows_of_the_mode_before_a_restart_follow_the_one_after_it(self):
+        """One flow of names, from one port, whose first question went to tor."""
+        self.wait_up()
+        client = self.on_tor()
+        with inside(client.namespace):
+            flow = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(flow.close)
+        flow.settimeout(2 * SLOW)
+        flow.connect(("9.9.9.9", 53))
+
+        def asked():
+            flow.send(b"\1\2\1\0\0\1\0\0\0\0\0\0\3www\7example\3org\0\0\1\0\1")
+            try:
+                return socket.inet_ntoa(flow.recv(2048)[-4:])
+            except OSError:
+                return None
+        self.assertNotIn(until(asked, "an answer from tor", 20), (None, "10.9.0.1"))
+        self.gateway.kill()
+        with open(self.gateway.state + "/tor/wish", "w") as file:
+            file.write("maintenance")
+        self.gateway.start()
+        try:
+            until(lambda: asked() == "10.9.0.1", "an answer from the gateway itself", 12)
+        finally:
+            self.gateway.call("tor.up")
 
     def test_a_session_lives_through_a_long_maintenance(self):
         self.wait_up()
