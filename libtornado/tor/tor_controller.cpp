@@ -102,6 +102,7 @@ TorController::Impl::Impl(Runtime& runtime_, TorOptions options_)
       nudge(runtime_),
       wished(runtime_),
       barring(runtime_),
+      lost(runtime_),
       tasks(runtime_) {
   auto text = torrc(options);
   if (!text) throw std::invalid_argument(text.error().detail());
@@ -131,6 +132,14 @@ void TorController::Impl::enter(TorPhase phase) {
   runtime.log().write(LogLevel::info, "tor_phase", {{"phase", std::string(name(phase))}, {"reason", status.reason}});
 }
 
+/// Of a tor that is gone, or cannot be asked.
+void TorController::Impl::forget_progress() {
+  status.bootstrap = 0;
+  status.tag.clear();
+  status.summary.clear();
+  status.circuit_established = status.probe_answered = status.network_live = false;
+}
+
 void TorController::Impl::clear_cause() {
   status.error.reset();
   status.reason.clear();
@@ -142,6 +151,7 @@ void TorController::Impl::failed(const Error& error) {
   status.error = error.code();
   status.reason = error.detail();
   status.remedy = tor_remedy(error.code(), external());
+  if (!control || control->ended()) forget_progress();
   status.circuit_established = status.probe_answered = false;
   if (!same)
     runtime.log().write(
@@ -327,6 +337,7 @@ Task<void> TorController::Impl::ensure_control() {
   barred = false;
   auto opened = co_await ControlConnection::open(runtime, readers, place() + "/control", place() + "/cookie");
   if (!opened) {
+    forget_progress();
     // One that cannot be controlled is of no use, and only a new one has a cookie that holds.
     if (opened.error().code() == errc::tor_authentication) (void)co_await end_process();
     if (!external() || opened.error().code() != errc::tor_unavailable) co_return opened.error();
@@ -377,6 +388,7 @@ Task<void> TorController::Impl::judge() {
     auto answered = co_await probe();
     if (wished.revision() != wish_seen) co_return Result<void>();
     // It may have died, or lost its circuits, while the probe was on its way.
+    if (status.phase == TorPhase::failed && status.error) co_return Error(*status.error, status.reason);
     if (control->ended()) co_return Error(errc::tor_unavailable, "tor closed its control socket");
     connected_now = status.bootstrap == 100 && status.circuit_established;
     // After its network was switched off and on in quick succession tor may have lost a port without knowing it.
@@ -433,10 +445,7 @@ Task<void> TorController::Impl::step() {
       TRY_VOID(co_await end_process());
       at_rest = true;
     }
-    status.bootstrap = 0;
-    status.tag.clear();
-    status.summary.clear();
-    status.circuit_established = status.probe_answered = status.network_live = false;
+    forget_progress();
     clear_cause();
     enter(TorPhase::stopped);
     publish();
@@ -514,6 +523,10 @@ Task<void> TorController::Impl::run_child_watch() {
       if (one.name == child_name) child = one;
     bool gone = pid != 0 && child.pid != pid;
     pid = child.state == ChildState::running ? child.pid : 0;
+    if (gone) {
+      forget_progress();
+      lost.notify();
+    }
     if (gone && status.wish != TorWish::stopped) {
       status.pid = 0;
       failed(tor_failure(Error(errc::backend_failed, child.reason)));

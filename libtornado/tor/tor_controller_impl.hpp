@@ -52,6 +52,8 @@ struct TorController::Impl {
   void event(const ControlReply& reply);
   void status_client(const ControlWords& words, std::string_view line);
   void status_general(const ControlWords& words);
+  void say_warnings();
+  void clock_set();
   void bootstrap(const BootstrapLine& line);
 
   // tor_probe.cpp
@@ -60,6 +62,7 @@ struct TorController::Impl {
   void publish();
   void enter(TorPhase phase);
   void clear_cause();
+  void forget_progress();
   Result<ControlConnection*> connected();
   std::string data() const { return options.directory + "/data"; }
   bool external() const { return !options.service.empty(); }
@@ -77,8 +80,9 @@ struct TorController::Impl {
   bool barred = false;   // no stream comes any more on a circuit from before the control connection
   bool at_rest = false;  // no process runs, so nothing is open
   TorStatus status, published;
-  Notifier changed, nudge, wished, barring;
-  Instant progress_at, probed_at;
+  Notifier changed, nudge, wished, barring, lost;
+  std::string version_warning, clock_warning;
+  Instant progress_at, probed_at, clock_warned_at;
   int probes_missed = 0, ports_missed = 0;
   int failures = 0;
   int served_before = 0;          // pid of the service's tor, when it was last seen

@@ -77,6 +77,7 @@ Task<void> TorController::Impl::run_events(std::shared_ptr<ControlConnection> fr
     auto reply = co_await from->event();
     if (!reply) {
       if (external() && from == control && reply.error().code() != errc::cancelled) service_ended();
+      if (from == control) lost.notify();
       nudge.notify();
       co_return Error(errc::cancelled);
     }

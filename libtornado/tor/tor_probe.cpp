@@ -52,8 +52,10 @@ Task<void> TorController::Impl::probe() {
   auto expired = timer.async_wait(completion);
   // Whoever wishes something else now need not wait for an answer.
   auto interrupted = wished.wait(wished.revision());
-  auto first = co_await first_of(std::move(received), std::move(expired), std::move(interrupted));
+  auto ended = lost.wait(lost.revision());
+  auto first = co_await first_of(std::move(received), std::move(expired), std::move(interrupted), std::move(ended));
   if (!first || first->index() == 2) co_return failed("given up");
+  if (first->index() == 3) co_return failed("tor has ended meanwhile");
   if (first->index() == 1) co_return failed("no answer in 10 s to " + options.probe_name);
   auto [receive_error, size] = std::get<0>(*first);
   if (receive_error == asio::error::connection_refused)

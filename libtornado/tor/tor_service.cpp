@@ -58,6 +58,7 @@ Task<void> TorController::Impl::configure() {
 /// Its death is told at once, as that of a child.
 void TorController::Impl::service_ended() {
   status.pid = 0;
+  forget_progress();
   if (status.wish == TorWish::stopped) return;
   failed(Error(errc::tor_unavailable, "tor has ended; tor.launch is external: is its service running?"));
 }

@@ -1,7 +1,11 @@
 #include "tornado/tor_controller.hpp"
 
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -300,6 +304,65 @@ TEST_F(TorControllerTest, GarbageAndSilenceOnTheControlSocketAreSurvived) {
   settled(*tor_, [](const TorStatus& now) { return now.phase != TorPhase::up; });
   behave("{}");
   settled(TorPhase::up);
+}
+
+/// A port that nothing comes from.
+class SilentPort {
+ public:
+  SilentPort() : fd_(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof at;
+    EXPECT_EQ(::bind(fd_, reinterpret_cast<sockaddr*>(&at), size), 0);
+    EXPECT_EQ(::getsockname(fd_, reinterpret_cast<sockaddr*>(&at), &size), 0);
+    endpoint = Endpoint(Address::from_v4(INADDR_LOOPBACK), ntohs(at.sin_port));
+  }
+  ~SilentPort() { ::close(fd_); }
+  SilentPort(const SilentPort&) = delete;
+  SilentPort& operator=(const SilentPort&) = delete;
+  /// Whether the probe's question has come.
+  bool asked() const {
+    pollfd one{fd_, POLLIN, 0};
+    return ::poll(&one, 1, 0) == 1;
+  }
+  Endpoint endpoint;
+
+ private:
+  int fd_;
+};
+
+TEST_F(TorControllerTest, AProbeDoesNotOutliveTheTorItAsks) {
+  SilentPort port;
+  options_.dns = {port.endpoint};
+  options_.probe_name = "www.example.org";
+  start();
+  const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!port.asked() && std::chrono::steady_clock::now() < limit)
+    runtime_.loop().run_one_for(std::chrono::milliseconds(10));
+  ASSERT_TRUE(port.asked());
+  const int pid = tor_->status().pid;
+  ASSERT_GT(pid, 0);
+  const auto before = std::chrono::steady_clock::now();
+  ::kill(pid, SIGKILL);
+  // What comes next is looked at only after the probe has ended.
+  settled(*tor_, [pid](const TorStatus& now) { return now.pid != pid && now.pid != 0; });
+  EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(8)) << "a probe takes ten";
+}
+
+TEST_F(TorControllerTest, ProgressEndsWithTheTorThatMadeIt) {
+  start();
+  EXPECT_EQ(settled(TorPhase::up).bootstrap, 100);
+  behave(R"({"mute": true})");
+  ::kill(tor_->status().pid, SIGKILL);
+  for (TorPhase phase : {TorPhase::failed, TorPhase::launching}) {
+    auto status = settled(phase);
+    EXPECT_EQ(status.bootstrap, 0) << name(phase);
+    EXPECT_EQ(status.summary, "");
+    EXPECT_FALSE(status.network_live);
+  }
+  behave("{}");
+  EXPECT_EQ(settled(TorPhase::up).bootstrap, 100);
 }
 
 TEST_F(TorControllerTest, AWrongClockIsNamed) {
