@@ -346,6 +346,7 @@ Task<void> TorController::Impl::ensure_control() {
   }
   control = std::move(*opened);
   status.version = control->version();
+  clock_warning.clear();
   if (external()) {
     auto configured = co_await configure();
     if (!configured) control.reset();

@@ -4,6 +4,11 @@
 #include "tor/tor_failure.hpp"
 
 namespace tornado::inline v1 {
+namespace {
+
+constexpr Seconds clock_warning_holds{3600};
+
+}  // namespace
 
 void TorController::Impl::bootstrap(const BootstrapLine& line) {
   if (line.percent != status.bootstrap) progress_at = runtime.now();
@@ -24,7 +29,8 @@ Task<void> TorController::Impl::observe() {
   status.network_live = told.value("network-liveness") == "up";
   std::string_view version = told.value("status/version/current").value_or("");
   bool unsafe = version == "obsolete" || version == "unrecommended";
-  if (unsafe) status.warning = "tor " + status.version + " is " + std::string(version) + ": install a newer one";
+  version_warning = unsafe ? "tor " + status.version + " is " + std::string(version) + ": install a newer one" : "";
+  say_warnings();
   if (had && !status.circuit_established) status.probe_answered = false;
   co_return Result<void>();
 }
@@ -127,20 +133,37 @@ void TorController::Impl::status_client(const ControlWords& words, std::string_v
   nudge.notify();
 }
 
+/// Tor tells of a wrong clock again and again, and never that it is right again: what it has not repeated for long, or
+/// what it said of a clock that was set since, is over.
+void TorController::Impl::say_warnings() {
+  if (!clock_warning.empty() && runtime.now() - clock_warned_at >= clock_warning_holds) clock_warning.clear();
+  const bool both = !version_warning.empty() && !clock_warning.empty();
+  status.warning = version_warning + (both ? "; " : "") + clock_warning;
+}
+
+void TorController::Impl::clock_set() {
+  clock_warning.clear();
+  if (status.error == errc::tor_clock_skewed) clear_cause();
+}
+
 void TorController::Impl::status_general(const ControlWords& words) {
   if (words.at(1) == "CLOCK_SKEW") {
     std::string seconds(words["SKEW"]);
-    status.warning = "the clock of this host seems wrong by " + seconds + " s";
+    clock_warning = "the clock of this host seems wrong by " + seconds + " s";
+    clock_warned_at = runtime.now();
     if (status.phase != TorPhase::up) {
       status.error = errc::tor_clock_skewed;
-      status.reason = status.warning;
+      status.reason = clock_warning;
       status.remedy = tor_remedy(errc::tor_clock_skewed, external());
     }
   } else if (words.at(1) == "DANGEROUS_VERSION") {
-    status.warning = "tor " + std::string(words["CURRENT"]) + " is " + std::string(words["REASON"]);
+    version_warning = "tor " + std::string(words["CURRENT"]) + " is " + std::string(words["REASON"]);
+  } else if (words.at(1) == "CLOCK_JUMPED") {
+    clock_set();
   } else {
     return;
   }
+  say_warnings();
   publish();
 }
 

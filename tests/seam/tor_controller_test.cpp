@@ -374,6 +374,21 @@ TEST_F(TorControllerTest, AWrongClockIsNamed) {
   EXPECT_NE(status.reason.find("-86400"), status.reason.npos);
 }
 
+TEST_F(TorControllerTest, AWarningEndsWithItsCause) {
+  behave(
+      R"({"recommended": "obsolete", "events": ["STATUS_GENERAL WARN CLOCK_SKEW SKEW=-300 SOURCE=OR:1.2.3.4:9001"]})");
+  start();
+  auto both = [](const TorStatus& now) {
+    return now.warning.find("obsolete") != now.warning.npos && now.warning.find("-300") != now.warning.npos;
+  };
+  settled(*tor_, both);
+  // The clock is set, which tor notices; asked again for its version, it has nothing to say.
+  behave(R"({"events": ["STATUS_GENERAL WARN CLOCK_SKEW SKEW=-300 SOURCE=OR:1.2.3.4:9001",
+                        "STATUS_GENERAL NOTICE CLOCK_JUMPED TIME=300"]})");
+  ::kill(tor_->status().pid, SIGKILL);
+  settled(*tor_, [](const TorStatus& now) { return now.phase == TorPhase::up && now.warning.empty(); });
+}
+
 TEST_F(TorControllerTest, ABootstrapThatStandsStillIsCalledStuck) {
   options_.patience = Seconds(1);
   behave(R"({"bootstrap": 40})");
