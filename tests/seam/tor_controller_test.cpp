@@ -299,11 +299,32 @@ TEST_F(TorControllerTest, OneThatEndsAgainAndAgainRestsWithItsCause) {
 TEST_F(TorControllerTest, GarbageAndSilenceOnTheControlSocketAreSurvived) {
   start();
   settled(TorPhase::up);
-  behave(R"({"garbage": true})");
-  (void)runtime_.wait(tor_->traffic());
-  settled(*tor_, [](const TorStatus& now) { return now.phase != TorPhase::up; });
-  behave("{}");
+  for (const char* behaviour : {R"({"garbage": true})", R"({"silent": true})"}) {
+    SCOPED_TRACE(behaviour);
+    behave(behaviour);
+    EXPECT_FALSE(runtime_.wait(tor_->traffic()));
+    settled(*tor_, [](const TorStatus& now) { return now.phase != TorPhase::up; });
+    behave("{}");
+    settled(TorPhase::up);
+  }
+}
+
+TEST_F(TorControllerTest, OneThatOffersOnlyTheCookieItselfIsControlledToo) {
+  behave(R"({"methods": "COOKIE"})");
+  start();
+  EXPECT_FALSE(settled(TorPhase::up).error);
+}
+
+TEST_F(TorControllerTest, LosingItsCircuitsEndsUpAtOnce) {
+  start();
   settled(TorPhase::up);
+  behave(R"({"established": false, "later": ["STATUS_CLIENT NOTICE CIRCUIT_NOT_ESTABLISHED REASON=CLOCK_JUMPED"]})");
+  ASSERT_TRUE(runtime_.wait(tor_->traffic()));
+  auto status = settled(TorPhase::bootstrapping);
+  EXPECT_EQ(status.reason, "no circuit: CLOCK_JUMPED");
+  EXPECT_FALSE(status.circuit_established || status.probe_answered);
+  behave("{}");
+  EXPECT_FALSE(settled(TorPhase::up).error);
 }
 
 /// A port that nothing comes from.
