@@ -37,7 +37,8 @@ TEST_F(DrainSim, CheckpointsGoOn) {
   world.logout(bob).value();
   world.pass(Seconds(5));
   auto health = world.gateway->health();
-  EXPECT_TRUE(std::any_of(health.begin(), health.end(), [](const Component& c) { return c.name == "journal" && !c.ready; }));
+  EXPECT_TRUE(
+      std::any_of(health.begin(), health.end(), [](const Component& c) { return c.name == "journal" && !c.ready; }));
   ASSERT_TRUE(world.wireguard.traffic("wg0", session.key, 5000, 700, world.clock.now()));
   world.pass(Seconds(130));
   auto rows = run("SELECT bytes_rx FROM session_journal WHERE instance = '" + session.instance.str() + "'");
