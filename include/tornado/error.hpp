@@ -63,6 +63,7 @@ enum class errc : std::uint16_t {
   tor_died,             ///< tor has ended and is started again
   tor_breaker,          ///< tor has ended too often; it rests before the next start
   tor_stuck,            ///< tor makes no progress towards the network
+  tor_data_limit,       ///< the data limit of tor is used up; it sleeps until the month is over
   tor_clock_skewed,     ///< the clock of this host is wrong; tor cannot use the network
   tor_authentication,   ///< tor's control socket and its cookie do not belong together
   tor_unavailable,      ///< tor does not run, or its control socket does not answer

@@ -58,6 +58,7 @@ constexpr std::array entries{
     Entry{errc::tor_died, "tor_died", error_class::unavailable},
     Entry{errc::tor_breaker, "tor_breaker", error_class::unavailable},
     Entry{errc::tor_stuck, "tor_stuck", error_class::unavailable},
+    Entry{errc::tor_data_limit, "tor_data_limit", error_class::resource_exhausted},
     Entry{errc::tor_clock_skewed, "tor_clock_skewed", error_class::unavailable},
     Entry{errc::tor_authentication, "tor_authentication", error_class::unavailable},
     Entry{errc::tor_unavailable, "tor_unavailable", error_class::unavailable},

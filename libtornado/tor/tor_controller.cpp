@@ -381,6 +381,7 @@ Task<void> TorController::Impl::ensure_network(bool wanted) {
 /// Is it up? All three must hold (D-096).
 Task<void> TorController::Impl::judge() {
   TRY_VOID(co_await observe());
+  TRY_VOID(co_await check_data_limit());
   std::uint64_t wish_seen = wished.revision();
   bool connected_now = status.bootstrap == 100 && status.circuit_established;
   Instant now = runtime.now();
@@ -473,6 +474,7 @@ void TorController::Impl::rested() {
 }
 
 milliseconds TorController::Impl::pause_after_failure() {
+  if (status.error == errc::tor_data_limit) return longest_pause;
   if (external() && status.error == errc::tor_unavailable)
     return std::min(first_pause * (1 << std::min(failures++, 10)), longest_wait);
   Instant now = runtime.now();

@@ -46,6 +46,7 @@ struct TorController::Impl {
 
   // tor_events.cpp: what tor tells.
   Task<void> observe();
+  Task<void> check_data_limit();
   Task<void> bar_strangers(std::shared_ptr<ControlConnection> from);
   void strangers_barred();
   Task<void> run_events(std::shared_ptr<ControlConnection> from);

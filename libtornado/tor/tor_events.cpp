@@ -35,6 +35,20 @@ Task<void> TorController::Impl::observe() {
   co_return Result<void>();
 }
 
+/// A tor that has used up what AccountingMax allows closes its ports and cuts its circuits until the next interval: no
+/// fault of the network, and nothing that a new start would mend.
+Task<void> TorController::Impl::check_data_limit() {
+  if (options.data_limit.empty()) co_return Result<void>();
+  auto line = control;
+  TRY(auto told, co_await line->order("GETINFO accounting/hibernating accounting/interval-end"));
+  const std::string_view state = told.value("accounting/hibernating").value_or("awake");
+  if (state == "awake") co_return Result<void>();
+  status.circuit_established = status.probe_answered = false;
+  const std::string until(told.value("accounting/interval-end").value_or("the end of the month"));
+  co_return Error(errc::tor_data_limit, "the " + options.data_limit + " of tor.data_limit are used up (" +
+                                            std::string(state) + " hibernation) until " + until + " UTC");
+}
+
 namespace {
 
 template <class Take>

@@ -76,6 +76,8 @@ std::string tor_remedy(errc code, bool service) {
     case errc::tor_stuck:
       return "check that the uplink reaches the internet; where Tor is blocked set tor.bridges, behind a proxy "
              "tor.proxy";
+    case errc::tor_data_limit:
+      return "raise tor.data_limit, or wait until the reason's moment";
     case errc::tor_clock_skewed:
       return "set the clock of this host (timedatectl set-ntp true)";
     case errc::tor_authentication:

@@ -472,6 +472,25 @@ TEST_F(TorControllerTest, AnEndDoesNotWaitForOneThatIsSlowToBegin) {
   behave("{}");
 }
 
+TEST_F(TorControllerTest, OneThatHasUsedUpItsDataLimitIsLeftAsleep) {
+  options_.data_limit = "500 GBytes";
+  start();
+  const int pid = settled(TorPhase::up).pid;
+  behave(R"({"hibernating": "hard", "established": false,
+             "later": ["STATUS_CLIENT NOTICE CIRCUIT_NOT_ESTABLISHED REASON=HIBERNATION"]})");
+  ASSERT_TRUE(runtime_.wait(tor_->traffic()));
+  auto status = failing(errc::tor_data_limit);
+  EXPECT_NE(status.phase, TorPhase::up);
+  EXPECT_NE(status.reason.find("500 GBytes"), std::string::npos) << status.reason;
+  EXPECT_NE(status.reason.find("until 2027-01-01 00:00:00 UTC"), std::string::npos) << status.reason;
+  EXPECT_NE(status.remedy.find("tor.data_limit"), std::string::npos);
+  // It is the same process: a new one would sleep, too.
+  behave(R"({"later": ["STATUS_CLIENT NOTICE CIRCUIT_ESTABLISHED"]})");
+  ASSERT_TRUE(runtime_.wait(tor_->traffic()));
+  EXPECT_EQ(settled(TorPhase::up).pid, pid);
+  EXPECT_EQ(tor_->status().restarts, 0);
+}
+
 TEST_F(TorControllerTest, ALostCircuitEndsUp) {
   start();
   settled(TorPhase::up);
