@@ -129,7 +129,7 @@ struct Gateway::Impl {
   /// Listens where nobody does yet, and says how that went; those that are left.
   std::vector<Endpoint> listen_on(const std::string& component, std::vector<Endpoint> places, const Listen& listen);
   Task<void> listen_again(std::string component, std::vector<Endpoint> missing, Listen listen);
-  Task<void> record_lane_mode(std::optional<LaneMode> mode);
+  boost::asio::awaitable<void> record_lane_mode(std::optional<LaneMode> mode);
   boost::asio::awaitable<std::optional<LaneMode>> recorded_lane_mode();
   void say_tor(const TorStatus& status);
 

@@ -127,7 +127,7 @@ void Gateway::Impl::say_tor(const TorStatus& status) {
 Task<void> Gateway::Impl::set_tor_mode(LaneMode mode) {
   tor_mode = mode;
   // Whoever ends in between leaves flows of either mode.
-  TRY_VOID(co_await record_lane_mode(std::nullopt));
+  co_await record_lane_mode(std::nullopt);
   TRY(auto wanted, co_await policy());
   if (tor_mode != mode) co_return Error(errc::superseded);
   TRY(ruleset, co_await compiled(std::move(wanted)));
@@ -137,20 +137,24 @@ Task<void> Gateway::Impl::set_tor_mode(LaneMode mode) {
   Pool pool = config.pool("tor");
   TRY_VOID(co_await parts.host->flush_network(pool.v4));
   if (pool.v6) TRY_VOID(co_await parts.host->flush_network(*pool.v6));
-  co_return co_await record_lane_mode(mode);
+  co_await record_lane_mode(mode);
+  co_return Result<void>();
 }
 
-/// The mode of which alone flows are tracked, for the next start; nothing: they may be of any.
-Task<void> Gateway::Impl::record_lane_mode(std::optional<LaneMode> mode) {
-  if (tor_settled == mode) co_return Result<void>();
+/// The mode of which alone flows are tracked, for the next start; nothing: they may be of any. A disk that takes no
+/// writes keeps no lane in its mode.
+boost::asio::awaitable<void> Gateway::Impl::record_lane_mode(std::optional<LaneMode> mode) {
+  if (tor_settled == mode) co_return;
   auto write = [&]() -> Result<void> {
     const std::string directory = config.tor_options().directory;
     TRY_VOID_PLAIN(make_directory(directory, 0700));
     return replace_file(directory + "/lane_mode", mode ? name(*mode) : "changing", 0600);
   };
-  TRY_VOID(co_await runtime.offload(Blocking::file, write));
-  tor_settled = mode;
-  co_return Result<void>();
+  auto written = co_await runtime.offload(Blocking::file, write);
+  if (written)
+    tor_settled = mode;
+  else
+    runtime.log().write(LogLevel::warning, "lane_mode_not_recorded", {{"detail", written.error().detail()}});
 }
 
 boost::asio::awaitable<std::optional<LaneMode>> Gateway::Impl::recorded_lane_mode() {
