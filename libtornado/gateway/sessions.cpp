@@ -182,13 +182,12 @@ Task<Session> Gateway::Impl::open_session(const Caller& caller, Account& account
 
 /// The former session of the device is as it was; the programmer has restored its peer.
 Task<void> Gateway::Impl::revert(Instance failed, Instance former, std::string username) {
-  auto reverted = co_await sessions.revert(failed, former);
+  TRY(auto reverted, co_await sessions.revert(failed, former));
   closing.notify();
-  if (!reverted) co_return reverted.error();
   // The account may have another name by now.
-  std::string now = access.name_of(reverted->user);
+  std::string now = access.name_of(reverted.user);
   if (now.empty()) now = username;
-  (void)co_await admit(*reverted, now);
+  (void)co_await admit(reverted, now);
   co_return Result<void>();
 }
 
@@ -229,6 +228,7 @@ Task<Session> Gateway::Impl::bring_up(const Session& opened, const std::string& 
     auto reverted = co_await revert(opened.instance, former->instance, username);
     if (reverted) co_return added.error();
     unreverted[former->instance] = Unreverted(opened.instance, username);
+    closing.notify();
     co_return reverted.error();
   }
   if (added) {
