@@ -127,7 +127,7 @@ void Gateway::Impl::say_tor(const TorStatus& status) {
 Task<void> Gateway::Impl::set_tor_mode(LaneMode mode) {
   tor_mode = mode;
   // Whoever ends in between leaves flows of either mode.
-  co_await record_lane_mode(std::nullopt);
+  (void)co_await record_lane_mode(std::nullopt);
   TRY(auto wanted, co_await policy());
   if (tor_mode != mode) co_return Error(errc::superseded);
   TRY(ruleset, co_await compiled(std::move(wanted)));
@@ -137,7 +137,7 @@ Task<void> Gateway::Impl::set_tor_mode(LaneMode mode) {
   Pool pool = config.pool("tor");
   TRY_VOID(co_await parts.host->flush_network(pool.v4));
   if (pool.v6) TRY_VOID(co_await parts.host->flush_network(*pool.v6));
-  co_await record_lane_mode(mode);
+  (void)co_await record_lane_mode(mode);
   co_return Result<void>();
 }
 
