@@ -41,11 +41,6 @@ std::string described(const RoutingRule& rule) {
   return out + " lookup " + std::to_string(rule.table) + (rule.v6 ? " (IPv6)" : " (IPv4)");
 }
 
-const Link* named(const std::vector<Link>& links, const std::string& name) {
-  auto it = std::find_if(links.begin(), links.end(), [&](const Link& link) { return link.name == name; });
-  return it == links.end() ? nullptr : &*it;
-}
-
 void describe(const HostWish::Link& wanted, const Link* link, std::vector<std::string>& out) {
   if (link == nullptr) {
     out.push_back("there is no " + wanted.name);
@@ -57,6 +52,11 @@ void describe(const HostWish::Link& wanted, const Link* link, std::vector<std::s
 }
 
 }  // namespace
+
+const Link* link_named(const std::vector<Link>& links, const std::string& name) {
+  auto it = std::find_if(links.begin(), links.end(), [&](const Link& link) { return link.name == name; });
+  return it == links.end() ? nullptr : &*it;
+}
 
 Task<HostWish> lacking(Host& host, const HostWish& wanted) {
   HostWish out;
@@ -74,7 +74,7 @@ Task<HostWish> lacking(Host& host, const HostWish& wanted) {
   if (!wanted.links.empty()) {
     TRY(auto links, co_await host.links());
     for (const auto& link : wanted.links) {
-      const Link* found = named(links, link.name);
+      const Link* found = link_named(links, link.name);
       if (found == nullptr || !found->up || found->mtu != link.mtu) out.links.push_back(link);
     }
   }
@@ -96,9 +96,9 @@ Task<std::vector<std::string>> lacking_in_words(Host& host, const HostWish& want
   TRY(auto lacks, co_await lacking(host, wanted));
   TRY(auto links, co_await host.links());
   std::vector<std::string> out;
-  for (const auto& link : lacks.links) describe(link, named(links, link.name), out);
+  for (const auto& link : lacks.links) describe(link, link_named(links, link.name), out);
   for (const auto& address : lacks.addresses)
-    if (named(links, address.link) != nullptr)
+    if (link_named(links, address.link) != nullptr)
       out.push_back(address.link + " has no address " + address.address.str() + "/" + std::to_string(address.length));
   for (const auto& route : lacks.routes) out.push_back("there is no route " + described(route));
   for (const auto& rule : lacks.rules) out.push_back("there is no rule " + described(rule));

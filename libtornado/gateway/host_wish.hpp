@@ -31,6 +31,9 @@ class HostWish {
   std::vector<std::pair<std::string, std::string>> sysctls;
 };
 
+/// The link with that name, if it is among them.
+const Link* link_named(const std::vector<Link>& links, const std::string& name);
+
 /// What of a wish is not so now; reads, and changes nothing. A link that is not there is lacking, with its addresses.
 /// Both arguments outlive the task. Errors: those of Host.
 Task<HostWish> lacking(Host& host, const HostWish& wanted);

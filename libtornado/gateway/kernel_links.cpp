@@ -2,18 +2,11 @@
 #include "base/json.hpp"
 #include "base/try.hpp"
 #include "gateway/gateway_impl.hpp"
+#include "gateway/host_wish.hpp"
 
 namespace json = boost::json;
 
 namespace tornado::inline v1 {
-namespace {
-
-const Link* named(const std::vector<Link>& links, const std::string& name) {
-  auto it = std::find_if(links.begin(), links.end(), [&](const Link& link) { return link.name == name; });
-  return it == links.end() ? nullptr : &*it;
-}
-
-}  // namespace
 
 /// Made at the start, and again if somebody has removed it; its peers follow. One that somebody has renamed is still
 /// ours and holds the port: its key tells, and it gets its name back.
@@ -21,7 +14,7 @@ Task<void> Gateway::Impl::ensure_kernel_link(const LaneConfig& lane, const Lane&
   TRY(auto names, co_await parts.wireguard->list());
   TRY(auto links, co_await parts.host->links());
   const bool there = std::find(names.begin(), names.end(), lane.interface) != names.end();
-  const Link* link = named(links, lane.interface);
+  const Link* link = link_named(links, lane.interface);
   // Others are read for it: only when there is a reason.
   if (started && there && link != nullptr && link->up && link_failures[name].empty()) co_return Result<void>();
   const PublicKey key = lane_keys[name];

@@ -382,7 +382,7 @@ Task<void> TorController::Impl::ensure_network(bool wanted) {
 Task<void> TorController::Impl::judge() {
   TRY_VOID(co_await observe());
   TRY_VOID(co_await check_data_limit());
-  std::uint64_t wish_seen = wished.revision();
+  std::uint64_t wish_seen = wished.revision(), lost_seen = lost.revision();
   bool connected_now = status.bootstrap == 100 && status.circuit_established;
   Instant now = runtime.now();
   if (!connected_now) status.probe_answered = false;
@@ -390,7 +390,8 @@ Task<void> TorController::Impl::judge() {
     auto answered = co_await probe();
     if (wished.revision() != wish_seen) co_return Result<void>();
     // It may have died, or lost its circuits, while the probe was on its way.
-    if (status.phase == TorPhase::failed && status.error) co_return Error(*status.error, status.reason);
+    if (lost.revision() != lost_seen && status.phase == TorPhase::failed && status.error)
+      co_return Error(*status.error, status.reason);
     if (control->ended()) co_return Error(errc::tor_unavailable, "tor closed its control socket");
     connected_now = status.bootstrap == 100 && status.circuit_established;
     // After its network was switched off and on in quick succession tor may have lost a port without knowing it.
