@@ -597,7 +597,8 @@ TEST_F(CircuitsFromBefore, AreNotBarredBeforeTorSaysSo) {
 }
 
 TEST_F(CircuitsFromBefore, OfAStoppedTorThereAreNone) {
-  start(TorWish::stopped);
+  start();
+  settled(TorPhase::up);
   ASSERT_TRUE(runtime_.wait(tor_->wish(TorWish::stopped)));
   settled(TorPhase::stopped);
   ASSERT_TRUE(close());
